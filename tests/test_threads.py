@@ -1,0 +1,218 @@
+"""Threads never change a number; several callers, forked children and the environment work."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastmlp
+from fastmlp import Identity, ReLU, Sigmoid, Tanh, threads
+from tests.networks import assert_same_state, batch, build, gradients, state
+from tests.reference import train_epoch
+
+ROOT = Path(__file__).parent.parent
+COUNTS = [1, 2, 3, 4]
+
+NETWORKS = {
+    "large": ([300, 200, 301, 10], [ReLU, Sigmoid, Identity], 1, 256),
+    "narrow": ([97, 17, 1, 2], [Tanh, ReLU, Identity], 0, 9),
+    "around a tile": ([49, 47, 48, 15], [ReLU, Tanh, Identity], 2, 33),
+    "linear classifier": ([784, 10], [Identity], 0, 7),
+}
+
+both_dtypes = pytest.mark.parametrize("dtype", [np.float64, np.float32])
+
+
+@pytest.fixture(autouse=True)
+def _restore_num_threads():
+    before = fastmlp.get_num_threads()
+    yield
+    fastmlp.set_num_threads(before)
+
+
+@pytest.fixture
+def any_work_is_worth_a_thread(monkeypatch):
+    """Small networks run on one thread whatever is asked for; these tests want them split."""
+    monkeypatch.setattr(threads, "WORK_PER_THREAD", 1)
+
+
+def by_hand(mlp, x, labels, y, batch_size):
+    train_epoch(mlp, x, y, batch_size)
+
+
+def by_fit(mlp, x, labels, y, batch_size):
+    mlp.fit(x, labels, epochs=2, batch_size=batch_size, seed=0)
+
+
+@pytest.mark.usefixtures("any_work_is_worth_a_thread")
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+@pytest.mark.parametrize("train", [by_hand, by_fit])
+@both_dtypes
+def test_bits_do_not_depend_on_the_number_of_threads(network, train, dtype):
+    sizes, activations, num_bn_layers, batch_size = network
+    x, labels, y = batch(2 * batch_size + 3, sizes[0], sizes[-1], dtype=dtype)
+
+    def results(count):
+        fastmlp.set_num_threads(count)
+        mlp = build(sizes, activations, dtype=dtype, num_bn_layers=num_bn_layers, momentum=0.9)
+        train(mlp, x, labels, y, batch_size)
+        probabilities = {"probabilities": mlp.predict_proba(x)}
+        return state(mlp) | gradients(mlp) | probabilities
+
+    expected = results(COUNTS[0])
+    assert all(np.isfinite(value).all() for value in expected.values())
+    for count in COUNTS[1:]:
+        assert_same_state(results(count), expected)
+
+
+def test_default_split_of_a_large_network_gives_the_same_bits():
+    """The same without forcing: products here are worth four threads by the library's own rule."""
+    x, labels, _ = batch(600, 500, 10, dtype=np.float32)
+
+    def results(count):
+        fastmlp.set_num_threads(count)
+        mlp = build([500, 300, 10], dtype=np.float32, momentum=0.9)
+        mlp.fit(x, labels, epochs=1, batch_size=300, seed=0)
+        return state(mlp)
+
+    expected = results(1)
+    for count in COUNTS[1:]:
+        assert_same_state(results(count), expected)
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_set_and_get(count):
+    fastmlp.set_num_threads(count)
+    assert fastmlp.get_num_threads() == count
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, "2", None, True])
+def test_set_refuses_what_is_no_count(count):
+    before = fastmlp.get_num_threads()
+    with pytest.raises((ValueError, TypeError), match=f"1.*{count}"):
+        fastmlp.set_num_threads(count)
+    assert fastmlp.get_num_threads() == before
+
+
+def run_python(code, **environment):
+    """A fresh interpreter in the project's root; (exit status, output, errors)."""
+    unset = {name: value for name, value in os.environ.items() if name != "FASTMLP_NUM_THREADS"}
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code],
+        cwd=ROOT, env=unset | environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    return result.returncode, result.stdout.strip(), result.stderr
+
+
+@pytest.mark.parametrize("value", ["1", "2", "3"])
+def test_environment_variable(value):
+    code = "import fastmlp; print(fastmlp.get_num_threads())"
+    status, output, errors = run_python(code, FASTMLP_NUM_THREADS=value)
+    assert (status, output) == (0, value), errors
+
+
+def test_default_is_the_number_of_usable_cores():
+    code = "import fastmlp; print(fastmlp.get_num_threads())"
+    status, output, errors = run_python(code)
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert (status, output) == (0, str(usable)), errors
+
+
+@pytest.mark.parametrize("value", ["0", "-2", "many"])
+def test_environment_variable_that_is_no_count(value):
+    status, _, errors = run_python("import fastmlp", FASTMLP_NUM_THREADS=value)
+    assert status == 1
+    assert f"FASTMLP_NUM_THREADS must be a whole number from 1, got {value!r}" in errors
+
+
+# Callers at the same time
+
+
+def fitted(seed, dtype=np.float32, epochs=2):
+    mlp = build([300, 200, 10], dtype=dtype, momentum=0.9, num_bn_layers=1, seed=seed)
+    x, labels, y = batch(600, 300, 10, dtype=dtype, seed=seed)
+    train_epoch(mlp, x, y, 200)
+    mlp.fit(x, labels, epochs=epochs, batch_size=200, seed=seed)
+    return state(mlp) | {"probabilities": mlp.predict_proba(x)}
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("callers", [2, 5])
+def test_fits_at_the_same_time(callers, count):
+    """Networks of their own, trained from several Python threads, end as one after the other."""
+    fastmlp.set_num_threads(count)
+    seeds = range(2 * callers)
+    expected = [fitted(seed) for seed in seeds]
+    with ThreadPoolExecutor(callers) as pool:
+        for actual, value in zip(pool.map(fitted, seeds), expected, strict=True):
+            assert_same_state(actual, value)
+
+
+def test_one_network_predicts_for_several_threads():
+    mlp = build([300, 200, 10], dtype=np.float32, num_bn_layers=1)
+    inputs = [batch(50 + seed, 300, 10, dtype=np.float32, seed=seed)[0] for seed in range(20)]
+    expected = [mlp.predict_proba(x) for x in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        for actual, value in zip(pool.map(mlp.predict_proba, inputs), expected, strict=True):
+            np.testing.assert_array_equal(actual, value)
+
+
+# Children, from interpreters of their own: a crash or a hang must not take the tests down.
+
+FORK = """
+import os, pickle, sys, threading
+import fastmlp
+from tests.test_threads import assert_same_state, fitted
+
+fastmlp.set_num_threads(3)
+expected = fitted(1)
+{before}
+child = os.fork()
+if child == 0:
+    status = 1
+    try:
+        assert_same_state(fitted(1), expected)
+        assert fastmlp.get_num_threads() == 3
+        status = 0
+    finally:
+        os._exit(status)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert_same_state(fitted(1), expected)
+print("equal")
+"""
+
+POOL = """
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from tests.test_threads import assert_same_state, fitted
+
+expected = [fitted(seed) for seed in range(4)]
+context = multiprocessing.get_context("{method}")
+with ProcessPoolExecutor(2, mp_context=context) as pool:
+    for actual, value in zip(pool.map(fitted, range(4)), expected, strict=True):
+        assert_same_state(actual, value)
+print("equal")
+"""
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+
+@needs_fork
+@pytest.mark.parametrize(
+    "before",
+    ["", "threading.Thread(target=fitted, args=(2,), kwargs={'epochs': 20}, daemon=True).start()"],
+    ids=["idle", "while another thread trains"],
+)
+def test_a_forked_child_trains(before):
+    status, output, errors = run_python(FORK.format(before=before))
+    assert (status, output) == (0, "equal"), errors
+
+
+@pytest.mark.parametrize("method", [pytest.param("fork", marks=needs_fork), "forkserver"])
+def test_worker_processes_train(method):
+    status, output, errors = run_python(POOL.format(method=method))
+    assert (status, output) == (0, "equal"), errors
