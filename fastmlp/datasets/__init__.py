@@ -1,0 +1,100 @@
+"""Data sets by name: find, download, verify, read.
+
+>>> mnist = fastmlp.datasets.load("mnist")
+>>> mnist.train_x.shape, mnist.train_y.shape
+((60000, 784), (60000,))
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ._builtin import load_digits, load_synth
+from ._dataset import Dataset
+from ._errors import DatasetError, DatasetNotFoundError
+from ._files import find_idx, find_notmnist, load_idx, load_notmnist, load_npz
+from ._known import IDX_SETS
+from ._search import cache_dir
+
+__all__ = [
+    "Availability",
+    "Dataset",
+    "DatasetError",
+    "DatasetNotFoundError",
+    "available",
+    "cache_dir",
+    "load",
+    "load_synth",
+]
+
+_OTHERS = {
+    "notmnist": "letters A to J, 28×28, from a notMNIST*.npz",
+    "synth": "points inside or outside an ellipse, 2 features, 60,000 + 10,000",
+    "digits": "handwritten digits, 8×8, 1,797",
+}
+
+
+def load(
+    name_or_path: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None = None,
+    *,
+    progress: bool = False,
+) -> Dataset:
+    """A data set by its name, or the one in an .npz file.
+
+    name_or_path : "mnist", "fashion-mnist", "notmnist", "synth", "digits"; or the path of an .npz
+        file with x (N, ...) uint8, float32 or float64 and y (N,) integer classes, or the same as
+        train_x, train_y, test_x, test_y. Of x, y a fifth is held out for testing.
+    data_dir : folder to look in first; then come the folder that FASTMLP_DATA names and the user's
+        cache. In each, the files may lie in a folder of the set's name or directly.
+    progress : show a progress bar on standard error while downloading.
+
+    mnist and fashion-mnist are downloaded into the user's cache when they are found nowhere; the
+    base addresses in FASTMLP_MIRRORS, separated by spaces, take the place of the known mirrors, and
+    the files are expected under <address>/<name>/.
+
+    Raises ValueError for an unknown name, DatasetNotFoundError when nothing was found or could be
+    downloaded, and DatasetError when a file cannot be read or is not what its name says.
+    """
+    name = os.fspath(name_or_path)
+    if name in IDX_SETS:
+        return load_idx(name, data_dir, progress)
+    if name == "notmnist":
+        return load_notmnist(data_dir)
+    if name == "synth":
+        return load_synth()
+    if name == "digits":
+        return load_digits()
+    path = Path(name)
+    if path.suffix == ".npz" or path.name != name or path.exists():
+        return load_npz(path)
+    names = ", ".join([*IDX_SETS, *_OTHERS])
+    raise ValueError(f"data set must be one of {names}, or the path of an .npz file, got {name!r}")
+
+
+@dataclass(frozen=True)
+class Availability:
+    """One row of `available`: found is where the set is, None when it is not at hand."""
+
+    name: str
+    description: str
+    found: str | None
+    downloadable: bool
+
+
+def available(data_dir: str | os.PathLike[str] | None = None) -> list[Availability]:
+    """The names that `load` knows and where it would find each; nothing is read or downloaded."""
+    idx = [
+        Availability(name, known.description, _text(find_idx(name, data_dir)), True)
+        for name, known in IDX_SETS.items()
+    ]
+    places = {
+        "notmnist": _text(find_notmnist(data_dir)),
+        "synth": "computed",
+        "digits": "inside the package",
+    }
+    return idx + [Availability(name, _OTHERS[name], places[name], False) for name in _OTHERS]
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

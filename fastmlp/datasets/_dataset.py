@@ -1,0 +1,48 @@
+"""What loading gives, and how a set that has no test part is split."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """A classification data set, split.
+
+    train_x, test_x, valid_x : (N, D) uint8, float32 or float64, C-contiguous; images are flattened
+    train_y, test_y, valid_y : (N,) int64 classes, counted from 0
+    The validation part is None where the data set has none of its own.
+    """
+
+    name: str
+    train_x: np.ndarray
+    train_y: np.ndarray
+    test_x: np.ndarray
+    test_y: np.ndarray
+    valid_x: np.ndarray | None = None
+    valid_y: np.ndarray | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """One more than the largest class in any part."""
+        parts = (self.train_y, self.test_y, self.valid_y)
+        return 1 + max(int(y.max()) for y in parts if y is not None)
+
+    def __repr__(self) -> str:
+        valid = "" if self.valid_x is None else f"valid {self.valid_x.shape}, "
+        return (
+            f"Dataset({self.name!r}, train {self.train_x.shape}, {valid}"
+            f"test {self.test_x.shape}, {self.train_x.dtype}, {self.num_classes} classes)"
+        )
+
+
+def hold_out_fifth(name: str, x: np.ndarray, y: np.ndarray) -> Dataset:
+    """Take a fifth of the rows, the same share of every class and the same each time, for testing.
+
+    x : (N, D)    y : (N,)    N at least 2. Both parts keep the order of the rows.
+    """
+    shuffled = np.random.RandomState(0).permutation(len(y))
+    by_class = shuffled[np.argsort(y[shuffled], kind="stable")]
+    held = np.zeros(len(y), bool)
+    held[by_class[::5]] = True
+    return Dataset(name, x[~held], y[~held], x[held], y[held])

@@ -1,0 +1,78 @@
+"""Reading .npz archives that may come from anywhere."""
+
+import math
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.lib import format as npy
+
+from ._errors import DatasetError
+
+_HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+
+
+def read_npz(path: Path, *choices: Sequence[str]) -> list[np.ndarray]:
+    """The arrays of the first of the choices, each a group of keys, that the archive has whole.
+
+    Never unpickles. Raises DatasetError, which names the file, when it is no readable .npz archive
+    or holds none of the groups.
+    """
+    try:
+        # numpy.load would take what is not a zip file for a pickle, and report that.
+        with zipfile.ZipFile(path) as archive:
+            members = {name.removesuffix(".npy"): name for name in archive.namelist()}
+            for keys in choices:
+                if members.keys() >= set(keys):
+                    return [_read_member(path, archive, members[key]) for key in keys]
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
+        raise DatasetError(f"{path}: cannot be read as .npz: {error}") from error
+    wanted = " or ".join(", ".join(keys) for keys in choices)
+    raise DatasetError(f"{path}: must hold the arrays {wanted}, got {', '.join(members) or 'none'}")
+
+
+def _read_member(path: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    try:
+        with archive.open(name) as stream:
+            _check_size(stream, archive.getinfo(name).file_size)
+        with archive.open(name) as stream:
+            return npy.read_array(stream, allow_pickle=False)
+    # numpy's parser of array headers lets through errors of a dozen types, MemoryError among them.
+    except Exception as error:
+        raise DatasetError(f"{path}: the array {name} cannot be read: {error}") from error
+
+
+def _check_size(stream: IO[bytes], size: int) -> None:
+    """Refuse a header that claims another size than the member has, before memory is taken."""
+    version = npy.read_magic(stream)
+    if version not in _HEADER_READERS:
+        raise ValueError(f"the .npy version must be 1.0 or 2.0, got {version}")
+    shape, _, dtype = _HEADER_READERS[version](stream)
+    claimed, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
+    if claimed != held and not dtype.hasobject:
+        raise ValueError(f"the header promises {claimed} bytes of data, {held} follow")
+
+
+def as_rows(where: str, x: np.ndarray) -> np.ndarray:
+    """x (N, ...) as a C-contiguous (N, D) array of uint8, float32 or float64."""
+    # A file may be of the other byte order, which the kernels do not take.
+    native = x.dtype.newbyteorder("=")
+    if native not in (np.uint8, np.float32, np.float64):
+        raise DatasetError(f"{where} must be uint8, float32 or float64, got {x.dtype}")
+    if x.ndim < 2 or x.size == 0:
+        raise DatasetError(f"{where} must be (N, D) or (N, ...) and not empty, got {x.shape}")
+    return np.ascontiguousarray(x.reshape(len(x), -1), dtype=native)
+
+
+def as_classes(where: str, y: np.ndarray, samples: int) -> np.ndarray:
+    """y (N,) as int64 classes, one for each of the samples, none negative."""
+    if y.dtype.kind not in "iu":
+        raise DatasetError(f"{where} must be integer classes, got {y.dtype}")
+    if y.shape != (samples,):
+        raise DatasetError(f"{where} must be ({samples},), one class for each row, got {y.shape}")
+    classes = y.astype(np.int64)
+    if classes.min() < 0:
+        raise DatasetError(f"{where} must not be negative, got {classes.min()}")
+    return classes
