@@ -1,0 +1,239 @@
+"""The commands of `fastmlp`: their options, and the checks of what the user gave."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .. import __version__, checkpoint, datasets
+from .._extras import require
+from ..layers import activation_named
+from ..presets import recipe_for
+from ..threads import set_num_threads
+from .errors import INTERRUPTED, CommandError
+from .predict import lines
+from .report import table
+from .train import train_and_report
+
+# Typer exports only this subclass of click's UsageError, and newer versions bring their own click.
+_UsageError: type[Any] = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich" if sys.stdout.isatty() else None,
+)
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True, file_okay=False, help="Folder of data files, looked in before FASTMLP_DATA."
+    ),
+]
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command that the arguments name; return the exit status.
+
+    Raises CommandError after wrong usage, KeyboardInterrupt after Ctrl-C.
+    """
+    try:
+        status = app(list(arguments), prog_name="fastmlp", standalone_mode=False)
+    except _UsageError as error:
+        where = error.ctx.command_path if error.ctx else "fastmlp"
+        message = " ".join(error.format_message().split()).rstrip(".")
+        raise CommandError(f"{message}; see {where} --help", 2) from None
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    if status == INTERRUPTED:
+        raise KeyboardInterrupt
+    return status or 0
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"fastmlp {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="And exit.")
+    ] = False,
+) -> None:
+    """Train multi-layer perceptrons on the CPU."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def train(
+    dataset: Annotated[
+        str | None,
+        typer.Argument(
+            help="A name that `fastmlp datasets` lists, or the path of an .npz with x and y. "
+            "By default mnist, or digits where that cannot be had."
+        ),
+    ] = None,
+    hidden: Annotated[
+        str | None,
+        typer.Option(metavar="SIZES", help="Widths of the hidden layers: 512,512; or none."),
+    ] = None,
+    activation: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the hidden layers: relu, tanh, sigmoid.")
+    ] = None,
+    batchnorm: Annotated[
+        bool | None,
+        typer.Option("--batchnorm/--no-batchnorm", help="Normalise every hidden layer."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Samples per step.")] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(help="Peak of the learning rate, which rises, then falls to zero."),
+    ] = None,
+    momentum: Annotated[float | None, typer.Option(help="From 0 to less than 1.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the initial weights and the shuffles.")] = 0,
+    threads: Annotated[
+        int | None, typer.Option(help="By default one per core; results do not depend on it.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    data_dir: DataDir = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="For the results, by default runs/DATASET.")
+    ] = None,
+) -> None:
+    """Train on a data set, test, and write the model, the history and pictures.
+
+    What is not given comes from a recipe for the data set.
+    """
+    given: dict[str, Any] = {
+        "hidden": None if hidden is None else _sizes(hidden),
+        "activation": None if activation is None else _activation(activation),
+        "batchnorm": batchnorm,
+        "epochs": _at_least("--epochs", epochs, 1),
+        "batch_size": _at_least("--batch-size", batch_size, 1),
+        "lr": _positive("--lr", lr),
+        "momentum": _fraction("--momentum", momentum),
+    }
+    _at_least("--seed", seed, 0)
+    if threads is not None:
+        _at_least("--threads", threads, 1)
+        set_num_threads(threads)
+    if dtype not in ("float32", "float64"):
+        raise _bad("--dtype", "float32 or float64", dtype)
+    for package, extra in (("matplotlib", "plot"), ("safetensors", "io")):
+        require(package, extra)
+    data = _named(dataset, data_dir) if dataset is not None else _mnist_or_digits(data_dir)
+    given = {option: value for option, value in given.items() if value is not None}
+    recipe = replace(recipe_for(data.name), **given)
+    train_and_report(data, recipe, seed=seed, dtype=dtype, out=out or Path("runs", data.name))
+
+
+@app.command()
+def predict(
+    model: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="A model.safetensors of `train`.")
+    ],
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE...",
+            exists=True,
+            dir_okay=False,
+            help="PNG files, light on dark as in MNIST; or .npz archives with rows x.",
+        ),
+    ],
+    invert: Annotated[
+        bool, typer.Option("--invert", help="For PNG files that are dark on light.")
+    ] = False,
+) -> None:
+    """Print the class of each image, and the probability that the network gives it."""
+    try:
+        mlp = checkpoint.load(model)
+        for path in images:
+            for line in lines(mlp, path, invert):
+                print(line)
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+
+
+@app.command("datasets")
+def list_datasets(data_dir: DataDir = None) -> None:
+    """List the data sets that `train` knows by name, and where each is."""
+    table(
+        ("name", "what", "where"),
+        [
+            (entry.name, entry.description, entry.found or _absent(entry))
+            for entry in datasets.available(data_dir)
+        ],
+    )
+
+
+def _absent(entry: datasets.Availability) -> str:
+    if entry.downloadable:
+        return "not here; downloaded when needed"
+    return f"not here; put it into {datasets.cache_dir() / entry.name}"
+
+
+def _named(name: str, data_dir: Path | None) -> datasets.Dataset:
+    try:
+        return datasets.load(name, data_dir, progress=sys.stderr.isatty())
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="DATASET") from None
+
+
+def _mnist_or_digits(data_dir: Path | None) -> datasets.Dataset:
+    """MNIST; where it cannot be had, say why and give the digits inside the package."""
+    try:
+        return datasets.load("mnist", data_dir, progress=sys.stderr.isatty())
+    except datasets.DatasetError as error:
+        print(f"{error}\ntraining on the embedded digits instead", file=sys.stderr, flush=True)
+        return datasets.load("digits")
+
+
+def _bad(option: str, expected: str, got: object) -> typer.BadParameter:
+    return typer.BadParameter(f"must be {expected}, got {got}", param_hint=option)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    if text == "none":
+        return ()
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
+        raise _bad("--hidden", "widths of at least 1 like 512,256, or none", text)
+    return tuple(map(int, parts))
+
+
+def _activation(name: str) -> str:
+    try:
+        activation_named(name)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--activation") from None
+    return name
+
+
+def _at_least(option: str, value: int | None, least: int) -> int | None:
+    if value is not None and value < least:
+        raise _bad(option, f"at least {least}", value)
+    return value
+
+
+def _positive(option: str, value: float | None) -> float | None:
+    if value is not None and not 0 < value < math.inf:
+        raise _bad(option, "a positive number", value)
+    return value
+
+
+def _fraction(option: str, value: float | None) -> float | None:
+    if value is not None and not 0 <= value < 1:
+        raise _bad(option, "from 0 to less than 1", value)
+    return value

@@ -1,0 +1,75 @@
+"""`fastmlp predict`: images and archives as rows of the network's input."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .._extras import require
+from ..datasets._npz import as_rows, read_npz
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from ..mlp import MLP
+
+
+def lines(mlp: MLP, path: Path, invert: bool) -> Iterator[str]:
+    """A line for the image, or for each row of the archive: its class, and how probable it is.
+
+    Raises ValueError or DatasetError, which name the file, when it cannot be read or does not fit
+    the network.
+    """
+    if path.suffix == ".npz":
+        x = as_rows(f"{path}: x", *read_npz(path, ["x"]))
+        names = [f"{path}[{row}]" for row in range(len(x))]
+    else:
+        x, names = _read_image(path, mlp.input_size, invert), [str(path)]
+    if x.shape[1] != mlp.input_size:
+        raise ValueError(f"{path}: x must be (N, {mlp.input_size}) for this network, got {x.shape}")
+    for name, row in zip(names, mlp.predict_proba(x), strict=True):
+        yield f"{name}: {row.argmax()} ({100 * row.max():.1f} %)"
+
+
+def _read_image(path: Path, pixels: int, invert: bool) -> np.ndarray:
+    """(1, pixels) uint8, light on dark; an image of another size is scaled, with a notice."""
+    require("PIL", "cli")
+    from PIL import Image
+
+    side = math.isqrt(pixels)
+    if side * side != pixels:
+        raise ValueError(
+            f"{path}: this network takes rows of {pixels} features, which are no square image: "
+            "give an .npz with x"
+        )
+    try:
+        with Image.open(path) as image:
+            gray = _grayscale(image, background="white" if invert else "black")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: cannot be read as an image: {error}") from error
+    if gray.size != (side, side):
+        print(
+            f"{path}: scaled from {gray.width}×{gray.height} to {side}×{side} pixels",
+            file=sys.stderr,
+        )
+        gray = gray.resize((side, side), Image.Resampling.LANCZOS)
+    x = np.asarray(gray).reshape(1, pixels)
+    return 255 - x if invert else x
+
+
+def _grayscale(image: Image, background: Any) -> Image:
+    """8 bits of gray, with the background where the image is transparent."""
+    from PIL import Image
+
+    if image.mode.startswith("I"):
+        # Pillow would clip the 16 bits of such a PNG instead of scaling them.
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, background), layer)
+    return image.convert("L")

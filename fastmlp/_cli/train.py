@@ -1,0 +1,154 @@
+"""`fastmlp train`, once the options are checked and the data are read."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from ..callbacks import ProgressBar
+from ..datasets import Dataset
+from ..initializers import he_normal, xavier_normal, zeros
+from ..layers import Identity, SoftmaxCrossEntropy, activation_named
+from ..mlp import MLP
+from ..presets import Recipe, one_cycle
+from ..threads import get_num_threads
+from ..training import History
+from . import report
+from .errors import INTERRUPTED, CommandError
+
+VALIDATION_ROWS = 5_000
+"""Most rows that are held out of the training part for the curves, or a tenth of it if less."""
+
+Rows = tuple[np.ndarray, np.ndarray]
+
+
+def train_and_report(data: Dataset, recipe: Recipe, *, seed: int, dtype: str, out: Path) -> None:
+    """Train, test and write the results into the folder out; print as it goes.
+
+    Raises CommandError when the folder cannot be made, when the loss is no longer finite, and,
+    after writing what there is, when the user interrupts.
+    """
+    _make_folder(out)
+    train, validation = _split(data)
+    mlp = _network(data, recipe, seed, dtype)
+    _announce(data, train, validation, mlp, recipe, seed)
+    watch = _Watch()
+    try:
+        history = _fit(mlp, train, validation, recipe, seed, watch)
+    except KeyboardInterrupt:
+        message = _keep_unfinished(out, mlp, watch.history)
+        raise CommandError(message, INTERRUPTED) from None
+    if not math.isfinite(history.train_loss[-1]):
+        raise CommandError(
+            f"the loss is {history.train_loss[-1]} after epoch {len(history.train_loss)}, "
+            f"nothing was written: try a smaller --lr than {recipe.lr:g}"
+        )
+    files = report.write_model(out, mlp, history)
+    files += report.write_mistakes(out, data.test_x, data.test_y, mlp.predict(data.test_x))
+    loss, error = mlp.evaluate(data.test_x, data.test_y)
+    seconds = sum(history.epoch_seconds)
+    speed = len(history.epoch_seconds) * len(train[1]) / seconds
+    figures = [
+        ("test loss", f"{loss:.4f}"),
+        ("test accuracy", f"{100 * (1 - error):.2f} %"),
+        ("training time", f"{seconds:.2f} s"),
+        ("training speed", f"{speed:,.0f} samples/s"),
+        *(("" if index else "files", str(path)) for index, path in enumerate(files)),
+    ]
+    print(flush=True)
+    report.table(("", ""), figures)
+
+
+class _Watch:
+    """Keeps the history at hand should the fit be interrupted; ends it when the loss is lost."""
+
+    history: History | None = None
+
+    def on_epoch_end(self, mlp: MLP, history: History) -> bool:
+        self.history = history
+        return not math.isfinite(history.train_loss[-1])
+
+
+def _fit(
+    mlp: MLP, train: Rows, validation: Rows | None, recipe: Recipe, seed: int, watch: _Watch
+) -> History:
+    with ProgressBar() as bar:
+        return mlp.fit(
+            *train,
+            epochs=recipe.epochs,
+            batch_size=recipe.batch_size,
+            seed=seed,
+            validation_data=validation,
+            callbacks=[bar, watch],
+            lr_schedule=one_cycle(recipe.lr),
+        )
+
+
+def _keep_unfinished(out: Path, mlp: MLP, history: History | None) -> str:
+    """Write what an interrupted training leaves; say in a line what that is."""
+    if history is None:
+        return "interrupted in the first epoch, nothing was written"
+    report.write_model(out, mlp, history)
+    return (
+        f"interrupted in epoch {len(history.train_loss) + 1}: "
+        f"the network as it was then, and the history before, are in {out}"
+    )
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"--out {out} must be a folder to write to: {error}", 2) from None
+
+
+def _split(data: Dataset) -> tuple[Rows, Rows | None]:
+    """What to train on, and what to validate on: of the training part, if there is no other.
+
+    The rows held out are a random choice, the same each time: the file may be sorted by class.
+    """
+    if data.valid_x is not None and data.valid_y is not None:
+        return (data.train_x, data.train_y), (data.valid_x, data.valid_y)
+    rows = len(data.train_y)
+    count = min(rows // 10, VALIDATION_ROWS)
+    if count == 0:
+        return (data.train_x, data.train_y), None
+    held = np.zeros(rows, bool)
+    held[np.random.default_rng(0).permutation(rows)[:count]] = True
+    return (data.train_x[~held], data.train_y[~held]), (data.train_x[held], data.train_y[held])
+
+
+def _network(data: Dataset, recipe: Recipe, seed: int, dtype: str) -> MLP:
+    initializer = he_normal if recipe.activation == "relu" else xavier_normal
+    hidden = [activation_named(recipe.activation) for _ in recipe.hidden]
+    return MLP(
+        data.train_x.shape[1],
+        data.num_classes,
+        list(recipe.hidden),
+        [*hidden, Identity()],
+        initializer(seed, dtype),
+        zeros,
+        SoftmaxCrossEntropy(),
+        recipe.lr,
+        recipe.momentum,
+        len(recipe.hidden) if recipe.batchnorm else 0,
+        batchnorm_reduction="mean",
+    )
+
+
+def _announce(
+    data: Dataset, train: Rows, validation: Rows | None, mlp: MLP, recipe: Recipe, seed: int
+) -> None:
+    held = 0 if validation is None else len(validation[1])
+    sizes = "-".join(map(str, (mlp.input_size, *recipe.hidden, mlp.output_size)))
+    normalised = ", batch norm" if recipe.batchnorm else ""
+    print(
+        f"{data.name}: {len(train[1]):,} training, {held:,} validation, "
+        f"{len(data.test_y):,} test samples\n"
+        f"{sizes} {recipe.activation}{normalised}, {mlp.dtype}, batch {recipe.batch_size}, "
+        f"lr {recipe.lr:g}, momentum {recipe.momentum:g}, seed {seed}, "
+        f"threads {get_num_threads()}\n",
+        flush=True,
+    )

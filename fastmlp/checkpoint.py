@@ -1,0 +1,234 @@
+"""A network in a file: safetensors, with the architecture as JSON in its metadata.
+
+The file holds all that training goes on from: parameters, velocities, running statistics and
+hyper-parameters. A loaded network therefore trains on to the same bits as the one that was saved.
+Nothing in the file is ever executed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._extras import require
+from .initializers import zeros
+from .layers import SoftmaxCrossEntropy, activation_named
+
+if TYPE_CHECKING:
+    from .mlp import MLP
+
+FORMAT = 1
+"""The version of the file's layout; `load` refuses others."""
+
+_KEY = "fastmlp"
+
+# The metadata's fields, and the types that json gives them.
+_FIELDS: dict[str, tuple[type, ...]] = {
+    "format": (int,),
+    "dtype": (str,),
+    "input_size": (int,),
+    "output_size": (int,),
+    "hiddens": (list,),
+    "activations": (list,),
+    "bias": (bool,),
+    "num_bn_layers": (int,),
+    "batchnorm_alpha": (list,),
+    "batchnorm_reduction": (str,),
+    "lr": (int, float),
+    "momentum": (int, float),
+    "weight_decay": (int, float),
+}
+_ELEMENTS: dict[str, tuple[type, ...]] = {
+    "hiddens": (int,),
+    "activations": (str,),
+    "batchnorm_alpha": (int, float),
+}
+
+_BATCHNORM = ("gamma", "momentum_gamma", "beta", "momentum_beta", "running_mean", "running_var")
+
+_DTYPES = {"F32": "float32", "F64": "float64"}
+
+
+def save(mlp: MLP, path: str | os.PathLike[str]) -> None:
+    """Write the network to path, whole or not at all: what was there before stays until then.
+
+    The tensors are named layers.0.W, layers.0.b, layers.0.gamma, layers.0.running_mean, ..., with
+    the velocities beside them as layers.0.momentum_W, .... Equal networks give equal bytes.
+
+    Raises ValueError for a network with layers of the caller's own classes, OSError when the file
+    cannot be written, ImportError without safetensors.
+    """
+    require("safetensors", "io")
+    from safetensors.numpy import save as to_bytes
+
+    path = Path(path)
+    metadata = {_KEY: json.dumps(_describe(mlp))}
+    tensors = {
+        name: np.ascontiguousarray(getattr(layer, attribute))
+        for name, layer, attribute in _state(mlp)
+    }
+    _write_whole(path, to_bytes(tensors, metadata))
+
+
+def load(path: str | os.PathLike[str]) -> MLP:
+    """The network in a file that `save` wrote, in training mode, as new networks are.
+
+    Raises ValueError, which names the file, when it is not such a file or not whole; OSError when
+    it cannot be read; ImportError without safetensors.
+    """
+    require("safetensors", "io")
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    # For Python's own error where there is no such file: safetensors has none for a folder.
+    path.open("rb").close()
+    try:
+        with safe_open(path, framework="numpy") as file:
+            description = _parse((file.metadata() or {}).get(_KEY))
+            _check_tensors(file, description)
+            tensors = {name: file.get_tensor(name) for name in _shapes(description)}
+        return _build(description, tensors)
+    except (SafetensorError, ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path}: not a fastmlp network: {error}") from error
+
+
+def _describe(mlp: MLP) -> dict[str, Any]:
+    for activation in mlp.activations:
+        if type(activation) is not type(activation_named(activation.name)):
+            raise ValueError(
+                "only networks of fastmlp's own layers can be saved, "
+                f"got the activation {type(activation).__name__}"
+            )
+    if type(mlp.criterion) is not SoftmaxCrossEntropy:
+        raise ValueError(
+            "only networks with SoftmaxCrossEntropy can be saved, "
+            f"got {type(mlp.criterion).__name__}"
+        )
+    return {
+        "format": FORMAT,
+        "dtype": mlp.dtype.name,
+        "input_size": int(mlp.input_size),
+        "output_size": int(mlp.output_size),
+        "hiddens": [int(width) for width in mlp.hiddens],
+        "activations": [activation.name for activation in mlp.activations],
+        "bias": mlp.linear_layers[0].b is not None,
+        "num_bn_layers": int(mlp.num_bn_layers),
+        "batchnorm_alpha": [float(layer.alpha) for layer in mlp.bn_layers or ()],
+        "batchnorm_reduction": mlp.batchnorm_reduction,
+        "lr": float(mlp.lr),
+        "momentum": float(mlp.momentum),
+        "weight_decay": float(mlp.weight_decay),
+    }
+
+
+def _state(mlp: MLP) -> Iterator[tuple[str, Any, str]]:
+    """(name in the file, layer, attribute) of every array that training changes."""
+    for k, linear in enumerate(mlp.linear_layers):
+        for name in ("W", "momentum_W", "b", "momentum_b"):
+            if getattr(linear, name) is not None:
+                yield f"layers.{k}.{name}", linear, name
+    for k, batchnorm in enumerate(mlp.bn_layers or ()):
+        for name in _BATCHNORM:
+            yield f"layers.{k}.{name}", batchnorm, name
+
+
+def _parse(text: str | None) -> dict[str, Any]:
+    """The metadata's description of the network, with every field there and of its type."""
+    if text is None:
+        raise ValueError(f"its metadata must have the key {_KEY!r}, as MLP.save writes it")
+    description = json.loads(text)
+    if not isinstance(description, dict):
+        raise ValueError(f"its metadata must be a JSON object, got {text[:80]!r}")
+    if description.get("format") != FORMAT:
+        raise ValueError(f"its format must be {FORMAT}, got {description.get('format')!r}")
+    if description.keys() != _FIELDS.keys():
+        raise ValueError(
+            f"its metadata must have the fields {', '.join(_FIELDS)}, "
+            f"got {', '.join(map(str, description))}"
+        )
+    for field, value in description.items():
+        elements = value if field in _ELEMENTS and isinstance(value, list) else []
+        if type(value) not in _FIELDS[field] or any(
+            type(element) not in _ELEMENTS[field] for element in elements
+        ):
+            raise ValueError(f"the field {field} of its metadata is {value!r}")
+    if description["dtype"] not in _DTYPES.values():
+        raise ValueError(f"its dtype must be float32 or float64, got {description['dtype']!r}")
+    return description
+
+
+def _shapes(description: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    """The tensors that a network so described has."""
+    outputs = [*description["hiddens"], description["output_size"]]
+    inputs = [description["input_size"], *outputs]
+    shapes: dict[str, tuple[int, int]] = {}
+    for k, (fan_in, fan_out) in enumerate(zip(inputs, outputs, strict=False)):
+        shapes |= {f"layers.{k}.{name}": (fan_in, fan_out) for name in ("W", "momentum_W")}
+        rows = ["b", "momentum_b"] if description["bias"] else []
+        if k < description["num_bn_layers"]:
+            rows += _BATCHNORM
+        shapes |= {f"layers.{k}.{name}": (1, fan_out) for name in rows}
+    return shapes
+
+
+def _check_tensors(file: Any, description: dict[str, Any]) -> None:
+    """Refuse missing, additional and misshapen tensors before any memory is taken for them."""
+    shapes, held = _shapes(description), set(file.keys())
+    if missing := sorted(shapes.keys() - held):
+        raise ValueError(f"it lacks {', '.join(missing)}")
+    if additional := sorted(held - shapes.keys()):
+        raise ValueError(f"it must not hold {', '.join(additional)}")
+    for name, shape in shapes.items():
+        tensor = file.get_slice(name)
+        dtype = _DTYPES.get(tensor.get_dtype(), tensor.get_dtype())
+        found = tuple(tensor.get_shape())
+        if found != shape or dtype != description["dtype"]:
+            raise ValueError(f"{name} must be {shape} {description['dtype']}, got {found} {dtype}")
+
+
+def _build(description: dict[str, Any], tensors: dict[str, np.ndarray]) -> MLP:
+    from .mlp import MLP
+
+    mlp = MLP(
+        description["input_size"],
+        description["output_size"],
+        description["hiddens"],
+        [activation_named(name) for name in description["activations"]],
+        lambda fan_in, fan_out: np.zeros((fan_in, fan_out)),
+        zeros if description["bias"] else None,
+        SoftmaxCrossEntropy(),
+        description["lr"],
+        description["momentum"],
+        description["num_bn_layers"],
+        dtype=np.dtype(description["dtype"]),
+        weight_decay=description["weight_decay"],
+        batchnorm_reduction=description["batchnorm_reduction"],
+    )
+    for name, layer, attribute in _state(mlp):
+        setattr(layer, attribute, tensors[name])
+    for layer, alpha in zip(mlp.bn_layers or (), description["batchnorm_alpha"], strict=True):
+        layer.alpha = alpha
+    return mlp
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write beside path and rename: a crash at any moment leaves the old file or the new one."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist")
+    # A name of our own rather than tempfile's, whose files only their owner may read.
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        with partial.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

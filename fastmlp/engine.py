@@ -1,0 +1,197 @@
+"""A network described as data, and the buffers in which compiled code trains and evaluates it.
+
+``Layout`` turns a network's sizes into the layer table and the sizes of its buffers. ``Trainer`` packs
+a network, runs training steps, and unpacks; ``infer`` runs the forward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import threads
+from .kernels._geometry import CHUNK_ROWS, Geometry, blocks_size, geometry_of, padded_width, panels_size
+from .kernels._host import aligned_empty, aligned_zeros
+from .kernels.activation import ACTIVATIONS
+from .kernels.epoch import (
+    LAYER,
+    Data,
+    Flat,
+    Packed,
+    Plan,
+    pack_buffer,
+    train_steps,
+    transpose_weights,
+    unpack_buffer,
+)
+from .kernels.inference import infer_row, infer_rows
+from .kernels.packing import source_of
+
+# Up to this many rows the weights are read once a row from where they are; packing them would cost
+# more.
+FEW_ROWS = 4
+
+# Rows that one call of the compiled forward pass takes: what keeps Ctrl-C alive.
+ROWS_PER_CALL = 1 << 15
+
+
+class LayerSpec(NamedTuple):
+    """One layer of a network: widths, activation by name, and what else it has."""
+
+    inputs: int
+    outputs: int
+    activation: str
+    bias: bool
+    batchnorm: bool
+    alpha: float = 0.9
+
+
+class Layout:
+    """Where the parameters of a network lie in its flat and in its packed buffers.
+
+    ``table`` is the layer table of ``kernels.epoch``; ``parameters``, ``statistics``, ``packed`` and
+    ``transposed`` are buffer sizes. ``dtype`` decides on the padding of the packed ones.
+    """
+
+    def __init__(self, layers: Sequence[LayerSpec], dtype: Any) -> None:
+        self.layers = tuple(layers)
+        self.dtype = np.dtype(dtype)
+        self.table = np.zeros(len(layers), LAYER)
+        self.parameters = self.statistics = self.packed = self.transposed = 0
+        for row, layer in zip(self.table, layers, strict=True):
+            self._place(row, layer)
+
+    def _place(self, row: Any, layer: LayerSpec) -> None:
+        inputs, outputs = layer.inputs, layer.outputs
+        panels = panels_size(inputs, outputs, self.dtype)
+        row["inputs"], row["outputs"], row["alpha"] = inputs, outputs, layer.alpha
+        row["activation"] = ACTIVATIONS[layer.activation]
+        row["flat_w"] = self._take("parameters", inputs * outputs)
+        row["flat_b"] = self._take("parameters", outputs) if layer.bias else -1
+        row["flat_gamma"] = self._take("parameters", outputs) if layer.batchnorm else -1
+        row["flat_beta"] = self._take("parameters", outputs) if layer.batchnorm else -1
+        row["flat_mean"] = self._take("statistics", outputs) if layer.batchnorm else -1
+        row["flat_var"] = self._take("statistics", outputs) if layer.batchnorm else -1
+        row["packed_w"] = self._take("packed", panels)
+        row["packed_b"] = self._take("packed", padded_width(outputs, self.dtype))
+        row["transposed_w"] = self._take("transposed", panels)
+
+    def _take(self, buffer: str, size: int) -> int:
+        """Reserve ``size`` numbers at the end of a buffer; returns where they start."""
+        start: int = getattr(self, buffer)
+        setattr(self, buffer, start + size)
+        return start
+
+    @property
+    def multiply_adds(self) -> int:
+        """Of one row's forward pass."""
+        return sum(layer.inputs * layer.outputs for layer in self.layers)
+
+
+class Trainer:
+    """Trains a network in packed buffers; ``flat`` is up to date only after ``unpack``."""
+
+    def __init__(
+        self, layout: Layout, flat: Flat, batch_size: int, momentum: float, weight_decay: float,
+        mean_reduction: bool,
+    ) -> None:  # fmt: skip
+        self.layout, self.flat = layout, flat
+        self.geometry = geometry_of(batch_size, layout.dtype)
+        self.plan = Plan(
+            batch_size, self.geometry.chunk_rows, self.geometry.pitch,
+            momentum, weight_decay, mean_reduction,
+        )  # fmt: skip
+        self.table = layout.table.copy()
+        self.packed = self._buffers()
+        # Forward, weight gradient and input gradient.
+        self.work = 3 * layout.multiply_adds * batch_size
+        self._rows_out = np.zeros(batch_size), np.zeros(batch_size)
+        self._run(pack_buffer, self.table, self.packed.weights, flat.parameters)
+        self._run(pack_buffer, self.table, self.packed.velocities, flat.velocities)
+        self._run(transpose_weights, self.table, self.packed)
+
+    def _buffers(self) -> Packed:
+        layout, dtype = self.layout, self.layout.dtype
+        outputs = [layer.outputs for layer in layout.layers]
+        sizes = [blocks_size(self.geometry, width, dtype) for width in outputs]
+        self.table["activations"] = np.cumsum([0, *sizes[:-1]])
+        activations = sum(sizes)
+        normalised = any(layer.batchnorm for layer in layout.layers)
+        widest = max(padded_width(width, dtype) for width in outputs)
+        inputs = blocks_size(self.geometry, layout.layers[0].inputs, dtype)
+
+        def zeros(size: int) -> np.ndarray:
+            return aligned_zeros(size, dtype)
+
+        return Packed(
+            weights=zeros(layout.packed),
+            velocities=zeros(layout.packed),
+            gradients=zeros(layout.packed if self.geometry.chunks > 1 else 0),
+            transposed=zeros(layout.transposed),
+            inputs=zeros(2 * inputs),
+            labels=zeros(self.plan.batch_size * padded_width(outputs[-1], dtype)),
+            activations=zeros(activations),
+            normals=zeros(activations if normalised else 0),
+            deltas=zeros(activations),
+            variances=zeros(len(outputs) * widest if normalised else 0),
+        )
+
+    def _run(self, function: Any, *arguments: Any) -> None:
+        threads.run(function, threads.worth(self.work), arguments)
+
+    def train(
+        self, data: Data, rates: np.ndarray, first: int, last: int,
+        steps_out: tuple[np.ndarray, np.ndarray],
+    ) -> None:  # fmt: skip
+        """Run steps first ... last-1 of an epoch; see ``kernels.epoch.train_steps``."""
+        self._run(
+            train_steps, self.table, self.flat, self.packed, data, self.plan, rates, first, last,
+            self._rows_out, steps_out,
+        )  # fmt: skip
+
+    def unpack(self) -> None:
+        """Bring the flat parameters and velocities up to date."""
+        self._run(unpack_buffer, self.table, self.flat.parameters, self.packed.weights)
+        self._run(unpack_buffer, self.table, self.flat.velocities, self.packed.velocities)
+
+
+def infer(layout: Layout, flat: Flat, x: np.ndarray) -> np.ndarray:
+    """The network's outputs for the rows of x, (N, K), batch norm by its running statistics.
+
+    x : (N, D) uint8, float32 or float64, any strides, read in place.
+    """
+    dtype = layout.dtype
+    out = np.empty((len(x), layout.layers[-1].outputs), dtype)
+    widest = max(padded_width(max(l.inputs, l.outputs), dtype) for l in layout.layers)
+    if len(x) <= FEW_ROWS:
+        room = aligned_empty(widest, dtype), aligned_empty(widest, dtype)
+        for row in range(len(x)):
+            infer_row(out[row], layout.table, flat, source_of(x), row, room)
+        return out
+    weights = aligned_empty(layout.packed, dtype)
+    weights[:] = 0
+    threads.run(
+        pack_buffer, threads.worth(layout.parameters), (layout.table, weights, flat.parameters)
+    )
+    for first in range(0, len(x), ROWS_PER_CALL):
+        _infer_packed(out[first : first + ROWS_PER_CALL], layout, flat, weights, x, first, widest)
+    return out
+
+
+def _infer_packed(
+    out: np.ndarray, layout: Layout, flat: Flat, weights: np.ndarray, x: np.ndarray, first: int,
+    widest: int,
+) -> None:  # fmt: skip
+    """``infer`` for as many rows of x from ``first`` as ``out`` has, from packed weights."""
+    # A chunk for every thread even where the rows would fit in one.
+    wanted = threads.worth(layout.multiply_adds * len(out))
+    chunk_rows = geometry_of(min(CHUNK_ROWS, -(-len(out) // wanted)), layout.dtype).chunk_rows
+    geometry = Geometry(len(out), chunk_rows, chunk_rows + 1)
+    size = wanted * widest * geometry.pitch
+    room = aligned_empty(size, layout.dtype), aligned_empty(size, layout.dtype)
+    arguments = (
+        out.reshape(-1), layout.table, flat, weights, source_of(x), first, tuple(geometry), room
+    )  # fmt: skip
+    threads.run(infer_rows, wanted, arguments)

@@ -1,0 +1,58 @@
+"""How a batch lies in memory: the sizes that the layouts of ``packing`` leave open."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ._host import lanes, tile_rows
+
+# A batch up to this size is one chunk: 256 rows of 512 float32 features fill half of a 1 MiB
+# second-level cache. A larger one is cut into chunks of about CHUNK_ROWS.
+WHOLE_ROWS = 256
+CHUNK_ROWS = 128
+
+
+class Geometry(NamedTuple):
+    """A batch of ``rows`` in chunks of ``chunk_rows``; blocks have room for ``pitch`` rows."""
+
+    rows: int
+    chunk_rows: int
+    pitch: int
+
+    @property
+    def chunks(self) -> int:
+        return -(-self.rows // self.chunk_rows)
+
+
+def geometry_of(rows: int, dtype) -> Geometry:
+    """The layout of a batch of ``rows`` rows of a dtype.
+
+    The pitch is odd: blocks a multiple of 2,048 bytes apart would share a few sets of the
+    first-level cache.
+    """
+    height = tile_rows(np.dtype(dtype).itemsize)
+    chunks = 1 if rows <= WHOLE_ROWS else -(-rows // CHUNK_ROWS)
+    chunk_rows = padded(-(-rows // chunks), height)
+    return Geometry(rows, chunk_rows, chunk_rows + 1 - chunk_rows % 2)
+
+
+def padded(size: int, multiple: int) -> int:
+    """``size`` rounded up to a multiple."""
+    return -(-size // multiple) * multiple
+
+
+def padded_width(width: int, dtype) -> int:
+    """Features or columns, rounded up to whole vectors."""
+    return padded(width, lanes(np.dtype(dtype).itemsize))
+
+
+def blocks_size(geometry: Geometry, width: int, dtype) -> int:
+    """Numbers in the blocks of a batch of that many features."""
+    return geometry.chunks * geometry.pitch * padded_width(width, dtype)
+
+
+def panels_size(rows: int, columns: int, dtype) -> int:
+    """Numbers in the panels of a matrix of weights."""
+    return padded_width(rows, dtype) * padded_width(columns, dtype)

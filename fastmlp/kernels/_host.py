@@ -1,0 +1,83 @@
+"""What the processor offers: lanes of a vector register, number of registers, tile shape.
+
+LLVM is asked for the machine it will compile for, which ``NUMBA_CPU_NAME`` and
+``NUMBA_CPU_FEATURES`` may have changed, so that tests can run the code of an older processor.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+
+import llvmlite.binding as llvm
+import numpy as np
+from numba.core import config
+
+_PROBE = """
+define <16 x float> @probe(<16 x float> %a, <16 x float> %b) {
+  %c = fadd <16 x float> %a, %b
+  ret <16 x float> %c
+}
+"""
+
+
+def _target_machine():
+    """The machine that Numba compiles for, chosen as Numba's code generator chooses it."""
+    name = config.CPU_NAME or llvm.get_host_cpu_name()
+    if config.CPU_FEATURES is not None:
+        features = config.CPU_FEATURES
+    else:
+        features = "" if config.CPU_NAME else llvm.get_host_cpu_features().flatten()
+    target = llvm.Target.from_default_triple()
+    return target.create_target_machine(cpu=name, features=features, opt=1)
+
+
+@functools.cache
+def _register_bits_and_count() -> tuple[int, int]:
+    """Width in bits and number of the vector registers, read off a compiled addition."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    module = llvm.parse_assembly(_PROBE)
+    assembly = _target_machine().emit_assembly(module)
+    if re.search(r"%zmm", assembly):
+        return 512, 32
+    if re.search(r"%ymm", assembly):
+        return 256, 16
+    if llvm.get_process_triple().startswith(("aarch64", "arm64")):
+        return 128, 32
+    return 128, 16
+
+
+@functools.cache
+def lanes(itemsize: int) -> int:
+    """Numbers of ``itemsize`` bytes in one vector register."""
+    return _register_bits_and_count()[0] // (8 * itemsize)
+
+
+@functools.cache
+def tile_rows(itemsize: int) -> int:
+    """Rows of the register tile.
+
+    A tile of r rows and 3 vectors keeps 3r accumulators, 3 operands and a broadcast in registers:
+    8 rows fit in 32 registers, 4 rows in 16. A tile never spans two blocks of features, so it has
+    no more rows than a vector has lanes.
+    """
+    return min(8 if _register_bits_and_count()[1] == 32 else 4, lanes(itemsize))
+
+
+TILE_VECTORS = 3
+
+
+def aligned_empty(size: int, dtype) -> np.ndarray:
+    """An uninitialised 1-D array that starts on a cache line, so that no vector straddles two."""
+    dtype = np.dtype(dtype)
+    raw = np.empty(size * dtype.itemsize + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size * dtype.itemsize].view(dtype)
+
+
+def aligned_zeros(size: int, dtype) -> np.ndarray:
+    """A 1-D array of zeros that starts on a cache line."""
+    array = aligned_empty(size, dtype)
+    array[:] = 0
+    return array

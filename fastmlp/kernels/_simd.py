@@ -1,0 +1,490 @@
+"""A SIMD vector as a Numba type, so that kernels say what the registers do.
+
+``load(array, i)`` gives a vector of the array's dtype, as wide as the host's registers. Vectors add,
+subtract, multiply, divide, negate and compare like NumPy arrays, numbers broadcast, and
+``where``, ``fma``, ``maximum`` and the rest below do what their NumPy namesakes do. A formula written
+for numbers (an activation, an update rule) therefore runs on whole registers, and its
+result does not depend on what an auto-vectoriser makes of it.
+
+Nothing here checks bounds: arrays handed to a kernel are padded to whole vectors, or the
+tail goes through ``load_partial`` and ``store_partial``.
+"""
+
+from __future__ import annotations
+
+import operator
+
+from llvmlite import ir
+from numba.core import types
+from numba.core.extending import (
+    intrinsic,
+    lower_builtin,
+    lower_cast,
+    models,
+    register_model,
+)
+from numba.core.typeconv import Conversion
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+
+from ._host import lanes
+
+_INT32 = ir.IntType(32)
+
+
+class VectorType(types.Type):
+    """A register of ``count`` float32 or float64."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+        self.count = lanes(dtype.bitwidth // 8)
+        super().__init__(name=f"Vector({dtype}, {self.count})")
+
+    def can_convert_from(self, typingctx, other):
+        """Numbers broadcast."""
+        return Conversion.safe if isinstance(other, types.Number) else None
+
+
+class MaskType(types.Type):
+    """The outcome of comparing two vectors, a bit per lane."""
+
+    def __init__(self, count):
+        self.count = count
+        super().__init__(name=f"Mask({count})")
+
+
+def element_ir(dtype) -> ir.Type:
+    return ir.FloatType() if dtype == types.float32 else ir.DoubleType()
+
+
+def vector_ir(vector: VectorType) -> ir.VectorType:
+    return ir.VectorType(element_ir(vector.dtype), vector.count)
+
+
+def _bits_ir(vector: VectorType) -> ir.VectorType:
+    return ir.VectorType(ir.IntType(vector.dtype.bitwidth), vector.count)
+
+
+@register_model(VectorType)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type):
+        super().__init__(dmm, fe_type, vector_ir(fe_type))
+
+
+@register_model(MaskType)
+class _MaskModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type):
+        super().__init__(dmm, fe_type, ir.VectorType(ir.IntType(1), fe_type.count))
+
+
+def splat_ir(builder, scalar, count):
+    """<count x scalar>."""
+    vector = ir.VectorType(scalar.type, count)
+    first = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, _INT32(0))
+    mask = ir.Constant(ir.VectorType(_INT32, count), [0] * count)
+    return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), mask)
+
+
+@lower_cast(types.Float, VectorType)
+@lower_cast(types.Integer, VectorType)
+@lower_cast(types.IntegerLiteral, VectorType)
+def _broadcast(context, builder, from_type, to_type, value):
+    if isinstance(from_type, types.Literal):
+        value = context.get_constant(to_type.dtype, from_type.literal_value)
+    else:
+        value = context.cast(builder, value, from_type, to_type.dtype)
+    return splat_ir(builder, value, to_type.count)
+
+
+def _common_vector(args):
+    """The vector type of an operation on vectors and numbers, or None if it is not one."""
+    vectors = [a for a in args if isinstance(a, VectorType)]
+    if vectors and all(a == vectors[0] or isinstance(a, types.Number) for a in args):
+        return vectors[0]
+    return None
+
+
+def _register_operator(op, emit, compares=False):
+    class Template(AbstractTemplate):
+        def generic(self, args, kws):
+            vector = _common_vector(args)
+            if vector is None:
+                return None
+            result = MaskType(vector.count) if compares else vector
+            return signature(result, *[vector] * len(args))
+
+    infer_global(op)(Template)
+
+    def lower(context, builder, sig, args):
+        return emit(builder, *args)
+
+    arity = 1 if op is operator.neg else 2
+    lower_builtin(op, *[VectorType] * arity)(lower)
+
+
+for _op, _name in [
+    (operator.add, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+    (operator.neg, "fneg"),
+]:
+    _register_operator(_op, lambda b, *args, name=_name: getattr(b, name)(*args))
+for _op, _sign in [
+    (operator.gt, ">"),
+    (operator.ge, ">="),
+    (operator.lt, "<"),
+    (operator.le, "<="),
+    (operator.eq, "=="),
+]:
+    _register_operator(
+        _op, lambda b, x, y, sign=_sign: b.fcmp_ordered(sign, x, y), compares=True
+    )
+
+
+def _call(builder, name, result, *args):
+    """Call the LLVM intrinsic ``name``, overloaded on the vector type ``result``."""
+    element = {ir.FloatType(): "f32", ir.DoubleType(): "f64"}[result.element]
+    fnty = ir.FunctionType(result, [a.type for a in args])
+    full_name = f"llvm.{name}.v{result.count}{element}"
+    function = builder.module.globals.get(full_name) or ir.Function(
+        builder.module, fnty, full_name
+    )
+    return builder.call(function, args)
+
+
+def fma_ir(builder, a, b, c):
+    """a*b + c: one rounding where the processor has the instruction, two where it has not."""
+    return _call(builder, "fmuladd", a.type, a, b, c)
+
+
+def _elementwise(emit):
+    """An intrinsic on vectors from a function that emits its IR; numbers broadcast."""
+
+    def typer(typingctx, *args):
+        vector = _common_vector(args)
+        if vector is None:
+            return None
+        return signature(vector, *[vector] * len(args)), lambda c, b, s, a: emit(b, *a)
+
+    return typer
+
+
+@intrinsic
+def fma(typingctx, a, b, c):
+    """a*b + c, fused where the processor can."""
+    return _elementwise(fma_ir)(typingctx, a, b, c)
+
+
+@intrinsic
+def absolute(typingctx, a):
+    """|a|."""
+    return _elementwise(lambda b, x: _call(b, "fabs", x.type, x))(typingctx, a)
+
+
+@intrinsic
+def copysign(typingctx, magnitude, sign):
+    """``magnitude`` with the sign of ``sign``."""
+    return _elementwise(lambda b, x, y: _call(b, "copysign", x.type, x, y))(
+        typingctx, magnitude, sign
+    )
+
+
+@intrinsic
+def sqrt(typingctx, a):
+    """Square root, correctly rounded."""
+    return _elementwise(lambda b, x: _call(b, "sqrt", x.type, x))(typingctx, a)
+
+
+@intrinsic
+def where(typingctx, mask, a, b):
+    """a where the mask is set, b elsewhere."""
+    vector = _common_vector((a, b))
+    if vector is None or not isinstance(mask, MaskType):
+        return None
+    sig = signature(vector, mask, vector, vector)
+    return sig, lambda c, builder, s, args: builder.select(*args)
+
+
+def polynomial(coefficients):
+    """An intrinsic x -> sum of coefficients[k] * x**k, by Horner's rule."""
+
+    @intrinsic
+    def evaluate(typingctx, x):
+        def codegen(context, builder, sig, args):
+            constants = [ir.Constant(vector_ir(x), [c] * x.count) for c in coefficients]
+            value = constants[-1]
+            for constant in reversed(constants[:-1]):
+                value = fma_ir(builder, value, args[0], constant)
+            return value
+
+        return signature(x, x), codegen
+
+    return evaluate
+
+
+@intrinsic
+def two_to_the(typingctx, shifted):
+    """2**n for whole n within the exponent range, given ``n + 1.5 * 2**mantissa bits``.
+
+    That sum holds n in the low bits of its mantissa; moved to the exponent's place they are
+    the power, without a conversion to integers, which AVX2 lacks for 64 bits.
+    """
+    mantissa = 23 if shifted.dtype == types.float32 else 52
+    bias = 127 if shifted.dtype == types.float32 else 1023
+
+    def codegen(context, builder, sig, args):
+        bits = _bits_ir(shifted)
+        biased = builder.add(
+            builder.bitcast(args[0], bits), ir.Constant(bits, [bias] * shifted.count)
+        )
+        power = builder.shl(biased, ir.Constant(bits, [mantissa] * shifted.count))
+        return builder.bitcast(power, vector_ir(shifted))
+
+    return signature(shifted, shifted), codegen
+
+
+def _reduction(name):
+    def typer(typingctx, vector):
+        def codegen(context, builder, sig, args):
+            (value,) = args
+            # Halves are folded onto each other, so the order of additions is fixed.
+            width = vector.count
+            while width > 1:
+                width //= 2
+                low = ir.Constant(ir.VectorType(_INT32, width), list(range(width)))
+                high = ir.Constant(ir.VectorType(_INT32, width), list(range(width, 2 * width)))
+                undefined = ir.Constant(value.type, ir.Undefined)
+                a = builder.shuffle_vector(value, undefined, low)
+                b = builder.shuffle_vector(value, undefined, high)
+                if name == "sum":
+                    value = builder.fadd(a, b)
+                else:
+                    value = builder.select(builder.fcmp_unordered(">=", a, b), a, b)
+            return builder.extract_element(value, _INT32(0))
+
+        return vector.dtype(vector), codegen
+
+    return typer
+
+
+@intrinsic
+def sum_lanes(typingctx, vector):
+    """The sum over the lanes."""
+    return _reduction("sum")(typingctx, vector)
+
+
+@intrinsic
+def max_lanes(typingctx, vector):
+    """The largest lane; unspecified if one is NaN."""
+    return _reduction("max")(typingctx, vector)
+
+
+def address_ir(context, builder, array_type, array, offset):
+    """Pointer to element ``offset`` of a 1-D contiguous array."""
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.gep(data, [offset], inbounds=True)
+
+
+def load_ir(builder, address, vector: VectorType):
+    pointer = builder.bitcast(address, vector_ir(vector).as_pointer())
+    return builder.load(pointer, align=vector.dtype.bitwidth // 8)
+
+
+def store_ir(builder, value, address):
+    pointer = builder.bitcast(address, value.type.as_pointer())
+    align = 4 if isinstance(value.type.element, ir.FloatType) else 8
+    builder.store(value, pointer, align=align)
+
+
+@intrinsic
+def full_like(typingctx, vector, number):
+    """A vector of ``vector``'s type with ``number`` in every lane."""
+    return signature(vector, vector, vector), lambda context, builder, sig, args: args[1]
+
+
+@intrinsic
+def vector_lanes(typingctx, array):
+    """Lanes of a vector of the array's dtype, a constant."""
+    count = VectorType(array.dtype).count
+    return types.intp(array), lambda context, builder, sig, args: ir.IntType(64)(count)
+
+
+@intrinsic
+def load(typingctx, array, offset):
+    """The vector array[offset : offset + lanes]."""
+    vector = VectorType(array.dtype)
+
+    def codegen(context, builder, sig, args):
+        address = address_ir(context, builder, array, args[0], args[1])
+        return load_ir(builder, address, vector)
+
+    return signature(vector, array, types.intp), codegen
+
+
+@intrinsic
+def store(typingctx, array, offset, vector):
+    """array[offset : offset + lanes] = vector."""
+
+    def codegen(context, builder, sig, args):
+        store_ir(builder, args[2], address_ir(context, builder, array, args[0], args[1]))
+        return context.get_dummy_value()
+
+    return signature(types.void, array, types.intp, VectorType(array.dtype)), codegen
+
+
+def _lane_numbers(builder, vector, count):
+    """Mask of the lanes below ``count``."""
+    bits = ir.VectorType(ir.IntType(64), vector.count)
+    numbers = ir.Constant(bits, list(range(vector.count)))
+    return builder.icmp_signed("<", numbers, splat_ir(builder, count, vector.count))
+
+
+@intrinsic
+def first_lanes(typingctx, vector, count):
+    """Mask of the lanes 0 ... count-1 of a vector shaped like ``vector``."""
+
+    def codegen(context, builder, sig, args):
+        return _lane_numbers(builder, vector, args[1])
+
+    return signature(MaskType(vector.count), vector, types.int64), codegen
+
+
+def _masked(builder, name, vector, result, *args):
+    element = "f32" if vector.dtype == types.float32 else "f64"
+    full_name = f"llvm.masked.{name}.v{vector.count}{element}.p0"
+    fnty = ir.FunctionType(result, [a.type for a in args])
+    function = builder.module.globals.get(full_name) or ir.Function(
+        builder.module, fnty, full_name
+    )
+    return builder.call(function, args)
+
+
+@intrinsic
+def load_partial(typingctx, array, offset, count):
+    """The first ``count`` lanes from array[offset:], zeros in the rest; reads nothing beyond."""
+    vector = VectorType(array.dtype)
+
+    def codegen(context, builder, sig, args):
+        address = address_ir(context, builder, array, args[0], args[1])
+        pointer = builder.bitcast(address, vector_ir(vector).as_pointer())
+        mask = _lane_numbers(builder, vector, args[2])
+        zeros = ir.Constant(vector_ir(vector), [0.0] * vector.count)
+        align = _INT32(vector.dtype.bitwidth // 8)
+        return _masked(builder, "load", vector, vector_ir(vector), pointer, align, mask, zeros)
+
+    return signature(vector, array, types.intp, types.int64), codegen
+
+
+@intrinsic
+def store_partial(typingctx, array, offset, count, vector):
+    """array[offset : offset + count] = the first ``count`` lanes; writes nothing beyond."""
+    expected = VectorType(array.dtype)
+
+    def codegen(context, builder, sig, args):
+        address = address_ir(context, builder, array, args[0], args[1])
+        pointer = builder.bitcast(address, vector_ir(expected).as_pointer())
+        mask = _lane_numbers(builder, expected, args[2])
+        align = _INT32(expected.dtype.bitwidth // 8)
+        _masked(builder, "store", expected, ir.VoidType(), args[3], pointer, align, mask)
+        return context.get_dummy_value()
+
+    return signature(types.void, array, types.intp, types.int64, expected), codegen
+
+
+# Kinds of numbers that a caller's array may hold.
+UINT8, FLOAT32, FLOAT64 = 0, 1, 2
+_KINDS = {UINT8: ir.IntType(8), FLOAT32: ir.FloatType(), FLOAT64: ir.DoubleType()}
+
+
+def _convert_ir(builder, value, target):
+    """Numbers or vectors of any kind as floats of the target type."""
+    element = getattr(value.type, "element", value.type)
+    goal = getattr(target, "element", target)
+    if isinstance(element, ir.IntType):
+        return builder.uitofp(value, target)
+    if element == goal:
+        return value
+    if isinstance(goal, ir.DoubleType):
+        return builder.fpext(value, target)
+    return builder.fptrunc(value, target)
+
+
+@intrinsic(prefer_literal=True)
+def load_from(typingctx, like, address, kind):
+    """The vector of ``like``'s dtype made from consecutive numbers of a kind at an address."""
+    vector = VectorType(like.dtype)
+    element = _KINDS[kind.literal_value]
+
+    def codegen(context, builder, sig, args):
+        source = ir.VectorType(element, vector.count)
+        pointer = builder.inttoptr(args[1], source.as_pointer())
+        return _convert_ir(builder, builder.load(pointer, align=1), vector_ir(vector))
+
+    return signature(vector, like, types.intp, kind), codegen
+
+
+@intrinsic(prefer_literal=True)
+def number_from(typingctx, like, address, kind):
+    """The number of a kind at an address, as one of ``like``'s dtype."""
+    element = _KINDS[kind.literal_value]
+
+    def codegen(context, builder, sig, args):
+        pointer = builder.inttoptr(args[1], element.as_pointer())
+        return _convert_ir(builder, builder.load(pointer, align=1), element_ir(like.dtype))
+
+    return signature(like.dtype, like, types.intp, kind), codegen
+
+
+@intrinsic
+def prefetch(typingctx, address):
+    """Ask for the cache line at an address; any address is safe."""
+
+    def codegen(context, builder, sig, args):
+        pointer = builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+        fnty = ir.FunctionType(ir.VoidType(), [pointer.type, _INT32, _INT32, _INT32])
+        name = "llvm.prefetch.p0"
+        function = builder.module.globals.get(name) or ir.Function(builder.module, fnty, name)
+        builder.call(function, [pointer, _INT32(0), _INT32(2), _INT32(1)])
+        return context.get_dummy_value()
+
+    return signature(types.void, types.intp), codegen
+
+
+@intrinsic
+def transpose(typingctx, target, target_at, target_step, source, source_at, source_step):
+    """target[j, i] = source[i, j] for a square of as many rows as a vector has lanes.
+
+    In log2(lanes) rounds: round s exchanges the off-diagonal squares of side s.
+    """
+    vector = VectorType(source.dtype)
+    count = vector.count
+
+    def codegen(context, builder, sig, args):
+        to_array, to_start, to_step, from_array, from_start, from_step = args
+        first = address_ir(context, builder, source, from_array, from_start)
+        index = ir.IntType(64)
+        rows = [
+            load_ir(builder, builder.gep(first, [builder.mul(index(i), from_step)]), vector)
+            for i in range(count)
+        ]
+        side = 1
+        while side < count:
+            for i in range(count):
+                if i & side:
+                    continue
+                upper, lower = rows[i], rows[i + side]
+                keep = [j if not j & side else count + j - side for j in range(count)]
+                swap = [j + side if not j & side else count + j for j in range(count)]
+                mask = ir.VectorType(_INT32, count)
+                rows[i] = builder.shuffle_vector(upper, lower, ir.Constant(mask, keep))
+                rows[i + side] = builder.shuffle_vector(upper, lower, ir.Constant(mask, swap))
+            side *= 2
+        start = address_ir(context, builder, target, to_array, to_start)
+        for i, row in enumerate(rows):
+            store_ir(builder, row, builder.gep(start, [builder.mul(index(i), to_step)]))
+        return context.get_dummy_value()
+
+    sig = signature(
+        types.void, target, types.intp, types.intp, source, types.intp, types.intp
+    )
+    return sig, codegen

@@ -1,0 +1,336 @@
+"""The register tile that all three products of an MLP share.
+
+    C[r, v] += sum over k of a(k, r) * b(k, v)      r < rows, v < vectors
+
+where C[r, v] is a vector register, a(k, r) one number and b(k, v) one vector. ``rows`` follows from
+the host's register count, ``vectors`` is 1, 2 or 3. The operands lie in one of two layouts,
+V being the lanes of a vector:
+
+- blocks: features in blocks of V, [feature // V][row][feature % V], rows ``pitch`` apart per block;
+- panels: weights in panels of ``vectors`` * V columns, [row][column].
+
+Sums run over k in ascending order in one accumulator, so an element of C has the same bits
+wherever its tile was computed. No access is checked: operands are padded to whole tiles.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba.core import types
+from numba.core.extending import intrinsic, models, register_model
+from numba.core.typing.templates import signature
+
+from ._host import tile_rows
+from ._simd import VectorType, address_ir, fma_ir, load_ir, splat_ir, store_ir, vector_ir
+
+_INT64 = ir.IntType(64)
+
+
+class TileType(types.Type):
+    """rows x vectors registers of accumulators."""
+
+    def __init__(self, dtype, vectors):
+        self.vector = VectorType(dtype)
+        self.rows = tile_rows(dtype.bitwidth // 8)
+        self.vectors = vectors
+        super().__init__(name=f"Tile({dtype}, {self.rows}, {vectors}, {self.vector.count})")
+
+    def cells(self):
+        """(position, row, vector) of every accumulator."""
+        for row in range(self.rows):
+            for vector in range(self.vectors):
+                yield row * self.vectors + vector, row, vector
+
+
+def _tile_ir(tile: TileType) -> ir.Type:
+    return ir.ArrayType(vector_ir(tile.vector), tile.rows * tile.vectors)
+
+
+@register_model(TileType)
+class _TileModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type):
+        super().__init__(dmm, fe_type, _tile_ir(fe_type))
+
+
+def _pack(builder, tile, registers):
+    value = ir.Constant(_tile_ir(tile), ir.Undefined)
+    for position, register in enumerate(registers):
+        value = builder.insert_value(value, register, position)
+    return value
+
+
+def _unpack(builder, tile, value):
+    return [builder.extract_value(value, position) for position, _, _ in tile.cells()]
+
+
+def _int(number):
+    return ir.Constant(_INT64, number)
+
+
+class _Loop:
+    """A counted loop with values carried from turn to turn in registers, as phi nodes."""
+
+    def __init__(self, builder, count, carried):
+        self.builder = builder
+        self.before = builder.block
+        self.head = builder.append_basic_block("turn")
+        self.after = builder.append_basic_block("after")
+        self.count = count
+        builder.cbranch(builder.icmp_signed(">", count, _int(0)), self.head, self.after)
+        builder.position_at_end(self.head)
+        self.index = builder.phi(_INT64)
+        self.index.add_incoming(_int(0), self.before)
+        self.start = carried
+        self.values = [builder.phi(value.type) for value in carried]
+        for phi, value in zip(self.values, carried, strict=True):
+            phi.add_incoming(value, self.before)
+
+    def close(self, carried):
+        """End the turn with the new values; returns the values after the last turn."""
+        builder = self.builder
+        end = builder.block
+        following = builder.add(self.index, _int(1))
+        self.index.add_incoming(following, end)
+        for phi, value in zip(self.values, carried, strict=True):
+            phi.add_incoming(value, end)
+        builder.cbranch(builder.icmp_signed("<", following, self.count), self.head, self.after)
+        builder.position_at_end(self.after)
+        results = []
+        for first, last in zip(self.start, carried, strict=True):
+            phi = builder.phi(first.type)
+            phi.add_incoming(first, self.before)
+            phi.add_incoming(last, end)
+            results.append(phi)
+        return results
+
+
+def _rank_one(builder, tile, registers, a, row_step, b, vector_step):
+    """One k: registers[r, v] += a[r * row_step] * b[v * vector_step]."""
+    columns = [
+        load_ir(builder, builder.gep(b, [builder.mul(_int(v), vector_step)]), tile.vector)
+        for v in range(tile.vectors)
+    ]
+    result = list(registers)
+    for row in range(tile.rows):
+        number = builder.load(builder.gep(a, [_int(row * row_step)]))
+        factor = splat_ir(builder, number, tile.vector.count)
+        for v in range(tile.vectors):
+            cell = row * tile.vectors + v
+            result[cell] = fma_ir(builder, factor, columns[v], registers[cell])
+    return result
+
+
+@intrinsic(prefer_literal=True)
+def tile_zeros(typingctx, array, vectors):
+    """A tile of zeros of the array's dtype."""
+    tile = TileType(array.dtype, vectors.literal_value)
+
+    def codegen(context, builder, sig, args):
+        zero = ir.Constant(vector_ir(tile.vector), [0.0] * tile.vector.count)
+        return _pack(builder, tile, [zero] * (tile.rows * tile.vectors))
+
+    return signature(tile, array, vectors), codegen
+
+
+@intrinsic(prefer_literal=True)
+def tile_from_row(typingctx, array, offset, vectors):
+    """A tile whose rows are all array[offset:]: a product that starts from the bias."""
+    tile = TileType(array.dtype, vectors.literal_value)
+
+    def codegen(context, builder, sig, args):
+        address = address_ir(context, builder, array, args[0], args[1])
+        row = [
+            load_ir(builder, builder.gep(address, [_int(v * tile.vector.count)]), tile.vector)
+            for v in range(tile.vectors)
+        ]
+        return _pack(builder, tile, row * tile.rows)
+
+    return signature(tile, array, types.intp, vectors), codegen
+
+
+@intrinsic
+def tile_multiply_blocks(typingctx, tile, a, a_offset, pitch, b, b_offset, depth):
+    """tile[r, :] += sum_k a[row r, feature k] * b[k, :], a in blocks, b a panel; k < depth.
+
+    The product of the forward pass (a inputs, b weights) and of the input gradient (a output
+    gradients, b transposed weights).
+    """
+    lanes = tile.vector.count
+
+    def codegen(context, builder, sig, args):
+        value, a_array, a_start, a_pitch, b_array, b_start, total = args
+        a_first = address_ir(context, builder, a, a_array, a_start)
+        b_first = address_ir(context, builder, b, b_array, b_start)
+        block_step = builder.mul(a_pitch, _int(lanes))
+        blocks = builder.sdiv(builder.add(total, _int(lanes - 1)), _int(lanes))
+        outer = _Loop(builder, blocks, [b_first, *_unpack(builder, tile, value)])
+        done = builder.mul(outer.index, _int(lanes))
+        left = builder.sub(total, done)
+        turns = builder.select(builder.icmp_signed("<", left, _int(lanes)), left, _int(lanes))
+        a_block = builder.gep(a_first, [builder.mul(outer.index, block_step)])
+        inner = _Loop(builder, turns, outer.values)
+        b_row, *registers = inner.values
+        registers = _rank_one(
+            builder, tile, registers, builder.gep(a_block, [inner.index]), lanes, b_row, _int(lanes)
+        )
+        b_next = builder.gep(b_row, [_int(tile.vectors * lanes)])
+        results = outer.close(inner.close([b_next, *registers]))
+        return _pack(builder, tile, results[1:])
+
+    return signature(
+        tile, tile, a, types.intp, types.intp, b, types.intp, types.intp
+    ), codegen
+
+
+@intrinsic
+def tile_multiply_transposed(typingctx, tile, a, a_offset, b, b_offset, pitch, depth):
+    """tile[r, :] += sum_k a[k, feature r] * b[k, :], both in blocks; k < depth.
+
+    The product of the weight gradient: a inputs, b output gradients, k the rows of the batch.
+    """
+    lanes = tile.vector.count
+
+    def codegen(context, builder, sig, args):
+        value, a_array, a_start, b_array, b_start, b_pitch, total = args
+        a_first = address_ir(context, builder, a, a_array, a_start)
+        b_first = address_ir(context, builder, b, b_array, b_start)
+        vector_step = builder.mul(b_pitch, _int(lanes))
+        loop = _Loop(builder, total, _unpack(builder, tile, value))
+        offset = builder.mul(loop.index, _int(lanes))
+        registers = _rank_one(
+            builder,
+            tile,
+            loop.values,
+            builder.gep(a_first, [offset]),
+            1,
+            builder.gep(b_first, [offset]),
+            vector_step,
+        )
+        return _pack(builder, tile, loop.close(registers))
+
+    return signature(
+        tile, tile, a, types.intp, b, types.intp, types.intp, types.intp
+    ), codegen
+
+
+@intrinsic
+def tile_multiply_vector(typingctx, tile, x, x_offset, w, w_offset, row_step, depth):
+    """The tile's cells, side by side as one long row, += x @ w; w row-major, k < depth.
+
+    The product for a single row of inputs: every weight is read once, so there is nothing to pack.
+    """
+    lanes = tile.vector.count
+
+    def codegen(context, builder, sig, args):
+        value, x_array, x_start, w_array, w_start, step, total = args
+        x_first = address_ir(context, builder, x, x_array, x_start)
+        w_first = address_ir(context, builder, w, w_array, w_start)
+        loop = _Loop(builder, total, [w_first, *_unpack(builder, tile, value)])
+        w_row, *registers = loop.values
+        number = builder.load(builder.gep(x_first, [loop.index]))
+        factor = splat_ir(builder, number, lanes)
+        registers = [
+            fma_ir(
+                builder,
+                factor,
+                load_ir(builder, builder.gep(w_row, [_int(cell * lanes)]), tile.vector),
+                register,
+            )
+            for cell, register in enumerate(registers)
+        ]
+        results = loop.close([builder.gep(w_row, [step]), *registers])
+        return _pack(builder, tile, results[1:])
+
+    return signature(
+        tile, tile, x, types.intp, w, types.intp, types.intp, types.intp
+    ), codegen
+
+
+def _cell_addresses(context, builder, tile, array_type, array, offset, row_step, vector_step):
+    first = address_ir(context, builder, array_type, array, offset)
+    for _, row, vector in tile.cells():
+        steps = builder.add(
+            builder.mul(_int(row), row_step), builder.mul(_int(vector), vector_step)
+        )
+        yield builder.gep(first, [steps])
+
+
+@intrinsic
+def tile_store(typingctx, tile, c, offset, row_step, vector_step):
+    """c[offset + r * row_step + v * vector_step : ...] = tile[r, v]."""
+
+    def codegen(context, builder, sig, args):
+        value, *where = args
+        registers = _unpack(builder, tile, value)
+        addresses = _cell_addresses(context, builder, tile, c, *where)
+        for register, address in zip(registers, addresses, strict=True):
+            store_ir(builder, register, address)
+        return context.get_dummy_value()
+
+    return signature(types.void, tile, c, *[types.intp] * 3), codegen
+
+
+@intrinsic(prefer_literal=True)
+def tile_load(typingctx, c, offset, row_step, vector_step, vectors):
+    """The tile that ``tile_store`` with the same arguments wrote."""
+    tile = TileType(c.dtype, vectors.literal_value)
+
+    def codegen(context, builder, sig, args):
+        addresses = _cell_addresses(context, builder, tile, c, *args[:4])
+        return _pack(builder, tile, [load_ir(builder, a, tile.vector) for a in addresses])
+
+    return signature(tile, c, *[types.intp] * 3, vectors), codegen
+
+
+@intrinsic
+def tile_height(typingctx, array):
+    """Rows of a tile of the array's dtype, a constant."""
+    rows = TileType(array.dtype, 1).rows
+    return types.intp(array), lambda context, builder, sig, args: _int(rows)
+
+
+def tile_updater(rule):
+    """An intrinsic that applies an update rule to a tile's cells while they are in registers.
+
+    Its ``arrays`` = (parameters, states...) are of one layout; the rule maps
+    (gradient, (parameter, states...), factors) to the new (parameter, states...). The gradient
+    is scale * tile. Rows lie ``row_step`` apart, the vectors of a row side by side.
+    """
+
+    @intrinsic
+    def tile_update(typingctx, tile, scale, arrays, offset, row_step, factors):
+        vector = tile.vector
+        values = types.UniTuple(vector, len(arrays))
+        rule_type = typingctx.resolve_value_type(rule)
+        rule_sig = typingctx.resolve_function_type(rule_type, (vector, values, factors), {})
+
+        def codegen(context, builder, sig, args):
+            value, scale_value, arrays_value, start, step, factors_value = args
+            apply = context.get_function(rule_type, rule_sig)
+            context.add_linking_libs(getattr(apply, "libs", ()))
+            scale_vector = splat_ir(builder, scale_value, vector.count)
+            bases = [
+                address_ir(
+                    context, builder, array, builder.extract_value(arrays_value, position), start
+                )
+                for position, array in enumerate(arrays)
+            ]
+            for cell, row, v in tile.cells():
+                shift = builder.add(builder.mul(_int(row), step), _int(v * vector.count))
+                addresses = [builder.gep(base, [shift]) for base in bases]
+                old = [load_ir(builder, address, vector) for address in addresses]
+                gradient = builder.fmul(builder.extract_value(value, cell), scale_vector)
+                new = apply(
+                    builder,
+                    (gradient, context.make_tuple(builder, values, old), factors_value),
+                )
+                for position, address in enumerate(addresses):
+                    store_ir(builder, builder.extract_value(new, position), address)
+            return context.get_dummy_value()
+
+        sig = signature(
+            types.void, tile, vector.dtype, arrays, types.intp, types.intp, factors
+        )
+        return sig, codegen
+
+    return tile_update

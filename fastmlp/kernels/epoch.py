@@ -1,0 +1,440 @@
+"""The compiled epoch: many training steps in one call, for any network that a table describes.
+
+A step has one phase per layer forward and one per layer backward, with a barrier between them:
+
+    forward l     a_l = act(a_(l-1) @ W_l + b_l), batch norm in a phase of its own
+    loss          part of the last forward phase where a thread has whole rows of logits
+    backward l    d_(l-1) = (d_l @ W_l.T) * act'(a_(l-1)), and the update of W_l and b_l: the first reads
+                  the transposed copy of W_l, the second writes W_l, so they need no barrier
+    ...           the copy of W_(l+1) is renewed in the phase after its update, the next batch is
+                  gathered in the last phase
+
+No gradient is written to memory, unless the batch has several chunks. A batch lies in chunks of
+rows that fit in the second-level cache; ``geometry`` is (rows, rows of a chunk, pitch).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ._jit import entry, inline
+from ._simd import load, load_partial, store, vector_lanes
+from ._sync import barrier, share
+from ._tile import tile_height
+from .activation import IDENTITY, activation_slope
+from .batchnorm import (
+    batchnorm_input_gradient,
+    batchnorm_normalise,
+    batchnorm_statistics,
+    column_sums,
+    running_average,
+)
+from .loss import argmax_row, row_loss, softmax_block
+from .matmul import (
+    ADD,
+    ADD_UPDATE,
+    STORE,
+    UPDATE,
+    forward_product,
+    input_gradient_product,
+    weight_gradient_product,
+)
+from .packing import (
+    block_stride,
+    ceil_div,
+    chunk_count,
+    pack_panels,
+    pack_vector,
+    panel_count,
+    read_row,
+    row_start,
+    rows_in_chunk,
+    transpose_panels,
+    unpack_panels,
+    unpack_vector,
+)
+from .update import update_partial
+
+# One row per layer. The offsets lead into the flat buffers (what a user sees) and into the packed
+# ones (what the tiles read); -1 where the layer has no such parameter.
+LAYER = np.dtype(
+    [
+        ("inputs", np.int64),
+        ("outputs", np.int64),
+        ("activation", np.int64),
+        ("flat_w", np.int64),
+        ("flat_b", np.int64),
+        ("flat_gamma", np.int64),
+        ("flat_beta", np.int64),
+        ("flat_mean", np.int64),
+        ("flat_var", np.int64),
+        ("packed_w", np.int64),
+        ("packed_b", np.int64),
+        ("transposed_w", np.int64),
+        ("activations", np.int64),
+        ("alpha", np.float64),  # of the running statistics
+    ],
+    align=True,
+)
+
+
+class Flat(NamedTuple):
+    """A network's own buffers, each (P,) but the statistics: running means and variances."""
+
+    parameters: np.ndarray
+    velocities: np.ndarray
+    statistics: np.ndarray
+
+
+class Packed(NamedTuple):
+    """What the engine works on: panels and blocks, all 1-D and of the parameters' dtype."""
+
+    weights: np.ndarray  # panels and biases
+    velocities: np.ndarray  # the same layout
+    gradients: np.ndarray  # the same layout; used only where a batch has several chunks
+    transposed: np.ndarray  # panels of the transposed weights
+    inputs: np.ndarray  # blocks of two batches: the present and the next
+    labels: np.ndarray  # rows of labels, padded to whole vectors
+    activations: np.ndarray  # blocks of every layer's output
+    normals: np.ndarray  # the same layout: normalised pre-activations
+    deltas: np.ndarray  # the same layout: gradients with respect to pre-activations
+    variances: np.ndarray  # of the batch, a row per layer
+
+
+class Data(NamedTuple):
+    """The training set, in place. ``classes`` is empty where ``y`` holds rows of labels."""
+
+    x: tuple[int, int, int, int]
+    y: tuple[int, int, int, int]
+    classes: np.ndarray
+    order: np.ndarray  # (n,) int64: the rows, in the order of training
+
+
+class Plan(NamedTuple):
+    """How to train: the batch, and the factors of the update rule."""
+
+    batch_size: int
+    chunk_rows: int
+    pitch: int
+    momentum: float
+    decay: float
+    mean_reduction: bool  # divide dgamma and dbeta by the rows of the batch
+
+
+@inline
+def _input_of(table, l, packed, batch_at):
+    """(array, start) of layer l's input."""
+    if l == 0:
+        return packed.inputs, batch_at
+    return packed.activations, table[l - 1].activations
+
+
+@inline
+def _gather(part, parts, table, packed, data, geometry, first, batch_at):
+    """Rows first, first + 1, ... of the order into blocks."""
+    width = table[0].inputs
+    step = geometry[2] * vector_lanes(packed.inputs)
+    begin, end = share(part, parts, geometry[0])
+    for i in range(begin, end):
+        at = batch_at + row_start(packed.inputs, width, geometry, i)
+        read_row(packed.inputs, at, step, data.x, data.order[first + i], width)
+    _gather_labels(begin, end, table, packed.labels, data, first)
+
+
+@inline
+def _gather_labels(begin, end, table, labels, data, first):
+    """Rows of labels; a class k becomes the k-th unit vector."""
+    lanes = vector_lanes(labels)
+    classes = table[len(table) - 1].outputs
+    width = ceil_div(classes, lanes) * lanes
+    for i in range(begin, end):
+        row = data.order[first + i]
+        if data.classes.size > 0:
+            for k in range(width):
+                labels[i * width + k] = 0
+            labels[i * width + data.classes[row]] = 1
+        else:
+            read_row(labels, i * width, lanes, data.y, row, classes)
+
+
+@inline
+def _forward_linear(part, parts, table, l, packed, batch_at, geometry):
+    """Layer l up to its activation, or up to its batch norm if it has one."""
+    layer = table[l]
+    pitch = geometry[2]
+    lanes = vector_lanes(packed.weights)
+    x, x_at = _input_of(table, l, packed, batch_at)
+    normalised = layer.flat_gamma >= 0
+    y = packed.normals if normalised else packed.activations
+    activation = IDENTITY if normalised else layer.activation
+    x_stride = block_stride(packed.weights, layer.inputs, pitch)
+    y_stride = block_stride(packed.weights, layer.outputs, pitch)
+    for chunk in range(chunk_count(geometry)):
+        forward_product(
+            part, parts, y, layer.activations + chunk * y_stride, x, x_at + chunk * x_stride,
+            pitch, rows_in_chunk(geometry, chunk), layer.inputs, layer.outputs,
+            packed.weights, layer.packed_w, layer.packed_b, activation,
+        )  # fmt: skip
+
+
+@inline
+def _variances_at(table, l, packed):
+    """Where layer l's batch variances are kept from its forward to its backward phase."""
+    return l * (packed.variances.size // len(table))
+
+
+@inline
+def _forward_batchnorm(part, parts, table, l, flat, packed, geometry):
+    """Batch norm in training mode, running statistics, activation."""
+    layer = table[l]
+    pitch = geometry[2]
+    lanes = vector_lanes(packed.weights)
+    stride = block_stride(packed.weights, layer.outputs, pitch)
+    keep = flat.statistics.dtype.type(layer.alpha)
+    begin, end = share(part, parts, ceil_div(layer.outputs, lanes))
+    for block in range(begin, end):
+        column = block * lanes
+        at = layer.activations + column * pitch
+        count = min(lanes, layer.outputs - column)
+        mean, variance = batchnorm_statistics(packed.normals, at, stride, geometry)
+        gamma = load_partial(flat.parameters, layer.flat_gamma + column, count)
+        beta = load_partial(flat.parameters, layer.flat_beta + column, count)
+        batchnorm_normalise(
+            packed.activations, packed.normals, at, stride, geometry,
+            mean, variance, gamma, beta, layer.activation,
+        )  # fmt: skip
+        store(packed.variances, _variances_at(table, l, packed) + column, variance)
+        running_average(flat.statistics, layer.flat_mean + column, count, mean, keep)
+        running_average(flat.statistics, layer.flat_var + column, count, variance, keep)
+
+
+@inline
+def _backward_batchnorm(part, parts, table, l, flat, packed, geometry, plan, rate):
+    """d of batch norm's output becomes d of its input; gamma and beta are updated."""
+    layer = table[l]
+    pitch = geometry[2]
+    lanes = vector_lanes(packed.weights)
+    number = packed.weights.dtype.type
+    stride = block_stride(packed.weights, layer.outputs, pitch)
+    scale = number(1) / number(geometry[0]) if plan.mean_reduction else number(1)
+    # HW1P1 section 3.5: batch norm learns without momentum.
+    factors = (rate, number(0), number(0))
+    begin, end = share(part, parts, ceil_div(layer.outputs, lanes))
+    for block in range(begin, end):
+        column = block * lanes
+        count = min(lanes, layer.outputs - column)
+        variance = load(packed.variances, _variances_at(table, l, packed) + column)
+        gamma = load_partial(flat.parameters, layer.flat_gamma + column, count)
+        dgamma, dbeta = batchnorm_input_gradient(
+            packed.deltas, packed.normals, layer.activations + column * pitch, stride, geometry,
+            variance, gamma,
+        )  # fmt: skip
+        for at, gradient in ((layer.flat_gamma, dgamma), (layer.flat_beta, dbeta)):
+            update_partial(
+                flat.parameters, flat.velocities, at + column, count, gradient * scale, factors
+            )
+
+
+@inline
+def _rows_of_share(part, parts, rows, outputs, array):
+    """(begin, end) of the rows whose logits this part computed, if they lie in one panel."""
+    lanes, height = vector_lanes(array), tile_height(array)
+    blocks, tiles = ceil_div(outputs, lanes), ceil_div(rows, height)
+    begin, end = share(part, parts, tiles * blocks)
+    return min(rows, ceil_div(begin, blocks) * height), min(rows, ceil_div(end, blocks) * height)
+
+
+@inline
+def _loss(part, parts, table, packed, geometry, row_losses, row_errors):
+    """Loss and error of this part's rows, and the gradient of the last pre-activations."""
+    layer = table[len(table) - 1]
+    rows, chunk_rows, pitch = geometry
+    lanes = vector_lanes(packed.weights)
+    classes = layer.outputs
+    blocks = ceil_div(classes, lanes)
+    stride = block_stride(packed.weights, classes, pitch)
+    for chunk in range(chunk_count(geometry)):
+        in_chunk = rows_in_chunk(geometry, chunk)
+        begin, end = _rows_of_share(part, parts, in_chunk, classes, packed.weights)
+        for row in range(begin, end):
+            i = chunk * chunk_rows + row
+            at = layer.activations + chunk * stride + row * lanes
+            y_at = i * blocks * lanes
+            z = packed.activations
+            loss, m, normaliser = row_loss(z, at, pitch * lanes, packed.labels, y_at, lanes, classes)
+            row_losses[i] = loss
+            row_errors[i] = argmax_row(z, at, pitch * lanes, classes) != argmax_row(
+                packed.labels, y_at, lanes, classes
+            )
+            for block in range(blocks):
+                k = at + block * pitch * lanes
+                p = softmax_block(z, at, pitch * lanes, block, classes, m, normaliser)
+                delta = p - load(packed.labels, y_at + block * lanes)
+                store(packed.deltas, k, delta * activation_slope(load(z, k), layer.activation))
+
+
+@inline
+def _backward_linear(part, parts, table, l, packed, batch_at, geometry, plan, rate):
+    """d of the layer before, and the update of layer l's weights and biases."""
+    layer = table[l]
+    pitch = geometry[2]
+    lanes = vector_lanes(packed.weights)
+    number = packed.weights.dtype.type
+    x, x_at = _input_of(table, l, packed, batch_at)
+    x_stride = block_stride(packed.weights, layer.inputs, pitch)
+    y_stride = block_stride(packed.weights, layer.outputs, pitch)
+    chunks = chunk_count(geometry)
+    scale = number(1) / number(geometry[0])
+    factors = (rate, number(plan.decay), number(plan.momentum))
+    for chunk in range(chunks):
+        rows = rows_in_chunk(geometry, chunk)
+        x_chunk = x_at + chunk * x_stride
+        dz_chunk = layer.activations + chunk * y_stride
+        if l > 0:
+            input_gradient_product(
+                part, parts, packed.deltas, x, x_chunk, packed.deltas, dz_chunk, pitch, rows,
+                layer.inputs, layer.outputs, packed.transposed, layer.transposed_w,
+                table[l - 1].activation,
+            )  # fmt: skip
+        first, last = chunk == 0, chunk == chunks - 1
+        mode = (UPDATE if first else ADD_UPDATE) if last else (STORE if first else ADD)
+        weight_gradient_product(
+            part, parts, packed.weights, packed.velocities, packed.gradients, layer.packed_w,
+            x, x_chunk, packed.deltas, dz_chunk, pitch, rows, layer.inputs, layer.outputs,
+            mode, scale, factors,
+        )  # fmt: skip
+    if layer.flat_b >= 0:
+        factors = (rate, number(0), number(plan.momentum))
+        begin, end = share(part, parts, ceil_div(layer.outputs, lanes))
+        for block in range(begin, end):
+            gradient = scale * column_sums(
+                packed.deltas, layer.activations + block * pitch * lanes, y_stride, geometry
+            )
+            at = layer.packed_b + block * lanes
+            update_partial(packed.weights, packed.velocities, at, lanes, gradient, factors)
+
+
+@inline
+def _renew_transposed(part, parts, table, l, packed):
+    """The transposed copy of layer l's weights."""
+    layer = table[l]
+    transpose_panels(
+        part, parts, packed.transposed, layer.transposed_w, packed.weights, layer.packed_w,
+        layer.inputs, layer.outputs,
+    )  # fmt: skip
+
+
+@inline
+def _step(part, parts, sync, table, flat, packed, geometry, batch_at, plan, rate, rows_out):
+    """Forward, loss and backward of the batch at batch_at, up to the first layer's update."""
+    layers = len(table)
+    row_losses, row_errors = rows_out
+    for l in range(layers):
+        _forward_linear(part, parts, table, l, packed, batch_at, geometry)
+        normalised = table[l].flat_gamma >= 0
+        whole_rows = panel_count(ceil_div(table[l].outputs, vector_lanes(packed.weights))) == 1
+        if normalised or l < layers - 1 or not whole_rows:
+            barrier(sync, part, parts)
+        if normalised:
+            _forward_batchnorm(part, parts, table, l, flat, packed, geometry)
+            barrier(sync, part, parts)
+    _loss(part, parts, table, packed, geometry, row_losses, row_errors)
+    barrier(sync, part, parts)
+    for l in range(layers - 1, -1, -1):
+        if table[l].flat_gamma >= 0:
+            _backward_batchnorm(part, parts, table, l, flat, packed, geometry, plan, rate)
+            barrier(sync, part, parts)
+        if l + 1 < layers:
+            _renew_transposed(part, parts, table, l + 1, packed)
+        _backward_linear(part, parts, table, l, packed, batch_at, geometry, plan, rate)
+        if l > 0:
+            barrier(sync, part, parts)
+
+
+@inline
+def _batch_geometry(plan, data, step):
+    """Geometry of a step's batch; the last of an epoch may be short."""
+    left = data.order.size - step * plan.batch_size
+    return min(plan.batch_size, left), plan.chunk_rows, plan.pitch
+
+
+@entry
+def train_steps(
+    part, parts, sync, table, flat, packed, data, plan, rates, first, last, rows_out, steps_out
+):
+    """Train on the batches first ... last-1 of the order.
+
+    rates : (steps,) learning rate of every step of the order
+    rows_out : (loss, error) per row of a batch, room to work
+    steps_out : (sum of losses, count of errors) per step, overwritten for the steps done
+    """
+    step_losses, step_errors = steps_out
+    half = packed.inputs.size // 2
+    geometry = _batch_geometry(plan, data, first)
+    _gather(part, parts, table, packed, data, geometry, first * plan.batch_size, 0)
+    barrier(sync, part, parts)
+    for step in range(first, last):
+        batch_at = (step - first) % 2 * half
+        geometry = _batch_geometry(plan, data, step)
+        _step(
+            part, parts, sync, table, flat, packed, geometry, batch_at, plan, rates[step], rows_out
+        )
+        if part == 0:
+            step_losses[step] = _total(rows_out[0], geometry[0])
+            step_errors[step] = _total(rows_out[1], geometry[0])
+        if step + 1 < last:
+            # The other half of the inputs has been free since the last step; the labels are free
+            # since this step's loss, one barrier ago or more.
+            following = _batch_geometry(plan, data, step + 1)
+            _gather(
+                part, parts, table, packed, data, following,
+                (step + 1) * plan.batch_size, half - batch_at,
+            )  # fmt: skip
+        barrier(sync, part, parts)
+
+
+@inline
+def _total(values, count):
+    """Sum of the first ``count`` values, in order."""
+    total = 0.0
+    for i in range(count):
+        total += values[i]
+    return total
+
+
+@entry
+def pack_buffer(part, parts, sync, table, packed, flat):
+    """A flat buffer of parameters, or of their velocities, into panels."""
+    for l in range(len(table)):
+        layer = table[l]
+        pack_panels(
+            part, parts, packed, layer.packed_w, flat, layer.flat_w, layer.inputs, layer.outputs
+        )
+        if layer.flat_b >= 0:
+            pack_vector(part, parts, packed, layer.packed_b, flat, layer.flat_b, layer.outputs)
+    barrier(sync, part, parts)
+
+
+@entry
+def unpack_buffer(part, parts, sync, table, flat, packed):
+    """Panels back into a flat buffer."""
+    one = flat.dtype.type(1)
+    for l in range(len(table)):
+        layer = table[l]
+        unpack_panels(
+            part, parts, flat, layer.flat_w, packed, layer.packed_w,
+            layer.inputs, layer.outputs, one,
+        )  # fmt: skip
+        if layer.flat_b >= 0:
+            unpack_vector(part, parts, flat, layer.flat_b, packed, layer.packed_b, layer.outputs)
+    barrier(sync, part, parts)
+
+
+@entry
+def transpose_weights(part, parts, sync, table, packed):
+    """The transposed copies of all weights but the first layer's."""
+    for l in range(1, len(table)):
+        _renew_transposed(part, parts, table, l, packed)
+    barrier(sync, part, parts)

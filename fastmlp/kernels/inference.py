@@ -1,0 +1,143 @@
+"""The forward pass alone: many rows through packed weights, or a few straight from the flat ones."""
+
+from __future__ import annotations
+
+from ._jit import entry, inline
+from ._simd import fma, load_partial, sqrt, store_partial, vector_lanes
+from ._sync import barrier, share
+from ._tile import tile_height, tile_load, tile_multiply_vector, tile_store, tile_zeros
+from .activation import IDENTITY, activate
+from .batchnorm import EPS, batchnorm_normalise
+from .matmul import forward_product
+from .packing import ceil_div, read_row, write_row
+
+
+@inline
+def _normalise_block(layer, flat, column, count):
+    """(mean, variance, gamma, beta) of a block of features, from the running statistics."""
+    return (
+        load_partial(flat.statistics, layer.flat_mean + column, count),
+        load_partial(flat.statistics, layer.flat_var + column, count),
+        load_partial(flat.parameters, layer.flat_gamma + column, count),
+        load_partial(flat.parameters, layer.flat_beta + column, count),
+    )
+
+
+@inline
+def _layer_blocks(layer, flat, weights, y, x, room_at, geometry):
+    """One layer on one chunk that this thread has to itself; y and x may both be overwritten."""
+    rows, _, pitch = geometry
+    lanes = vector_lanes(weights)
+    normalised = layer.flat_gamma >= 0
+    forward_product(
+        0, 1, y, room_at, x, room_at, pitch, rows, layer.inputs, layer.outputs, weights,
+        layer.packed_w, layer.packed_b, IDENTITY if normalised else layer.activation,
+    )  # fmt: skip
+    if normalised:
+        for block in range(ceil_div(layer.outputs, lanes)):
+            column = block * lanes
+            count = min(lanes, layer.outputs - column)
+            mean, variance, gamma, beta = _normalise_block(layer, flat, column, count)
+            batchnorm_normalise(
+                y, y, room_at + column * pitch, 0, geometry, mean, variance, gamma, beta,
+                layer.activation,
+            )  # fmt: skip
+
+
+@entry
+def infer_rows(part, parts, sync, out, table, flat, weights, source, first, geometry, room):
+    """out = the network's outputs for rows first, first + 1, ... of the source.
+
+    out : (rows, K) flattened    weights : packed, see ``pack_network``
+    geometry : (rows, rows of a chunk, pitch)
+    room : two arrays, blocks of one chunk of the widest layer for every part
+    Chunks are shared among the parts; each takes its own through all layers, so the activations
+    stay in its cache.
+    """
+    rows, chunk_rows, pitch = geometry
+    lanes = vector_lanes(weights)
+    layers = len(table)
+    classes = table[layers - 1].outputs
+    x, y = room
+    room_at = part * (x.size // parts)
+    begin, end = share(part, parts, ceil_div(rows, chunk_rows))
+    for chunk in range(begin, end):
+        start = chunk * chunk_rows
+        count = min(chunk_rows, rows - start)
+        here = (count, chunk_rows, pitch)
+        for row in range(count):
+            at = room_at + row * lanes
+            read_row(x, at, pitch * lanes, source, first + start + row, table[0].inputs)
+        for l in range(layers):
+            _layer_blocks(table[l], flat, weights, y, x, room_at, here)
+            x, y = y, x
+        for row in range(count):
+            at = room_at + row * lanes
+            write_row(out, (start + row) * classes, classes, x, at, pitch * lanes)
+    barrier(sync, part, parts)
+
+
+def _tile_columns(vectors):
+    """y[first:last] = x @ w + b for whole tiles of columns; returns the first column left over."""
+
+    @inline
+    def compute(y, x, w, w_at, b_at, inputs, outputs, first):
+        lanes = vector_lanes(y)
+        row = vectors * lanes
+        width = tile_height(y) * row
+        for column in range(first, outputs - width + 1, width):
+            tile = tile_zeros(y, vectors)
+            if b_at >= 0:
+                tile = tile_load(w, b_at + column, row, lanes, vectors)
+            tile = tile_multiply_vector(tile, x, 0, w, w_at + column, outputs, inputs)
+            tile_store(tile, y, column, row, lanes)
+        return first + (outputs - first) // width * width
+
+    return compute
+
+
+_wide_columns, _narrow_columns = [_tile_columns(vectors) for vectors in (3, 1)]
+
+
+@inline
+def _last_columns(y, x, w, w_at, b_at, inputs, outputs, first):
+    """The columns that fill no tile, a vector at a time."""
+    lanes = vector_lanes(y)
+    for column in range(first, outputs, lanes):
+        count = min(lanes, outputs - column)
+        total = load_partial(w, max(b_at, 0) + column, count if b_at >= 0 else 0)
+        for k in range(inputs):
+            total = fma(x[k], load_partial(w, w_at + k * outputs + column, count), total)
+        store_partial(y, column, count, total)
+
+
+@inline
+def _layer_row(layer, flat, y, x):
+    """One layer on one row: y = act(norm(x @ w + b)), from the flat parameters."""
+    lanes = vector_lanes(y)
+    arguments = layer.flat_w, layer.flat_b, layer.inputs, layer.outputs
+    column = _wide_columns(y, x, flat.parameters, *arguments, 0)
+    column = _narrow_columns(y, x, flat.parameters, *arguments, column)
+    _last_columns(y, x, flat.parameters, *arguments, column)
+    for column in range(0, layer.outputs, lanes):
+        count = min(lanes, layer.outputs - column)
+        v = load_partial(y, column, count)
+        if layer.flat_gamma >= 0:
+            mean, variance, gamma, beta = _normalise_block(layer, flat, column, count)
+            v = gamma * ((v - mean) * (1 / sqrt(variance + EPS))) + beta
+        store_partial(y, column, count, activate(v, layer.activation))
+
+
+@entry
+def infer_row(out, table, flat, source, row, room):
+    """out = the network's outputs for one row of the source, on one thread.
+
+    out : (K,)    room : two arrays of the widest layer, padded to whole vectors
+    """
+    x, y = room
+    lanes = vector_lanes(x)
+    read_row(x, 0, lanes, source, row, table[0].inputs)
+    for l in range(len(table)):
+        _layer_row(table[l], flat, y, x)
+        x, y = y, x
+    write_row(out, 0, out.size, x, 0, lanes)

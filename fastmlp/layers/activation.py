@@ -1,0 +1,108 @@
+"""Activation layers: the output is kept in ``state``, and the derivative is taken from it.
+
+Reference: CMU 11-785 HW1P1, section 3.1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..kernels.activation import ACTIVATIONS, activation_backward, activation_forward
+from ..validation import FLOATS, check_shape
+
+
+class Activation:
+    """Base of the activation layers; ``name`` is the key of its kernel in ``ACTIVATIONS``."""
+
+    name = "identity"
+
+    def __init__(self) -> None:
+        self.state: np.ndarray | None = None
+
+    def __call__(self, x: Any) -> np.ndarray:
+        return self.forward(x)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+    def forward(self, x: Any) -> np.ndarray:
+        """The activation of x, element by element.
+
+        x : array of any shape; float32 stays float32, other real dtypes become float64.
+        Returns an array of that shape, also kept in ``state``.
+        """
+        z = _real_array(x)
+        a = np.empty_like(z)
+        activation_forward(a.reshape(-1), z.reshape(-1), ACTIVATIONS[self.name])
+        self.state = a
+        return a
+
+    def derivative(self) -> np.ndarray:
+        """The derivative at the last input, from the output kept in ``state``; its shape.
+
+        Raises RuntimeError before the first ``forward``.
+        """
+        state = self._kept()
+        return self.backward(np.ones_like(state))
+
+    def backward(self, delta: np.ndarray) -> np.ndarray:
+        """delta * derivative(): the gradient with respect to the last input.
+
+        delta : array of the shape of ``state``.
+        Raises RuntimeError before the first ``forward``, ValueError on another shape.
+        """
+        state = self._kept()
+        delta = np.ascontiguousarray(delta, state.dtype)
+        check_shape("delta", delta, state.shape)
+        dz = np.empty_like(state)
+        activation_backward(
+            dz.reshape(-1), delta.reshape(-1), state.reshape(-1), ACTIVATIONS[self.name]
+        )
+        return dz
+
+    def _kept(self) -> np.ndarray:
+        if self.state is None:
+            raise RuntimeError(f"{type(self).__name__}: call forward before the derivative")
+        return np.ascontiguousarray(self.state)
+
+
+class Identity(Activation):
+    """I(z) = z."""
+
+    name = "identity"
+
+
+class Sigmoid(Activation):
+    """S(z) = 1 / (1 + exp(-z)),  S' = S * (1 - S)."""
+
+    name = "sigmoid"
+
+
+class Tanh(Activation):
+    """tanh(z),  tanh' = 1 - tanh**2."""
+
+    name = "tanh"
+
+
+class ReLU(Activation):
+    """R(z) = max(z, 0),  R' = 1 where z > 0, 0 elsewhere, at z = 0 too."""
+
+    name = "relu"
+
+
+def activation_named(name: str) -> Activation:
+    """A new layer of that name, a key of ``ACTIVATIONS``; ValueError for any other."""
+    for layer in Activation.__subclasses__():
+        if layer.name == name:
+            return layer()
+    raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}, got {name!r}")
+
+
+def _real_array(x: Any) -> np.ndarray:
+    """x as a C-contiguous float array: float32 stays, other real dtypes become float64."""
+    x = np.asarray(x)
+    if x.dtype.kind not in "fiub":
+        raise TypeError(f"x must be an array of real numbers, got dtype {x.dtype}")
+    return np.ascontiguousarray(x, x.dtype if x.dtype in FLOATS else np.float64)

@@ -1,0 +1,103 @@
+"""The linear layer. Reference: CMU 11-785 HW1P1, section 3.4."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..kernels.linear import linear_backward, linear_forward
+from ..validation import FLOATS, check_count, check_matrix, check_shape
+from ._state import Held, hold
+
+
+class Linear:
+    """y = x @ W + b.
+
+    Parameters
+    ----------
+    in_feature, out_feature : int
+        Widths of the input and the output.
+    weight_init_fn : (in_feature, out_feature) -> (in_feature, out_feature) array
+        Called first.
+    bias_init_fn : (out_feature) -> (1, out_feature) array, or None for a layer without bias
+        Called second.
+    dtype : float32 or float64, optional
+        Default: what ``weight_init_fn`` returns.
+
+    Attributes ``W`` (in, out), ``b`` (1, out), their gradients ``dW``, ``db`` and velocities
+    ``momentum_W``, ``momentum_b`` are fixed arrays: assigning to one copies into it. ``b``, ``db`` and
+    ``momentum_b`` are None without bias.
+
+    Raises ValueError where an initialiser returns another shape, TypeError another dtype.
+    """
+
+    parameters = (("W", "dW", "momentum_W"), ("b", "db", "momentum_b"))
+
+    W, dW, momentum_W = Held(), Held(), Held()
+    b, db, momentum_b = Held(), Held(), Held()
+
+    def __init__(
+        self,
+        in_feature: int,
+        out_feature: int,
+        weight_init_fn: Callable[[int, int], Any],
+        bias_init_fn: Callable[[int], Any] | None,
+        dtype: Any = None,
+    ) -> None:
+        self.in_feature = check_count("in_feature", in_feature)
+        self.out_feature = check_count("out_feature", out_feature)
+        w = np.asarray(weight_init_fn(self.in_feature, self.out_feature))
+        check_shape("weight_init_fn's result", w, (self.in_feature, self.out_feature))
+        b = None
+        if bias_init_fn is not None:
+            b = np.asarray(bias_init_fn(self.out_feature))
+            if b.shape == (self.out_feature,):
+                b = b.reshape(1, -1)
+            check_shape("bias_init_fn's result", b, (1, self.out_feature))
+        for name, array in (("weight_init_fn", w), ("bias_init_fn", b)):
+            if array is not None and array.dtype.kind not in "fiub":
+                raise TypeError(f"{name} must return real numbers, got dtype {array.dtype}")
+        if dtype is None:
+            dtype = w.dtype if w.dtype in FLOATS else np.float64
+        self._hold("W", "dW", "momentum_W", w, dtype)
+        self._hold("b", "db", "momentum_b", b, dtype)
+        self.x: np.ndarray | None = None
+
+    def _hold(
+        self, parameter: str, gradient: str, velocity: str, value: np.ndarray | None, dtype: Any
+    ) -> None:
+        held = None if value is None else np.array(value, dtype, order="C")
+        hold(self, parameter, held)
+        hold(self, gradient, None if held is None else np.zeros_like(held))
+        hold(self, velocity, None if held is None else np.zeros_like(held))
+
+    def __call__(self, x: Any) -> np.ndarray:
+        return self.forward(x)
+
+    def __repr__(self) -> str:
+        return f"Linear({self.in_feature}, {self.out_feature})"
+
+    def forward(self, x: Any) -> np.ndarray:
+        """x @ W + b, of the layer's dtype, (N, out); x, (N, in), is kept for ``backward``."""
+        x = check_matrix("x", x, self.in_feature)
+        self.x = np.ascontiguousarray(x, self.W.dtype)
+        y = np.empty((len(x), self.out_feature), self.W.dtype)
+        linear_forward(y, self.x, self.W, self.b)
+        return y
+
+    def backward(self, delta: Any, input_gradient: bool = True) -> np.ndarray | None:
+        """Set dW = x.T @ delta / N and db, the mean of delta over the batch.
+
+        delta : (N, out), the derivative of the loss with respect to the output of ``forward``.
+        Returns delta @ W.T, (N, in), not divided by N; None where ``input_gradient`` is False.
+        Raises RuntimeError before the first ``forward``, ValueError on another shape.
+        """
+        if self.x is None:
+            raise RuntimeError("Linear: call forward before backward")
+        delta = np.ascontiguousarray(delta, self.W.dtype)
+        check_shape("delta", delta, (len(self.x), self.out_feature))
+        dx = np.empty_like(self.x) if input_gradient else None
+        linear_backward(self.dW, self.db, dx, self.x, self.W, delta)
+        return dx

@@ -1,0 +1,378 @@
+"""The multi-layer perceptron of HW1P1, with ``fit`` and friends on top."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from . import training
+from .engine import LayerSpec, Layout, infer
+from .kernels.epoch import Flat
+from .kernels.loss import softmax
+from .kernels.update import SEGMENT, momentum_update
+from .layers import Activation, BatchNorm, Criterion, Linear, SoftmaxCrossEntropy
+from .layers._state import hold
+from .validation import (
+    check_count,
+    check_dtype,
+    check_finite,
+    check_labels,
+    check_matrix,
+    check_samples,
+    label_rows,
+)
+
+
+class MLP:
+    """A network of linear layers: linear, then batch norm if the layer has it, then activation.
+
+    Parameters
+    ----------
+    input_size, output_size : int
+        D and K.
+    hiddens : list of int
+        Widths of the hidden layers; empty for a linear classifier.
+    activations : list of Activation
+        One per layer, the output layer included.
+    weight_init_fn : (d0, d1) -> (d0, d1) array
+    bias_init_fn : (d) -> (1, d) array, or None for layers without bias
+        Called layer by layer, weights first.
+    criterion : Criterion
+    lr, momentum : float
+        Learning rate and momentum of ``step`` and ``fit``; both may be changed later.
+    num_bn_layers : int
+        The first so many layers get batch norm.
+    dtype : float32 or float64, optional
+        Default: what ``weight_init_fn`` returns.
+    weight_decay : float
+        c of a term c * sum(W**2) in the loss: adds 2*c*W to the gradients of the weights.
+    batchnorm_reduction : "sum" or "mean"
+        "sum" updates gamma and beta by batch sums, as HW1P1; "mean" divides them by the
+        rows of the batch, as dW and db are.
+
+    All parameters lie in one flat array, ``parameters``, their gradients in ``gradients`` and
+    momenta in ``velocities``, of the same layout; ``statistics`` holds the running means and
+    variances. The layers' arrays are views of them.
+
+    Raises ValueError or TypeError, naming what was expected and what came.
+    Reference: CMU 11-785 HW1P1, section 3.5.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        hiddens: Sequence[int],
+        activations: Sequence[Activation],
+        weight_init_fn: Callable[[int, int], Any],
+        bias_init_fn: Callable[[int], Any] | None,
+        criterion: Criterion,
+        lr: float,
+        momentum: float = 0.0,
+        num_bn_layers: int = 0,
+        *,
+        dtype: Any = None,
+        weight_decay: float = 0.0,
+        batchnorm_reduction: str = "sum",
+    ) -> None:
+        self.input_size = check_count("input_size", input_size)
+        self.output_size = check_count("output_size", output_size)
+        self.hiddens = tuple(
+            check_count(f"hiddens[{i}]", width) for i, width in enumerate(hiddens)
+        )
+        self.nlayers = len(self.hiddens) + 1
+        self.activations = list(activations)
+        if len(self.activations) != self.nlayers:
+            raise ValueError(
+                f"activations must have {self.nlayers} entries, one per layer, "
+                f"got {len(self.activations)}"
+            )
+        self.num_bn_layers = check_count("num_bn_layers", num_bn_layers, least=0)
+        if self.num_bn_layers > self.nlayers:
+            raise ValueError(
+                f"num_bn_layers must be at most {self.nlayers}, the number of layers, "
+                f"got {num_bn_layers}"
+            )
+        if batchnorm_reduction not in ("sum", "mean"):
+            raise ValueError(
+                f"batchnorm_reduction must be 'sum' or 'mean', got {batchnorm_reduction!r}"
+            )
+        self.batchnorm_reduction = batchnorm_reduction
+        self.criterion = criterion
+        self.lr, self.momentum = lr, momentum
+        self.weight_decay = weight_decay
+        self.bn = self.num_bn_layers > 0
+        self.train_mode = True
+        self.output: np.ndarray | None = None
+        self._build(weight_init_fn, bias_init_fn, dtype)
+
+    lr = property(operator.attrgetter("_lr"))
+    momentum = property(operator.attrgetter("_momentum"))
+    weight_decay = property(operator.attrgetter("_weight_decay"))
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        check_finite("lr", value)
+        self._lr = value
+
+    @momentum.setter
+    def momentum(self, value: float) -> None:
+        check_finite("momentum", value)
+        self._momentum = value
+
+    @weight_decay.setter
+    def weight_decay(self, value: float) -> None:
+        check_finite("weight_decay", value)
+        self._weight_decay = value
+
+    def _build(self, weight_init_fn: Any, bias_init_fn: Any, dtype: Any) -> None:
+        dtype = None if dtype is None else check_dtype(dtype)
+        sizes = (self.input_size, *self.hiddens, self.output_size)
+        self.linear_layers: list[Linear] = []
+        for d0, d1 in zip(sizes[:-1], sizes[1:], strict=True):
+            layer = Linear(d0, d1, weight_init_fn, bias_init_fn, dtype)
+            dtype = layer.W.dtype
+            self.linear_layers.append(layer)
+        self.bn_layers = [
+            BatchNorm(width, dtype=dtype) for width in sizes[1 : self.num_bn_layers + 1]
+        ]
+        self._bind()
+
+    def _bind(self) -> None:
+        """Move the layers' arrays into flat buffers."""
+        layout = self.layout
+        self.parameters = np.zeros(layout.parameters, layout.dtype)
+        self.gradients = np.zeros_like(self.parameters)
+        self.velocities = np.zeros_like(self.parameters)
+        self.statistics = np.zeros(layout.statistics, layout.dtype)
+        for row, linear, batchnorm in self._rows(layout):
+            offsets = row["flat_w"], row["flat_b"]
+            self._bind_layer(linear, offsets)
+            if batchnorm is not None:
+                self._bind_layer(batchnorm, (row["flat_gamma"], row["flat_beta"]))
+                _bind_array(batchnorm, "running_mean", self.statistics, row["flat_mean"])
+                _bind_array(batchnorm, "running_var", self.statistics, row["flat_var"])
+
+    def _bind_layer(self, layer: Linear | BatchNorm, offsets: Iterable[int]) -> None:
+        buffers = self.parameters, self.gradients, self.velocities
+        for names, offset in zip(layer.parameters, offsets, strict=True):
+            for name, buffer in zip(names, buffers, strict=True):
+                _bind_array(layer, name, buffer, offset)
+
+    def _rows(self, layout: Layout) -> Iterable[tuple[Any, Linear, BatchNorm | None]]:
+        """(row of the layer table, linear layer, its batch norm or None)."""
+        padding: list[BatchNorm | None] = [None] * (self.nlayers - self.num_bn_layers)
+        return zip(layout.table, self.linear_layers, [*self.bn_layers, *padding], strict=True)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """dtype of the parameters."""
+        return self.linear_layers[0].W.dtype
+
+    @property
+    def layout(self) -> Layout:
+        """Where each parameter lies in the flat buffers.
+
+        Raises TypeError for activations that the engine does not know.
+        """
+        specs = []
+        for i, (linear, activation) in enumerate(
+            zip(self.linear_layers, self.activations, strict=True)
+        ):
+            normalised = i < self.num_bn_layers
+            alpha = self.bn_layers[i].alpha if normalised else 0.9
+            specs.append(
+                LayerSpec(
+                    linear.in_feature, linear.out_feature, getattr(activation, "name", ""),
+                    linear.b is not None, normalised, alpha,
+                )  # fmt: skip
+            )
+        return Layout(specs, self.dtype)
+
+    @property
+    def flat(self) -> Flat:
+        """The buffers that training changes."""
+        return Flat(self.parameters, self.velocities, self.statistics)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The layers carry copies of their views; the buffers are made anew from them.
+        buffers = "parameters", "gradients", "velocities", "statistics"
+        return {name: value for name, value in self.__dict__.items() if name not in buffers}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._bind()
+
+    def __repr__(self) -> str:
+        sizes = "-".join(map(str, (self.input_size, *self.hiddens, self.output_size)))
+        return f"MLP({sizes}, {self.dtype}, {self.parameters.size:,} parameters)"
+
+    # HW1P1's interface
+
+    def __call__(self, x: Any) -> np.ndarray:
+        return self.forward(x)
+
+    def forward(self, x: Any) -> np.ndarray:
+        """The output activations, (N, K), of a batch x, (N, D); kept in ``output``.
+
+        uint8 is scaled to [0, 1]. In training mode batch norm uses the batch's own moments.
+        """
+        x = check_matrix("x", x, self.input_size)
+        if x.dtype == np.uint8:
+            x = x.astype(self.dtype) / self.dtype.type(255)
+        for i, (linear, activation) in enumerate(
+            zip(self.linear_layers, self.activations, strict=True)
+        ):
+            x = linear.forward(x)
+            if i < self.num_bn_layers:
+                x = self.bn_layers[i].forward(x, eval=not self.train_mode)
+            x = activation.forward(x)
+        self.output = x
+        return x
+
+    def _last_output(self, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+        """(last output, labels as rows), once they fit each other."""
+        if self.output is None:
+            raise RuntimeError("call forward before backward, error or total_loss")
+        labels = check_labels("labels", labels, *self.output.shape)
+        return self.output, label_rows(labels, self.output_size, self.dtype)
+
+    def backward(self, labels: Any) -> None:
+        """Compute the gradients of all parameters from the last forward.
+
+        labels : (N, K) rows or (N,) classes. No gradient with respect to the input is computed.
+        Raises RuntimeError before the first forward, ValueError on labels of another batch size.
+        """
+        output, labels = self._last_output(labels)
+        self.criterion.forward(output, labels)
+        delta = self.criterion.derivative()
+        for i in reversed(range(self.nlayers)):
+            delta = self.activations[i].backward(delta)
+            if i < self.num_bn_layers:
+                delta = self.bn_layers[i].backward(delta)
+            delta = self.linear_layers[i].backward(delta, input_gradient=i > 0)
+
+    def zero_grads(self) -> None:
+        """Set all gradients to 0."""
+        self.gradients[:] = 0
+
+    def step(self) -> None:
+        """Update all parameters from their gradients.
+
+        momentum_W = momentum * momentum_W - lr * dW;  W += momentum_W; the same for b. Batch norm
+        learns without momentum. Reference: HW1P1, section 3.5.3.
+        """
+        rows = 1
+        if self.batchnorm_reduction == "mean" and self.output is not None:
+            rows = len(self.output)
+        segments = []
+        for row, linear, batchnorm in self._rows(self.layout):
+            w, b = row["flat_w"], row["flat_b"]
+            segments.append((w, w + linear.W.size, self.momentum, self.weight_decay, 1.0))
+            if linear.b is not None:
+                segments.append((b, b + linear.out_feature, self.momentum, 0.0, 1.0))
+            if batchnorm is not None:
+                start = row["flat_gamma"]
+                stop = start + 2 * batchnorm.in_feature
+                segments.append((start, stop, 0.0, 0.0, self.dtype.type(1) / rows))
+        momentum_update(
+            self.parameters, self.velocities, self.gradients, np.array(segments, SEGMENT), self.lr
+        )
+
+    def train(self) -> None:
+        """Training mode: batch norm uses and records the moments of each batch."""
+        self.train_mode = True
+
+    def eval(self) -> None:
+        """Evaluation mode: batch norm uses the running statistics."""
+        self.train_mode = False
+
+    def error(self, labels: Any) -> int:
+        """How many samples of the last forward are classified wrongly."""
+        output, labels = self._last_output(labels)
+        return int(np.count_nonzero(output.argmax(axis=1) != labels.argmax(axis=1)))
+
+    def total_loss(self, labels: Any) -> float:
+        """Sum of the per-sample losses of the last forward."""
+        return self.criterion(*self._last_output(labels)).sum()
+
+    # Training and prediction on whole data sets
+
+    def fit(self, x: Any, labels: Any, **options: Any) -> training.History:
+        """Train on (x, labels) from the present weights and momenta on.
+
+        x : (N, D) uint8 (scaled to [0, 1]), float32 or float64, any strides; read in place
+        labels : (N,) integer classes or (N, K) rows
+        epochs : int = 1
+        batch_size : int = 128; the last batch may be shorter
+        shuffle : bool = True; False takes the rows in order
+        seed : int or None; makes the shuffling repeatable
+        validation_data : (x, labels) or None; evaluated after every epoch
+        callbacks : objects with ``on_train_begin(mlp, plan)``, ``on_progress(progress)``,
+            ``on_epoch_end(mlp, history)`` (True stops), ``on_train_end(mlp, history)``, or some of them
+        progress : bool; show a progress bar
+        lr_schedule : one learning rate per step, or a function of the progress in [0, 1)
+
+        Returns a ``History``. An interrupt leaves the network as of the last finished step.
+        Raises ValueError or TypeError before anything has changed.
+        """
+        self._check_trainable()
+        return training.fit(self, x, labels, **options)
+
+    def _check_trainable(self) -> None:
+        if not isinstance(self.criterion, SoftmaxCrossEntropy):
+            raise TypeError(
+                "fit needs the criterion SoftmaxCrossEntropy, "
+                f"got {type(self.criterion).__name__}; use forward, backward and step"
+            )
+
+    def _outputs(self, x: Any) -> np.ndarray:
+        return infer(self.layout, self.flat, check_samples("x", x, self.input_size))
+
+    def predict(self, x: Any) -> np.ndarray:
+        """The most likely class of every row of x, (N,) int64. Batch norm in eval mode."""
+        return self._outputs(x).argmax(axis=1)
+
+    def predict_proba(self, x: Any) -> np.ndarray:
+        """softmax of the outputs for every row of x, (N, K). Batch norm in eval mode."""
+        outputs = self._outputs(x)
+        probabilities = np.empty_like(outputs)
+        softmax(probabilities, outputs)
+        return probabilities
+
+    def evaluate(self, x: Any, labels: Any) -> tuple[float, float]:
+        """(mean loss per sample, fraction classified wrongly) on x, in eval mode."""
+        self._check_trainable()
+        x = check_samples("x", x, self.input_size)
+        labels = check_labels("labels", labels, len(x), self.output_size)
+        outputs = self._outputs(x)
+        loss = SoftmaxCrossEntropy().forward(outputs, labels)
+        truth = labels if labels.ndim == 1 else labels.argmax(axis=1)
+        return float(loss.mean(dtype=np.float64)), float(np.mean(outputs.argmax(axis=1) != truth))
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the network and its optimiser state to a safetensors file."""
+        from .checkpoint import save
+
+        save(self, path)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> MLP:
+        """The network that ``save`` wrote. Raises ValueError where the file is no such thing."""
+        from .checkpoint import load
+
+        return load(path)
+
+
+def _bind_array(layer: Any, name: str, buffer: np.ndarray, offset: int) -> None:
+    """Make the layer's array a view of the buffer at offset, keeping its values."""
+    array = getattr(layer, name)
+    if array is None:
+        return
+    view = buffer[offset : offset + array.size].reshape(array.shape)
+    view[...] = array
+    hold(layer, name, view)

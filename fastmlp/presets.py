@@ -1,0 +1,47 @@
+"""What `fastmlp train` does when it is not told otherwise: a recipe per data set."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A network and how to train it; lr is the peak of the one-cycle schedule."""
+
+    hidden: tuple[int, ...]
+    epochs: int
+    batch_size: int
+    lr: float
+    activation: str = "relu"
+    batchnorm: bool = False
+    momentum: float = 0.9
+
+
+_RECIPES = {
+    "mnist": Recipe((512, 512), epochs=8, batch_size=128, lr=0.1),
+    "fashion-mnist": Recipe((512, 512), epochs=12, batch_size=128, lr=0.1),
+    "notmnist": Recipe((512, 512), epochs=15, batch_size=64, lr=0.05),
+    "digits": Recipe((128, 64), epochs=40, batch_size=32, lr=0.05),
+    "synth": Recipe((32, 32), epochs=5, batch_size=128, lr=0.1),
+}
+_DEFAULT = Recipe((256, 256), epochs=20, batch_size=64, lr=0.05)
+
+
+def recipe_for(dataset: str) -> Recipe:
+    """The recipe of the data set of that name; one for all that have none of their own."""
+    return _RECIPES.get(dataset, _DEFAULT)
+
+
+def one_cycle(peak: float, warmup: float = 0.2) -> Callable[[float], float]:
+    """The learning rate as a function of progress in [0, 1]: up to peak and down again, linearly.
+
+    warmup : the share of the training that it rises for, starting at a tenth of the peak; at the
+        end it is 0. After Smith and Topin 2019, "Super-convergence".
+    """
+
+    def rate(progress: float) -> float:
+        if progress < warmup:
+            return peak * (0.1 + 0.9 * progress / warmup)
+        return peak * (1 - progress) / (1 - warmup)
+
+    return rate

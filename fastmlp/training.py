@@ -1,0 +1,254 @@
+"""Training a network: epochs through the compiled engine, or HW1P1's loop step by step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .engine import Trainer
+from .kernels.epoch import Data
+from .kernels.packing import source_of
+from .validation import check_count, check_labels, check_samples, label_rows
+
+# How long one call of the compiled epoch may take: progress and Ctrl-C come between calls.
+SECONDS_PER_CALL = 0.1
+
+Schedule = Callable[[float], float] | Sequence[float] | np.ndarray | None
+
+
+@dataclass
+class History:
+    """Figures per epoch of a ``fit``.
+
+    ``train_loss`` and ``train_error`` are means over the epoch's batches, each taken before its update;
+    ``val_loss`` and ``val_error`` are taken after the epoch and stay empty without validation
+    data. Losses are per sample, errors fractions of the samples, ``epoch_seconds`` the training alone.
+    ``step_loss`` has the mean loss of every batch.
+    """
+
+    train_loss: list[float] = field(default_factory=list)
+    train_error: list[float] = field(default_factory=list)
+    val_loss: list[float] = field(default_factory=list)
+    val_error: list[float] = field(default_factory=list)
+    epoch_seconds: list[float] = field(default_factory=list)
+    step_loss: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a ``fit`` stands; loss and error are means over the epoch's samples so far."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    samples: int
+    samples_per_second: float
+    loss: float
+    error: float
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """What a ``fit`` is about to do."""
+
+    epochs: int
+    steps: int
+    batch_size: int
+    samples: int
+    validation: bool
+
+
+class _Training:
+    """The state of one ``fit``."""
+
+    def __init__(
+        self, mlp: Any, x: np.ndarray, labels: np.ndarray, plan: FitPlan, schedule: Schedule = None
+    ) -> None:
+        self.mlp, self.x, self.plan = mlp, x, plan
+        self.rates = _rates(schedule, mlp.lr, plan, mlp.dtype)
+        self.labels = labels if labels.ndim == 2 else labels.astype(np.int64, copy=False)
+        if labels.ndim == 2 and labels.dtype not in (np.float32, np.float64):
+            self.labels = label_rows(labels, labels.shape[1], mlp.dtype)
+        self.steps_out = np.zeros(plan.steps), np.zeros(plan.steps)
+        self.trainer = Trainer(
+            mlp.layout, mlp.flat, plan.batch_size, mlp.momentum, mlp.weight_decay,
+            mlp.batchnorm_reduction == "mean",
+        )  # fmt: skip
+        self.steps_per_call = 1
+
+    def _data(self, order: np.ndarray) -> Data:
+        if self.labels.ndim == 2:
+            return Data(source_of(self.x), source_of(self.labels), np.empty(0, np.int64), order)
+        return Data(source_of(self.x), source_of(self.x), self.labels, order)
+
+    def epoch(self, epoch: int, order: np.ndarray) -> Iterator[Progress]:
+        """Train on the rows in ``order``, pausing a few times a second to say where it stands.
+
+        The network's own buffers are brought up to date at the end, and on an interrupt, which
+        leaves it as of the last finished step.
+        """
+        try:
+            yield from self._steps(epoch, self._data(order))
+        finally:
+            self.trainer.unpack()
+
+    def _steps(self, epoch: int, data: Data) -> Iterator[Progress]:
+        started, step = time.perf_counter(), 0
+        rates = self.rates[epoch * self.plan.steps :][: self.plan.steps]
+        while step < self.plan.steps:
+            last = min(step + self.steps_per_call, self.plan.steps)
+            before = time.perf_counter()
+            self.trainer.train(data, rates, step, last, self.steps_out)
+            seconds = time.perf_counter() - before
+            rate = (last - step) / max(seconds, 1e-6)
+            # At most twice as many as before: the first call may have been slow to start.
+            self.steps_per_call = max(
+                1, min(int(rate * SECONDS_PER_CALL), 2 * self.steps_per_call)
+            )
+            step = last
+            yield self._progress(epoch, step, time.perf_counter() - started)
+
+    def _progress(self, epoch: int, step: int, seconds: float) -> Progress:
+        samples = min(step * self.plan.batch_size, self.plan.samples)
+        losses, errors = (out[:step].sum() / samples for out in self.steps_out)
+        return Progress(
+            epoch, self.plan.epochs, step, self.plan.steps, samples,
+            samples / max(seconds, 1e-9), float(losses), float(errors),
+        )  # fmt: skip
+
+    def batch_losses(self) -> np.ndarray:
+        """Mean loss of every batch of the last epoch."""
+        size = self.plan.batch_size
+        counts = np.full(self.plan.steps, size)
+        counts[-1] = self.plan.samples - size * (self.plan.steps - 1)
+        return self.steps_out[0] / counts
+
+
+def _rates(schedule: Schedule, lr: float, plan: FitPlan, dtype: Any) -> np.ndarray:
+    """One learning rate per step of the whole training."""
+    total = plan.epochs * plan.steps
+    if schedule is None:
+        return np.full(total, lr, dtype)
+    if callable(schedule):
+        rates = np.array([schedule(step / total) for step in range(total)], dtype)
+    else:
+        rates = np.asarray(schedule, dtype)
+    if rates.shape != (total,):
+        raise ValueError(
+            f"lr_schedule must have one rate per step, ({total},), got {rates.shape}"
+        )
+    if not np.isfinite(rates).all():
+        raise ValueError("lr_schedule must be finite, got NaN or infinity")
+    return rates
+
+
+def _tell(callbacks: Sequence[Any], event: str, *arguments: Any) -> bool:
+    """Call ``event`` on the callbacks that have it; True if one of them returned True."""
+    answers = [
+        getattr(callback, event)(*arguments) for callback in callbacks if hasattr(callback, event)
+    ]
+    return any(answer is True for answer in answers)
+
+
+def fit(
+    mlp: Any,
+    x: Any,
+    labels: Any,
+    *,
+    epochs: int = 1,
+    batch_size: int = 128,
+    shuffle: bool = True,
+    seed: Any = None,
+    validation_data: tuple[Any, Any] | None = None,
+    callbacks: Sequence[Any] = (),
+    progress: bool = False,
+    lr_schedule: Schedule = None,
+) -> History:
+    """Train ``mlp`` in compiled epochs; ``MLP.fit`` documents the arguments."""
+    epochs = check_count("epochs", epochs, least=0)
+    batch_size = check_count("batch_size", batch_size)
+    x = check_samples("x", x, mlp.input_size)
+    labels = check_labels("labels", labels, len(x), mlp.output_size)
+    if validation_data is not None:
+        xv = check_samples("validation x", validation_data[0], mlp.input_size)
+        yv = check_labels("validation labels", validation_data[1], len(xv), mlp.output_size)
+    plan = _plan(epochs, batch_size, len(x), validation_data is not None)
+    if progress:
+        from .callbacks import ProgressBar
+
+        callbacks = (*callbacks, ProgressBar())
+    generator = np.random.default_rng(seed)
+    order = np.arange(len(x))
+    training = _Training(mlp, x, labels, plan, lr_schedule)
+    history = History()
+    _tell(callbacks, "on_train_begin", mlp, plan)
+    for epoch in range(epochs):
+        if shuffle:
+            generator.shuffle(order)
+        _run_epoch(training, epoch, order, history, callbacks)
+        if validation_data is not None:
+            loss, error = mlp.evaluate(xv, yv)
+            history.val_loss.append(loss)
+            history.val_error.append(error)
+        if _tell(callbacks, "on_epoch_end", mlp, history):
+            break
+    _tell(callbacks, "on_train_end", mlp, history)
+    return history
+
+
+def _plan(epochs: int, batch_size: int, samples: int, validation: bool) -> FitPlan:
+    """A batch_size above the number of samples means one batch of all of them."""
+    batch_size = min(batch_size, samples)
+    return FitPlan(epochs, -(-samples // batch_size), batch_size, samples, validation)
+
+
+def _run_epoch(
+    training: _Training, epoch: int, order: np.ndarray, history: History,
+    callbacks: Sequence[Any] = (),
+) -> None:  # fmt: skip
+    """Train for one epoch and write down its figures."""
+    started = time.perf_counter()
+    for state in training.epoch(epoch, order):
+        _tell(callbacks, "on_progress", state)
+    history.epoch_seconds.append(time.perf_counter() - started)
+    history.train_loss.append(state.loss)
+    history.train_error.append(state.error)
+    history.step_loss.extend(training.batch_losses().tolist())
+
+
+def get_training_stats(
+    mlp: Any, dset: Any, nepochs: int, batch_size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Train as HW1P1 asks, section 3.6, and return its four curves.
+
+    dset : ((train_x, train_y), (val_x, val_y), (test_x, test_y)) with one-hot y; the test set is not
+        read, no array is changed. Every epoch shuffles the indices with ``np.random.shuffle``.
+    Returns (training_losses, training_errors, validation_losses, validation_errors), each
+    (nepochs,) float64: average loss per sample and fraction wrong. Training figures accumulate
+    over the batches, validation figures are taken after the epoch in eval mode.
+    """
+    (train_x, train_y), (val_x, val_y) = dset[0], dset[1]
+    nepochs = check_count("nepochs", nepochs, least=0)
+    batch_size = check_count("batch_size", batch_size)
+    train_x = check_samples("train_x", train_x, mlp.input_size)
+    train_y = check_labels("train_y", train_y, len(train_x), mlp.output_size)
+    training = _Training(mlp, train_x, train_y, _plan(nepochs, batch_size, len(train_x), True))
+    history = History()
+    order = np.arange(len(train_x))
+    for epoch in range(nepochs):
+        np.random.shuffle(order)
+        _run_epoch(training, epoch, order, history)
+        loss, error = mlp.evaluate(val_x, val_y)
+        history.val_loss.append(loss)
+        history.val_error.append(error)
+    return (
+        np.array(history.train_loss, float),
+        np.array(history.train_error, float),
+        np.array(history.val_loss, float),
+        np.array(history.val_error, float),
+    )

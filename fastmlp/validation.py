@@ -1,0 +1,95 @@
+"""Checks of what callers hand in: each names what was expected and what came."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+IN_PLACE = (np.dtype(np.uint8), *FLOATS)
+
+
+def check_count(name: str, value: Any, least: int = 1) -> int:
+    """A whole number of at least ``least``, as an int."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+    return int(value)
+
+
+def check_finite(name: str, value: Any) -> float:
+    """A finite real number, as a float."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {value!r}") from None
+    if not np.isfinite(number):
+        raise ValueError(f"{name} must be finite, got {value!r}")
+    return number
+
+
+def check_dtype(dtype: Any) -> np.dtype[Any]:
+    """float32 or float64."""
+    if np.dtype(dtype) not in FLOATS:
+        raise TypeError(f"dtype must be float32 or float64, got {np.dtype(dtype)}")
+    return np.dtype(dtype)
+
+
+def check_matrix(name: str, x: Any, width: int) -> np.ndarray:
+    """A real (N, width) array of at least one row, as it is."""
+    x = np.asarray(x)
+    if x.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must be an array of real numbers, got dtype {x.dtype}")
+    if x.ndim != 2 or x.shape[1] != width:
+        raise ValueError(f"{name} must be (N, {width}), got {x.shape}")
+    if len(x) == 0:
+        raise ValueError(f"{name} must have at least one row, got shape {x.shape}")
+    return x
+
+
+def check_samples(name: str, x: Any, width: int) -> np.ndarray:
+    """A (N, width) array of a dtype that the engine reads in place."""
+    x = check_matrix(name, x, width)
+    if x.dtype not in IN_PLACE:
+        raise TypeError(f"{name} must be float32, float64 or uint8, got {x.dtype}")
+    return x
+
+
+def check_labels(name: str, labels: Any, rows: int, classes: int) -> np.ndarray:
+    """(rows,) integer classes in [0, classes), or (rows, classes) real numbers, as they are."""
+    labels = np.asarray(labels)
+    if labels.ndim == 1:
+        if labels.dtype.kind not in "iu":
+            raise TypeError(
+                f"{name} must be integer classes (N,) or rows (N, {classes}), "
+                f"got (N,) of dtype {labels.dtype}"
+            )
+        if len(labels) != rows:
+            raise ValueError(f"{name} must have {rows} entries, one per row of x, got {len(labels)}")
+        if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+            outlier = labels.min() if labels.min() < 0 else labels.max()
+            raise ValueError(f"{name} must lie in 0 ... {classes - 1}, got {outlier}")
+        return labels
+    if labels.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must be an array of real numbers, got dtype {labels.dtype}")
+    if labels.shape != (rows, classes):
+        raise ValueError(f"{name} must be ({rows}, {classes}) or ({rows},), got {labels.shape}")
+    return labels
+
+
+def label_rows(labels: np.ndarray, classes: int, dtype: Any) -> np.ndarray:
+    """Labels as C-contiguous rows of ``dtype``: a class k becomes the k-th unit vector."""
+    if labels.ndim == 2:
+        return np.ascontiguousarray(labels, dtype)
+    rows = np.zeros((len(labels), classes), dtype)
+    rows[np.arange(len(labels)), labels] = 1
+    return rows
+
+
+def check_shape(name: str, array: np.ndarray, shape: Sequence[int]) -> None:
+    """An array of exactly that shape."""
+    if array.shape != tuple(shape):
+        raise ValueError(f"{name} must be {tuple(shape)}, got {array.shape}")
