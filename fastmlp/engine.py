@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import threads
-from .kernels._geometry import CHUNK_ROWS, Geometry, blocks_size, geometry_of, padded_width, panels_size
+from .kernels._geometry import Geometry, blocks_size, geometry_of, padded_width, panels_size
 from .kernels._host import aligned_empty, aligned_zeros
 from .kernels.activation import ACTIVATIONS
 from .kernels.epoch import (
@@ -32,6 +32,9 @@ from .kernels.packing import source_of
 # Up to this many rows the weights are read once a row from where they are; packing them would cost
 # more.
 FEW_ROWS = 4
+
+# Rows that a thread takes through all layers at once.
+CHUNK_ROWS = 64
 
 # Rows that one call of the compiled forward pass takes: what keeps Ctrl-C alive.
 ROWS_PER_CALL = 1 << 15

@@ -12,7 +12,7 @@ import numpy as np
 from .engine import Trainer
 from .kernels.epoch import Data
 from .kernels.packing import source_of
-from .validation import check_count, check_labels, check_samples, label_rows
+from .validation import FLOATS, check_count, check_labels, check_samples, label_rows
 
 # How long one call of the compiled epoch may take: progress and Ctrl-C come between calls.
 SECONDS_PER_CALL = 0.1
@@ -72,7 +72,7 @@ class _Training:
         self.mlp, self.x, self.plan = mlp, x, plan
         self.rates = _rates(schedule, mlp.lr, plan, mlp.dtype)
         self.labels = labels if labels.ndim == 2 else labels.astype(np.int64, copy=False)
-        if labels.ndim == 2 and labels.dtype not in (np.float32, np.float64):
+        if labels.ndim == 2 and labels.dtype not in FLOATS:
             self.labels = label_rows(labels, labels.shape[1], mlp.dtype)
         self.steps_out = np.zeros(plan.steps), np.zeros(plan.steps)
         self.trainer = Trainer(
@@ -175,8 +175,8 @@ def fit(
     x = check_samples("x", x, mlp.input_size)
     labels = check_labels("labels", labels, len(x), mlp.output_size)
     if validation_data is not None:
-        xv = check_samples("validation x", validation_data[0], mlp.input_size)
-        yv = check_labels("validation labels", validation_data[1], len(xv), mlp.output_size)
+        xv = check_samples("validation_data[0]", validation_data[0], mlp.input_size)
+        yv = check_labels("validation_data[1]", validation_data[1], len(xv), mlp.output_size)
     plan = _plan(epochs, batch_size, len(x), validation_data is not None)
     if progress:
         from .callbacks import ProgressBar

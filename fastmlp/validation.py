@@ -42,7 +42,7 @@ def check_matrix(name: str, x: Any, width: int) -> np.ndarray:
     """A real (N, width) array of at least one row, as it is."""
     x = np.asarray(x)
     if x.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must be an array of real numbers, got dtype {x.dtype}")
+        raise TypeError(f"{name} must hold floats or integers, got dtype {x.dtype}")
     if x.ndim != 2 or x.shape[1] != width:
         raise ValueError(f"{name} must be (N, {width}), got {x.shape}")
     if len(x) == 0:
@@ -51,8 +51,10 @@ def check_matrix(name: str, x: Any, width: int) -> np.ndarray:
 
 
 def check_samples(name: str, x: Any, width: int) -> np.ndarray:
-    """A (N, width) array of a dtype that the engine reads in place."""
+    """A (N, width) array of a dtype that the engine reads in place; of another byte order, a copy."""
     x = check_matrix(name, x, width)
+    if not x.dtype.isnative:
+        x = x.astype(x.dtype.newbyteorder("="))
     if x.dtype not in IN_PLACE:
         raise TypeError(f"{name} must be float32, float64 or uint8, got {x.dtype}")
     return x
@@ -74,7 +76,7 @@ def check_labels(name: str, labels: Any, rows: int, classes: int) -> np.ndarray:
             raise ValueError(f"{name} must lie in 0 ... {classes - 1}, got {outlier}")
         return labels
     if labels.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must be an array of real numbers, got dtype {labels.dtype}")
+        raise TypeError(f"{name} must hold floats or integers, got dtype {labels.dtype}")
     if labels.shape != (rows, classes):
         raise ValueError(f"{name} must be ({rows}, {classes}) or ({rows},), got {labels.shape}")
     return labels

@@ -104,5 +104,5 @@ def _real_array(x: Any) -> np.ndarray:
     """x as a C-contiguous float array: float32 stays, other real dtypes become float64."""
     x = np.asarray(x)
     if x.dtype.kind not in "fiub":
-        raise TypeError(f"x must be an array of real numbers, got dtype {x.dtype}")
+        raise TypeError(f"x must hold floats or integers, got dtype {x.dtype}")
     return np.ascontiguousarray(x, x.dtype if x.dtype in FLOATS else np.float64)

@@ -48,17 +48,14 @@ class Linear:
     ) -> None:
         self.in_feature = check_count("in_feature", in_feature)
         self.out_feature = check_count("out_feature", out_feature)
-        w = np.asarray(weight_init_fn(self.in_feature, self.out_feature))
+        w = _initial("weight_init_fn", weight_init_fn(self.in_feature, self.out_feature))
         check_shape("weight_init_fn's result", w, (self.in_feature, self.out_feature))
         b = None
         if bias_init_fn is not None:
-            b = np.asarray(bias_init_fn(self.out_feature))
+            b = _initial("bias_init_fn", bias_init_fn(self.out_feature))
             if b.shape == (self.out_feature,):
                 b = b.reshape(1, -1)
             check_shape("bias_init_fn's result", b, (1, self.out_feature))
-        for name, array in (("weight_init_fn", w), ("bias_init_fn", b)):
-            if array is not None and array.dtype.kind not in "fiub":
-                raise TypeError(f"{name} must return real numbers, got dtype {array.dtype}")
         if dtype is None:
             dtype = w.dtype if w.dtype in FLOATS else np.float64
         self._hold("W", "dW", "momentum_W", w, dtype)
@@ -101,3 +98,11 @@ class Linear:
         dx = np.empty_like(self.x) if input_gradient else None
         linear_backward(self.dW, self.db, dx, self.x, self.W, delta)
         return dx
+
+
+def _initial(name: str, array: Any) -> np.ndarray:
+    """What an initialiser returned, if it is an array of real numbers."""
+    array = np.asarray(array)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must return floats or integers, got dtype {array.dtype}")
+    return array
