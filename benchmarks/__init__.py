@@ -1,0 +1,1 @@
+"""How fast fastmlp is: asv suites, kernels against NumPy, and whole libraries side by side."""

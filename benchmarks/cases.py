@@ -1,0 +1,359 @@
+"""One table of everything that is measured: kernels, layers and whole networks.
+
+Correctness tests, pytest-benchmark and asv read it. Importing it fails when a public kernel or
+layer has no case, so that neither can be added without a benchmark.
+
+>>> case = KERNELS["linear_forward"]
+>>> arguments = case.arguments(batch=128, width=512, dtype=np.float32)
+>>> expected = case.reference(*arguments)     # before the kernel, which may update in place
+>>> case.kernel(*arguments)
+>>> outputs = case.results(arguments)         # the arrays to compare with expected
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import fastmlp
+from fastmlp import kernels, layers
+from fastmlp.kernels.activation import ACTIVATIONS
+from fastmlp.kernels.update import SEGMENT
+
+# Modules whose functions take the engine's packed buffers; NETWORKS measures them.
+ENGINE = {"epoch", "inference", "matmul", "network", "packing"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A public kernel and how to call it.
+
+    kernel : the function; it overwrites or updates the arguments at the positions ``outputs``
+    arguments : (batch, width, dtype) -> its arguments, the same draws every time
+    expected : (tests.reference, *arguments) -> what the kernel should leave in its outputs
+    """
+
+    kernel: Callable[..., None]
+    outputs: tuple[int, ...]
+    arguments: Callable[[int, int, Any], tuple[Any, ...]]
+    expected: Callable[..., tuple[Any, ...]]
+
+    def reference(self, *arguments: Any) -> tuple[Any, ...]:
+        """The outputs by plain NumPy, of the arguments' dtype; changes no argument.
+
+        Call it before the kernel, since some outputs are inputs too. Vectors over features are
+        (1, F) or (F,), as tests/reference.py has them.
+        """
+        # Not at the top: asv imports this module where the tests are not to be had.
+        from tests import reference
+
+        return self.expected(reference, *arguments)
+
+    def results(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The outputs among the arguments."""
+        return tuple(arguments[position] for position in self.outputs)
+
+
+@dataclass(frozen=True)
+class LayerCase:
+    """A layer and how to use it.
+
+    make : (width, dtype) -> layer
+    inputs : (batch, width, dtype) -> (arguments of forward, arguments of the backward method)
+    backward : name of the method that takes gradients back
+    """
+
+    make: Callable[[int, Any], Any]
+    inputs: Callable[[int, int, Any], tuple[tuple[Any, ...], tuple[Any, ...]]]
+    backward: str = "backward"
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network and the batches it is trained on.
+
+    sizes : D, hidden widths, K    activation : of the hidden layers; the output has none
+    samples : rows of the training set that are used, None for all
+    batchnorm : on all hidden layers, in "mean" reduction
+    """
+
+    sizes: tuple[int, ...]
+    activation: str
+    batch_size: int
+    lr: float
+    samples: int | None = None
+    batchnorm: bool = False
+    momentum: float = 0.9
+
+    @property
+    def flops_per_sample(self) -> int:
+        """Of a training step: forward, dW, and dx except in the first layer; 2 per multiply-add."""
+        products = [2 * a * b for a, b in zip(self.sizes[:-1], self.sizes[1:], strict=True)]
+        return 3 * sum(products) - products[0]
+
+    @property
+    def inference_flops_per_sample(self) -> int:
+        """Of a forward pass."""
+        return sum(2 * a * b for a, b in zip(self.sizes[:-1], self.sizes[1:], strict=True))
+
+    def initial_weights(self, dtype: Any, seed: int = 0) -> list[np.ndarray]:
+        """W of every layer: N(0, 2 / fan_in) under ReLU, else N(0, 1 / fan_in)."""
+        rng = np.random.default_rng(seed)
+        gain = 2 if self.activation == "relu" else 1
+        return [
+            (rng.standard_normal((a, b)) * np.sqrt(gain / a)).astype(dtype)
+            for a, b in zip(self.sizes[:-1], self.sizes[1:], strict=True)
+        ]
+
+    def build(self, dtype: Any = np.float32, cls: type = fastmlp.MLP, seed: int = 0) -> Any:
+        """The network with its initial weights and zero biases; cls has MLP's constructor."""
+        weights = iter(self.initial_weights(dtype, seed))
+        hidden = self.sizes[1:-1]
+        activations = [layers.activation_named(self.activation) for _ in hidden]
+        return cls(
+            self.sizes[0],
+            self.sizes[-1],
+            list(hidden),
+            [*activations, layers.Identity()],
+            lambda fan_in, fan_out: next(weights),
+            lambda fan_out: np.zeros((1, fan_out), dtype),
+            layers.SoftmaxCrossEntropy(),
+            self.lr,
+            momentum=self.momentum,
+            num_bn_layers=len(hidden) if self.batchnorm else 0,
+            dtype=dtype,
+            batchnorm_reduction="mean",
+        )
+
+
+def _normal(dtype: Any, *shapes: tuple[int, ...], seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+
+
+def _rows(batch: int, width: int, dtype: Any) -> np.ndarray:
+    """Labels: positive rows that sum to 1."""
+    rows = np.random.default_rng(1).random((batch, width)) + 0.01
+    return (rows / rows.sum(axis=1, keepdims=True)).astype(dtype)
+
+
+def _linear_forward(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
+    x, w, b = _normal(dtype, (batch, width), (width, width), (1, width))
+    return np.empty_like(x), x, w, b, ACTIVATIONS["relu"]
+
+
+def _linear_backward(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
+    x, w, dz = _normal(dtype, (batch, width), (width, width), (batch, width))
+    return np.empty_like(w), np.empty((1, width), dtype), np.empty_like(x), x, w, dz
+
+
+def _activation_case(name: str, kernel: Callable[..., None]) -> Case:
+    code = ACTIVATIONS[name]
+    if kernel.__name__ == "activation_forward":
+
+        def arguments(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
+            (z,) = _normal(dtype, (batch * width,))
+            return np.empty_like(z), z, code
+
+        return Case(kernel, (0,), arguments, lambda ref, a, z, _: (ref.ACTIVATIONS[name][0](z),))
+
+    def arguments(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
+        da, a = _normal(dtype, (batch * width,), (batch * width,))
+        return np.empty_like(a), da, a, code
+
+    return Case(
+        kernel, (0,), arguments, lambda ref, dz, da, a, _: (da * ref.ACTIVATIONS[name][1](a),)
+    )
+
+
+def _batchnorm_forward(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
+    x, mean, var, gamma, beta = _normal(dtype, (batch, width), *[(1, width)] * 4)
+    return np.empty_like(x), np.empty_like(x), mean, var, x, gamma, beta
+
+
+def _expected_batchnorm_forward(ref: Any, y: Any, norm: Any, mean: Any, var: Any, *x: Any) -> Any:
+    return ref.batchnorm_forward(*x, mean, var)[:4]
+
+
+def _batchnorm_inference(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
+    x, gamma, beta, mean, var = _normal(dtype, (batch, width), *[(1, width)] * 4)
+    return np.empty_like(x), x, gamma, beta, mean, np.abs(var) + 0.5
+
+
+def _batchnorm_backward(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
+    dy, x, gamma = _normal(dtype, (batch, width), (batch, width), (1, width))
+    var = x.var(axis=0, keepdims=True) + 1e-8
+    normalised = (x - x.mean(axis=0, keepdims=True)) / np.sqrt(var)
+    return np.empty_like(dy), np.empty_like(gamma), np.empty_like(gamma), dy, normalised, var, gamma
+
+
+def _expected_batchnorm_backward(
+    ref: Any, dx: Any, dgamma: Any, dbeta: Any, dy: Any, norm: Any, var: Any, gamma: Any
+) -> tuple[Any, ...]:
+    # Any x with these moments will do: x = norm * std + 0.
+    x = norm * np.sqrt(var + dx.dtype.type(ref.EPS))
+    dgamma, dbeta, dx = ref.batchnorm_backward(dy, x, norm, np.zeros_like(var), var, gamma)
+    return dx, dgamma, dbeta
+
+
+def _batchnorm_running(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
+    return (*_normal(dtype, (width,), (width,)), 0.9)
+
+
+def _softmax(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
+    (logits,) = _normal(dtype, (batch, width))
+    return np.empty_like(logits), logits
+
+
+def _loss(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
+    (logits,) = _normal(dtype, (batch, width))
+    return np.empty(batch, dtype), logits, _rows(batch, width, dtype)
+
+
+def _loss_gradient(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
+    (logits,) = _normal(dtype, (batch, width))
+    return np.empty_like(logits), logits, _rows(batch, width, dtype)
+
+
+def _momentum_update(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
+    """The parameters of a linear layer of that width: W with weight decay, then b."""
+    size = width * width
+    parameters, velocities, gradients = _normal(dtype, *[(size + width,)] * 3)
+    segments = np.array(
+        [(0, size, 0.9, 1e-4, 1.0), (size, size + width, 0.9, 0.0, 1 / batch)], SEGMENT
+    )
+    return parameters, velocities, gradients, segments, 0.01
+
+
+def _expected_momentum_update(
+    ref: Any, parameters: Any, velocities: Any, gradients: Any, segments: Any, rate: Any
+) -> tuple[Any, ...]:
+    w, v = parameters.copy(), velocities.copy()
+    for start, stop, momentum, decay, scale in segments.tolist():
+        part = slice(start, stop)
+        ref.momentum_update(w[part], v[part], scale * gradients[part], rate, momentum, decay)
+    return w, v
+
+
+def _kernel(name: str) -> Any:
+    return PUBLIC_KERNELS[name]
+
+
+def _public_kernels() -> dict[str, Callable[..., None]]:
+    """Plain functions of the kernel modules; what is compiled into other kernels is none."""
+    found = {}
+    for info in pkgutil.iter_modules(kernels.__path__):
+        if info.name.startswith("_") or info.name in ENGINE:
+            continue
+        module = importlib.import_module(f"{kernels.__name__}.{info.name}")
+        for name, value in vars(module).items():
+            own = isinstance(value, types.FunctionType) and value.__module__ == module.__name__
+            if own and not name.startswith("_"):
+                found[name] = value
+    return found
+
+
+PUBLIC_KERNELS = _public_kernels()
+
+KERNELS: dict[str, Case] = {
+    "linear_forward": Case(
+        _kernel("linear_forward"), (0,), _linear_forward,
+        lambda ref, y, x, w, b, activation: (ref.linear_forward(x, w, b, "relu"),),
+    ),
+    "linear_backward": Case(
+        _kernel("linear_backward"), (0, 1, 2), _linear_backward,
+        lambda ref, dw, db, dx, x, w, dz: ref.linear_backward(x, w, dz),
+    ),
+    "softmax": Case(
+        _kernel("softmax"), (0,), _softmax, lambda ref, p, logits: (ref.softmax(logits),)
+    ),
+    "softmax_cross_entropy_forward": Case(
+        _kernel("softmax_cross_entropy_forward"), (0,), _loss,
+        lambda ref, loss, *rest: ref.softmax_cross_entropy(*rest)[:1],
+    ),
+    "softmax_cross_entropy_backward": Case(
+        _kernel("softmax_cross_entropy_backward"), (0,), _loss_gradient,
+        lambda ref, dz, *rest: ref.softmax_cross_entropy(*rest)[1:],
+    ),
+    "batchnorm_forward": Case(
+        _kernel("batchnorm_forward"), (0, 1, 2, 3), _batchnorm_forward, _expected_batchnorm_forward
+    ),
+    "batchnorm_inference": Case(
+        _kernel("batchnorm_inference"), (0,), _batchnorm_inference,
+        lambda ref, y, *rest: ref.batchnorm_forward(*rest, training=False)[:1],
+    ),
+    "batchnorm_backward": Case(
+        _kernel("batchnorm_backward"), (0, 1, 2), _batchnorm_backward, _expected_batchnorm_backward
+    ),
+    "batchnorm_running": Case(
+        _kernel("batchnorm_running"), (0,), _batchnorm_running,
+        lambda ref, running, value, alpha: (alpha * running + (1 - alpha) * value,),
+    ),
+    "momentum_update": Case(
+        _kernel("momentum_update"), (0, 1), _momentum_update, _expected_momentum_update
+    ),
+}  # fmt: skip
+KERNELS |= {
+    f"{kernel}-{name}": _activation_case(name, _kernel(kernel))
+    for kernel in ("activation_forward", "activation_backward")
+    for name in ACTIVATIONS
+}
+
+
+def _matrix_pair(batch: int, width: int, dtype: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    x, delta = _normal(dtype, (batch, width), (batch, width))
+    return (x,), (delta,)
+
+
+def _loss_pair(batch: int, width: int, dtype: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    (logits,) = _normal(dtype, (batch, width))
+    return (logits, _rows(batch, width, dtype)), ()
+
+
+def _linear_layer(width: int, dtype: Any) -> layers.Linear:
+    (w,) = _normal(dtype, (width, width))
+    return layers.Linear(width, width, lambda *_: w, lambda n: np.zeros((1, n), dtype))
+
+
+LAYERS: dict[str, LayerCase] = {
+    "Linear": LayerCase(_linear_layer, _matrix_pair),
+    "BatchNorm": LayerCase(lambda width, dtype: layers.BatchNorm(width, dtype=dtype), _matrix_pair),
+    "SoftmaxCrossEntropy": LayerCase(
+        lambda width, dtype: layers.SoftmaxCrossEntropy(), _loss_pair, backward="derivative"
+    ),
+}
+LAYERS |= {
+    activation.__name__: LayerCase(lambda width, dtype, make=activation: make(), _matrix_pair)
+    for activation in layers.Activation.__subclasses__()
+}
+
+NETWORKS: dict[str, Network] = {
+    "784-512-512-10": Network((784, 512, 512, 10), "relu", 128, 0.05),
+    "784-512-512-10-bn": Network((784, 512, 512, 10), "relu", 128, 0.05, batchnorm=True),
+    "784-128-10": Network((784, 128, 10), "relu", 32, 0.02),
+    "784-300-10": Network((784, 300, 10), "sigmoid", 16, 0.02),
+    "784-64-64-32-10": Network((784, 64, 64, 32, 10), "sigmoid", 100, 0.1),
+    "784-1024-1024-1024-10": Network((784, 1024, 1024, 1024, 10), "relu", 128, 0.05),
+    "784-1000-10": Network((784, 1000, 10), "relu", 10_000, 0.1, samples=10_000),
+}
+
+
+def _require(what: str, names: set[str], cases: dict[str, Any]) -> None:
+    missing = names - {name.split("-")[0] for name in cases}
+    if missing:
+        raise LookupError(f"{what} without a case in benchmarks/cases.py: {sorted(missing)}")
+
+
+_BASES = {"Activation", "Criterion"}
+_require("kernels", set(PUBLIC_KERNELS), KERNELS)
+_require(
+    "layers",
+    {name for name in layers.__all__ if isinstance(getattr(layers, name), type)} - _BASES,
+    LAYERS,
+)
