@@ -1,7 +1,7 @@
 """A network described as data, and the buffers in which compiled code trains and evaluates it.
 
-``Layout`` turns a network's sizes into the layer table and the sizes of its buffers. ``Trainer`` packs
-a network, runs training steps, and unpacks; ``infer`` runs the forward pass.
+``Layout`` turns a network's sizes into the layer table and the sizes of its buffers. ``Trainer``
+packs a network, runs training steps, and unpacks; ``infer`` runs the forward pass.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from . import threads
 from .kernels._geometry import Geometry, blocks_size, geometry_of, padded_width, panels_size
 from .kernels._host import aligned_empty, aligned_zeros
 from .kernels.activation import ACTIVATIONS
-from .kernels.epoch import (
+from .kernels.epoch import train_steps
+from .kernels.inference import infer_row, infer_rows
+from .kernels.network import (
     LAYER,
     Data,
     Flat,
     Packed,
     Plan,
     pack_buffer,
-    train_steps,
     transpose_weights,
     unpack_buffer,
 )
-from .kernels.inference import infer_row, infer_rows
 from .kernels.packing import source_of
 
 # Up to this many rows the weights are read once a row from where they are; packing them would cost
@@ -54,8 +54,8 @@ class LayerSpec(NamedTuple):
 class Layout:
     """Where the parameters of a network lie in its flat and in its packed buffers.
 
-    ``table`` is the layer table of ``kernels.epoch``; ``parameters``, ``statistics``, ``packed`` and
-    ``transposed`` are buffer sizes. ``dtype`` decides on the padding of the packed ones.
+    ``table`` is the layer table of ``kernels.epoch``; ``parameters``, ``statistics``, ``packed``
+    and ``transposed`` are buffer sizes. ``dtype`` decides on the padding of the packed ones.
     """
 
     def __init__(self, layers: Sequence[LayerSpec], dtype: Any) -> None:
@@ -167,7 +167,7 @@ def infer(layout: Layout, flat: Flat, x: np.ndarray) -> np.ndarray:
     """
     dtype = layout.dtype
     out = np.empty((len(x), layout.layers[-1].outputs), dtype)
-    widest = max(padded_width(max(l.inputs, l.outputs), dtype) for l in layout.layers)
+    widest = max(padded_width(max(layer[:2]), dtype) for layer in layout.layers)
     if len(x) <= FEW_ROWS:
         room = aligned_empty(widest, dtype), aligned_empty(widest, dtype)
         for row in range(len(x)):

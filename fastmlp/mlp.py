@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import operator
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from typing import Any
@@ -11,8 +11,8 @@ import numpy as np
 
 from . import training
 from .engine import LayerSpec, Layout, infer
-from .kernels.epoch import Flat
 from .kernels.loss import softmax
+from .kernels.network import Flat
 from .kernels.update import SEGMENT, momentum_update
 from .layers import Activation, BatchNorm, Criterion, Linear, SoftmaxCrossEntropy
 from .layers._state import hold
@@ -81,9 +81,7 @@ class MLP:
     ) -> None:
         self.input_size = check_count("input_size", input_size)
         self.output_size = check_count("output_size", output_size)
-        self.hiddens = tuple(
-            check_count(f"hiddens[{i}]", width) for i, width in enumerate(hiddens)
-        )
+        self.hiddens = tuple(check_count(f"hiddens[{i}]", width) for i, width in enumerate(hiddens))
         self.nlayers = len(self.hiddens) + 1
         self.activations = list(activations)
         if len(self.activations) != self.nlayers:
@@ -110,30 +108,38 @@ class MLP:
         self.output: np.ndarray | None = None
         self._build(weight_init_fn, bias_init_fn, dtype)
 
-    lr = property(operator.attrgetter("_lr"))
-    momentum = property(operator.attrgetter("_momentum"))
-    weight_decay = property(operator.attrgetter("_weight_decay"))
+    @property
+    def lr(self) -> float:
+        """Learning rate of ``step`` and ``fit``."""
+        return self._lr
 
     @lr.setter
     def lr(self, value: float) -> None:
-        check_finite("lr", value)
-        self._lr = value
+        self._lr = check_finite("lr", value)
+
+    @property
+    def momentum(self) -> float:
+        """Momentum of weights and biases."""
+        return self._momentum
 
     @momentum.setter
     def momentum(self, value: float) -> None:
-        check_finite("momentum", value)
-        self._momentum = value
+        self._momentum = check_finite("momentum", value)
+
+    @property
+    def weight_decay(self) -> float:
+        """c of the term c * sum(W**2) in the loss."""
+        return self._weight_decay
 
     @weight_decay.setter
     def weight_decay(self, value: float) -> None:
-        check_finite("weight_decay", value)
-        self._weight_decay = value
+        self._weight_decay = check_finite("weight_decay", value)
 
     def _build(self, weight_init_fn: Any, bias_init_fn: Any, dtype: Any) -> None:
         dtype = None if dtype is None else check_dtype(dtype)
         sizes = (self.input_size, *self.hiddens, self.output_size)
         self.linear_layers: list[Linear] = []
-        for d0, d1 in zip(sizes[:-1], sizes[1:], strict=True):
+        for d0, d1 in itertools.pairwise(sizes):
             layer = Linear(d0, d1, weight_init_fn, bias_init_fn, dtype)
             dtype = layer.W.dtype
             self.linear_layers.append(layer)
@@ -187,9 +193,13 @@ class MLP:
             alpha = self.bn_layers[i].alpha if normalised else 0.9
             specs.append(
                 LayerSpec(
-                    linear.in_feature, linear.out_feature, getattr(activation, "name", ""),
-                    linear.b is not None, normalised, alpha,
-                )  # fmt: skip
+                    linear.in_feature,
+                    linear.out_feature,
+                    getattr(activation, "name", ""),
+                    linear.b is not None,
+                    normalised,
+                    alpha,
+                )
             )
         return Layout(specs, self.dtype)
 
@@ -221,18 +231,16 @@ class MLP:
 
         uint8 is scaled to [0, 1]. In training mode batch norm uses the batch's own moments.
         """
-        x = check_matrix("x", x, self.input_size)
-        if x.dtype == np.uint8:
-            x = x.astype(self.dtype) / self.dtype.type(255)
-        for i, (linear, activation) in enumerate(
-            zip(self.linear_layers, self.activations, strict=True)
-        ):
-            x = linear.forward(x)
+        out = check_matrix("x", x, self.input_size)
+        if out.dtype == np.uint8:
+            out = out.astype(self.dtype) / self.dtype.type(255)
+        for i in range(self.nlayers):
+            out = self.linear_layers[i].forward(out)
             if i < self.num_bn_layers:
-                x = self.bn_layers[i].forward(x, eval=not self.train_mode)
-            x = activation.forward(x)
-        self.output = x
-        return x
+                out = self.bn_layers[i].forward(out, eval=not self.train_mode)
+            out = self.activations[i].forward(out)
+        self.output = out
+        return out
 
     def _last_output(self, labels: Any) -> tuple[np.ndarray, np.ndarray]:
         """(last output, labels as rows), once they fit each other."""
@@ -249,7 +257,7 @@ class MLP:
         """
         output, labels = self._last_output(labels)
         self.criterion.forward(output, labels)
-        delta = self.criterion.derivative()
+        delta: Any = self.criterion.derivative()
         for i in reversed(range(self.nlayers)):
             delta = self.activations[i].backward(delta)
             if i < self.num_bn_layers:
@@ -313,7 +321,8 @@ class MLP:
         seed : int or None; makes the shuffling repeatable
         validation_data : (x, labels) or None; evaluated after every epoch
         callbacks : objects with ``on_train_begin(mlp, plan)``, ``on_progress(progress)``,
-            ``on_epoch_end(mlp, history)`` (True stops), ``on_train_end(mlp, history)``, or some of them
+            ``on_epoch_end(mlp, history)`` (True stops), ``on_train_end(mlp, history)``, or some of
+            them
         progress : bool; show a progress bar
         lr_schedule : one learning rate per step, or a function of the progress in [0, 1)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .engine import Trainer
-from .kernels.epoch import Data
+from .kernels.network import Data
 from .kernels.packing import source_of
 from .validation import FLOATS, check_count, check_labels, check_samples, label_rows
 
@@ -24,10 +24,10 @@ Schedule = Callable[[float], float] | Sequence[float] | np.ndarray | None
 class History:
     """Figures per epoch of a ``fit``.
 
-    ``train_loss`` and ``train_error`` are means over the epoch's batches, each taken before its update;
-    ``val_loss`` and ``val_error`` are taken after the epoch and stay empty without validation
-    data. Losses are per sample, errors fractions of the samples, ``epoch_seconds`` the training alone.
-    ``step_loss`` has the mean loss of every batch.
+    ``train_loss`` and ``train_error`` are means over the epoch's batches, each taken before its
+    update; ``val_loss`` and ``val_error`` are taken after the epoch and stay empty without
+    validation data. Losses are per sample, errors fractions of the samples, ``epoch_seconds`` the
+    training alone. ``step_loss`` has the mean loss of every batch.
     """
 
     train_loss: list[float] = field(default_factory=list)
@@ -107,9 +107,7 @@ class _Training:
             seconds = time.perf_counter() - before
             rate = (last - step) / max(seconds, 1e-6)
             # At most twice as many as before: the first call may have been slow to start.
-            self.steps_per_call = max(
-                1, min(int(rate * SECONDS_PER_CALL), 2 * self.steps_per_call)
-            )
+            self.steps_per_call = max(1, min(int(rate * SECONDS_PER_CALL), 2 * self.steps_per_call))
             step = last
             yield self._progress(epoch, step, time.perf_counter() - started)
 
@@ -139,9 +137,7 @@ def _rates(schedule: Schedule, lr: float, plan: FitPlan, dtype: Any) -> np.ndarr
     else:
         rates = np.asarray(schedule, dtype)
     if rates.shape != (total,):
-        raise ValueError(
-            f"lr_schedule must have one rate per step, ({total},), got {rates.shape}"
-        )
+        raise ValueError(f"lr_schedule must have one rate per step, ({total},), got {rates.shape}")
     if not np.isfinite(rates).all():
         raise ValueError("lr_schedule must be finite, got NaN or infinity")
     return rates
@@ -226,8 +222,8 @@ def get_training_stats(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Train as HW1P1 asks, section 3.6, and return its four curves.
 
-    dset : ((train_x, train_y), (val_x, val_y), (test_x, test_y)) with one-hot y; the test set is not
-        read, no array is changed. Every epoch shuffles the indices with ``np.random.shuffle``.
+    dset : ((train_x, train_y), (val_x, val_y), (test_x, test_y)) with one-hot y; the test set is
+        not read, no array is changed. Every epoch shuffles the indices with ``np.random.shuffle``.
     Returns (training_losses, training_errors, validation_losses, validation_errors), each
     (nepochs,) float64: average loss per sample and fraction wrong. Training figures accumulate
     over the batches, validation figures are taken after the epoch in eval mode.

@@ -51,7 +51,7 @@ def check_matrix(name: str, x: Any, width: int) -> np.ndarray:
 
 
 def check_samples(name: str, x: Any, width: int) -> np.ndarray:
-    """A (N, width) array of a dtype that the engine reads in place; of another byte order, a copy."""
+    """A (N, width) array that the engine reads in place; of a foreign byte order, a copy."""
     x = check_matrix(name, x, width)
     if not x.dtype.isnative:
         x = x.astype(x.dtype.newbyteorder("="))
@@ -70,7 +70,9 @@ def check_labels(name: str, labels: Any, rows: int, classes: int) -> np.ndarray:
                 f"got (N,) of dtype {labels.dtype}"
             )
         if len(labels) != rows:
-            raise ValueError(f"{name} must have {rows} entries, one per row of x, got {len(labels)}")
+            raise ValueError(
+                f"{name} must have {rows} entries, one per row of x, got {len(labels)}"
+            )
         if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
             outlier = labels.min() if labels.min() < 0 else labels.max()
             raise ValueError(f"{name} must lie in 0 ... {classes - 1}, got {outlier}")

@@ -118,9 +118,7 @@ def _compile(form):
         denominator = t + 1
         low = (t - (denominator - 1)) + t_low
         positive = x >= 0
-        return quotient(
-            where(positive, 1, t), where(positive, 0, t_low), denominator, low
-        )
+        return quotient(where(positive, 1, t), where(positive, 0, t_low), denominator, low)
 
     @inline
     def tanh(x):

@@ -1,13 +1,10 @@
 """A SIMD vector as a Numba type, so that kernels say what the registers do.
 
-``load(array, i)`` gives a vector of the array's dtype, as wide as the host's registers. Vectors add,
+A vector is as wide as the host's registers; ``_memory`` loads and stores it. Vectors add,
 subtract, multiply, divide, negate and compare like NumPy arrays, numbers broadcast, and
-``where``, ``fma``, ``maximum`` and the rest below do what their NumPy namesakes do. A formula written
+``where``, ``copysign`` and the rest below do what their NumPy namesakes do. A formula written
 for numbers (an activation, an update rule) therefore runs on whole registers, and its
 result does not depend on what an auto-vectoriser makes of it.
-
-Nothing here checks bounds: arrays handed to a kernel are padded to whole vectors, or the
-tail goes through ``load_partial`` and ``store_partial``.
 """
 
 from __future__ import annotations
@@ -136,9 +133,7 @@ for _op, _sign in [
     (operator.le, "<="),
     (operator.eq, "=="),
 ]:
-    _register_operator(
-        _op, lambda b, x, y, sign=_sign: b.fcmp_ordered(sign, x, y), compares=True
-    )
+    _register_operator(_op, lambda b, x, y, sign=_sign: b.fcmp_ordered(sign, x, y), compares=True)
 
 
 def _call(builder, name, result, *args):
@@ -146,9 +141,7 @@ def _call(builder, name, result, *args):
     element = {ir.FloatType(): "f32", ir.DoubleType(): "f64"}[result.element]
     fnty = ir.FunctionType(result, [a.type for a in args])
     full_name = f"llvm.{name}.v{result.count}{element}"
-    function = builder.module.globals.get(full_name) or ir.Function(
-        builder.module, fnty, full_name
-    )
+    function = builder.module.globals.get(full_name) or ir.Function(builder.module, fnty, full_name)
     return builder.call(function, args)
 
 
@@ -279,23 +272,6 @@ def max_lanes(typingctx, vector):
     return _reduction("max")(typingctx, vector)
 
 
-def address_ir(context, builder, array_type, array, offset):
-    """Pointer to element ``offset`` of a 1-D contiguous array."""
-    data = context.make_array(array_type)(context, builder, array).data
-    return builder.gep(data, [offset], inbounds=True)
-
-
-def load_ir(builder, address, vector: VectorType):
-    pointer = builder.bitcast(address, vector_ir(vector).as_pointer())
-    return builder.load(pointer, align=vector.dtype.bitwidth // 8)
-
-
-def store_ir(builder, value, address):
-    pointer = builder.bitcast(address, value.type.as_pointer())
-    align = 4 if isinstance(value.type.element, ir.FloatType) else 8
-    builder.store(value, pointer, align=align)
-
-
 @intrinsic
 def full_like(typingctx, vector, number):
     """A vector of ``vector``'s type with ``number`` in every lane."""
@@ -309,30 +285,7 @@ def vector_lanes(typingctx, array):
     return types.intp(array), lambda context, builder, sig, args: ir.IntType(64)(count)
 
 
-@intrinsic
-def load(typingctx, array, offset):
-    """The vector array[offset : offset + lanes]."""
-    vector = VectorType(array.dtype)
-
-    def codegen(context, builder, sig, args):
-        address = address_ir(context, builder, array, args[0], args[1])
-        return load_ir(builder, address, vector)
-
-    return signature(vector, array, types.intp), codegen
-
-
-@intrinsic
-def store(typingctx, array, offset, vector):
-    """array[offset : offset + lanes] = vector."""
-
-    def codegen(context, builder, sig, args):
-        store_ir(builder, args[2], address_ir(context, builder, array, args[0], args[1]))
-        return context.get_dummy_value()
-
-    return signature(types.void, array, types.intp, VectorType(array.dtype)), codegen
-
-
-def _lane_numbers(builder, vector, count):
+def lanes_below_ir(builder, vector, count):
     """Mask of the lanes below ``count``."""
     bits = ir.VectorType(ir.IntType(64), vector.count)
     numbers = ir.Constant(bits, list(range(vector.count)))
@@ -344,147 +297,6 @@ def first_lanes(typingctx, vector, count):
     """Mask of the lanes 0 ... count-1 of a vector shaped like ``vector``."""
 
     def codegen(context, builder, sig, args):
-        return _lane_numbers(builder, vector, args[1])
+        return lanes_below_ir(builder, vector, args[1])
 
     return signature(MaskType(vector.count), vector, types.int64), codegen
-
-
-def _masked(builder, name, vector, result, *args):
-    element = "f32" if vector.dtype == types.float32 else "f64"
-    full_name = f"llvm.masked.{name}.v{vector.count}{element}.p0"
-    fnty = ir.FunctionType(result, [a.type for a in args])
-    function = builder.module.globals.get(full_name) or ir.Function(
-        builder.module, fnty, full_name
-    )
-    return builder.call(function, args)
-
-
-@intrinsic
-def load_partial(typingctx, array, offset, count):
-    """The first ``count`` lanes from array[offset:], zeros in the rest; reads nothing beyond."""
-    vector = VectorType(array.dtype)
-
-    def codegen(context, builder, sig, args):
-        address = address_ir(context, builder, array, args[0], args[1])
-        pointer = builder.bitcast(address, vector_ir(vector).as_pointer())
-        mask = _lane_numbers(builder, vector, args[2])
-        zeros = ir.Constant(vector_ir(vector), [0.0] * vector.count)
-        align = _INT32(vector.dtype.bitwidth // 8)
-        return _masked(builder, "load", vector, vector_ir(vector), pointer, align, mask, zeros)
-
-    return signature(vector, array, types.intp, types.int64), codegen
-
-
-@intrinsic
-def store_partial(typingctx, array, offset, count, vector):
-    """array[offset : offset + count] = the first ``count`` lanes; writes nothing beyond."""
-    expected = VectorType(array.dtype)
-
-    def codegen(context, builder, sig, args):
-        address = address_ir(context, builder, array, args[0], args[1])
-        pointer = builder.bitcast(address, vector_ir(expected).as_pointer())
-        mask = _lane_numbers(builder, expected, args[2])
-        align = _INT32(expected.dtype.bitwidth // 8)
-        _masked(builder, "store", expected, ir.VoidType(), args[3], pointer, align, mask)
-        return context.get_dummy_value()
-
-    return signature(types.void, array, types.intp, types.int64, expected), codegen
-
-
-# Kinds of numbers that a caller's array may hold.
-UINT8, FLOAT32, FLOAT64 = 0, 1, 2
-_KINDS = {UINT8: ir.IntType(8), FLOAT32: ir.FloatType(), FLOAT64: ir.DoubleType()}
-
-
-def _convert_ir(builder, value, target):
-    """Numbers or vectors of any kind as floats of the target type."""
-    element = getattr(value.type, "element", value.type)
-    goal = getattr(target, "element", target)
-    if isinstance(element, ir.IntType):
-        return builder.uitofp(value, target)
-    if element == goal:
-        return value
-    if isinstance(goal, ir.DoubleType):
-        return builder.fpext(value, target)
-    return builder.fptrunc(value, target)
-
-
-@intrinsic(prefer_literal=True)
-def load_from(typingctx, like, address, kind):
-    """The vector of ``like``'s dtype made from consecutive numbers of a kind at an address."""
-    vector = VectorType(like.dtype)
-    element = _KINDS[kind.literal_value]
-
-    def codegen(context, builder, sig, args):
-        source = ir.VectorType(element, vector.count)
-        pointer = builder.inttoptr(args[1], source.as_pointer())
-        return _convert_ir(builder, builder.load(pointer, align=1), vector_ir(vector))
-
-    return signature(vector, like, types.intp, kind), codegen
-
-
-@intrinsic(prefer_literal=True)
-def number_from(typingctx, like, address, kind):
-    """The number of a kind at an address, as one of ``like``'s dtype."""
-    element = _KINDS[kind.literal_value]
-
-    def codegen(context, builder, sig, args):
-        pointer = builder.inttoptr(args[1], element.as_pointer())
-        return _convert_ir(builder, builder.load(pointer, align=1), element_ir(like.dtype))
-
-    return signature(like.dtype, like, types.intp, kind), codegen
-
-
-@intrinsic
-def prefetch(typingctx, address):
-    """Ask for the cache line at an address; any address is safe."""
-
-    def codegen(context, builder, sig, args):
-        pointer = builder.inttoptr(args[0], ir.IntType(8).as_pointer())
-        fnty = ir.FunctionType(ir.VoidType(), [pointer.type, _INT32, _INT32, _INT32])
-        name = "llvm.prefetch.p0"
-        function = builder.module.globals.get(name) or ir.Function(builder.module, fnty, name)
-        builder.call(function, [pointer, _INT32(0), _INT32(2), _INT32(1)])
-        return context.get_dummy_value()
-
-    return signature(types.void, types.intp), codegen
-
-
-@intrinsic
-def transpose(typingctx, target, target_at, target_step, source, source_at, source_step):
-    """target[j, i] = source[i, j] for a square of as many rows as a vector has lanes.
-
-    In log2(lanes) rounds: round s exchanges the off-diagonal squares of side s.
-    """
-    vector = VectorType(source.dtype)
-    count = vector.count
-
-    def codegen(context, builder, sig, args):
-        to_array, to_start, to_step, from_array, from_start, from_step = args
-        first = address_ir(context, builder, source, from_array, from_start)
-        index = ir.IntType(64)
-        rows = [
-            load_ir(builder, builder.gep(first, [builder.mul(index(i), from_step)]), vector)
-            for i in range(count)
-        ]
-        side = 1
-        while side < count:
-            for i in range(count):
-                if i & side:
-                    continue
-                upper, lower = rows[i], rows[i + side]
-                keep = [j if not j & side else count + j - side for j in range(count)]
-                swap = [j + side if not j & side else count + j for j in range(count)]
-                mask = ir.VectorType(_INT32, count)
-                rows[i] = builder.shuffle_vector(upper, lower, ir.Constant(mask, keep))
-                rows[i + side] = builder.shuffle_vector(upper, lower, ir.Constant(mask, swap))
-            side *= 2
-        start = address_ir(context, builder, target, to_array, to_start)
-        for i, row in enumerate(rows):
-            store_ir(builder, row, builder.gep(start, [builder.mul(index(i), to_step)]))
-        return context.get_dummy_value()
-
-    sig = signature(
-        types.void, target, types.intp, types.intp, source, types.intp, types.intp
-    )
-    return sig, codegen

@@ -1,8 +1,8 @@
 """How threads share one kernel: equal parts of the work, and a barrier between phases.
 
-Every parallel kernel is called by all its threads at once, as ``kernel(part, parts, ...)``, and does
-its share. Phases that depend on each other are kept apart by ``barrier``. Shares are whole tiles, so
-the number of threads never changes an order of summation.
+Every parallel kernel is called by all its threads at once, as ``kernel(part, parts, ...)``, and
+does its share. Phases that depend on each other are kept apart by ``barrier``. Shares are whole
+tiles, so the number of threads never changes an order of summation.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numba.core.extending import intrinsic
 from numba.core.typing.templates import signature
 
 from ._jit import inline
-from ._simd import address_ir
+from ._memory import address_ir
 
 # One slot per cache line, so that a thread that counts does not disturb one that waits.
 SLOT = 8
@@ -55,9 +55,7 @@ def _yield_core(typingctx):
 
     def codegen(context, builder, sig, args):
         fnty = ir.FunctionType(ir.IntType(32), [])
-        function = builder.module.globals.get(_YIELD) or ir.Function(
-            builder.module, fnty, _YIELD
-        )
+        function = builder.module.globals.get(_YIELD) or ir.Function(builder.module, fnty, _YIELD)
         builder.call(function, [])
         return context.get_dummy_value()
 

@@ -21,7 +21,8 @@ from numba.core.extending import intrinsic, models, register_model
 from numba.core.typing.templates import signature
 
 from ._host import tile_rows
-from ._simd import VectorType, address_ir, fma_ir, load_ir, splat_ir, store_ir, vector_ir
+from ._memory import address_ir, load_ir, store_ir
+from ._simd import VectorType, fma_ir, splat_ir, vector_ir
 
 _INT64 = ir.IntType(64)
 
@@ -177,9 +178,7 @@ def tile_multiply_blocks(typingctx, tile, a, a_offset, pitch, b, b_offset, depth
         results = outer.close(inner.close([b_next, *registers]))
         return _pack(builder, tile, results[1:])
 
-    return signature(
-        tile, tile, a, types.intp, types.intp, b, types.intp, types.intp
-    ), codegen
+    return signature(tile, tile, a, types.intp, types.intp, b, types.intp, types.intp), codegen
 
 
 @intrinsic
@@ -208,9 +207,7 @@ def tile_multiply_transposed(typingctx, tile, a, a_offset, b, b_offset, pitch, d
         )
         return _pack(builder, tile, loop.close(registers))
 
-    return signature(
-        tile, tile, a, types.intp, b, types.intp, types.intp, types.intp
-    ), codegen
+    return signature(tile, tile, a, types.intp, b, types.intp, types.intp, types.intp), codegen
 
 
 @intrinsic
@@ -241,9 +238,7 @@ def tile_multiply_vector(typingctx, tile, x, x_offset, w, w_offset, row_step, de
         results = loop.close([builder.gep(w_row, [step]), *registers])
         return _pack(builder, tile, results[1:])
 
-    return signature(
-        tile, tile, x, types.intp, w, types.intp, types.intp, types.intp
-    ), codegen
+    return signature(tile, tile, x, types.intp, w, types.intp, types.intp, types.intp), codegen
 
 
 def _cell_addresses(context, builder, tile, array_type, array, offset, row_step, vector_step):
@@ -328,9 +323,7 @@ def tile_updater(rule):
                     store_ir(builder, builder.extract_value(new, position), address)
             return context.get_dummy_value()
 
-        sig = signature(
-            types.void, tile, vector.dtype, arrays, types.intp, types.intp, factors
-        )
+        sig = signature(types.void, tile, vector.dtype, arrays, types.intp, types.intp, factors)
         return sig, codegen
 
     return tile_update

@@ -1,15 +1,16 @@
 """Activation functions and their derivatives, written for numbers and run on whole registers.
 
-A function maps the pre-activation z to the activation a; its slope da/dz is a formula in a, the only
-thing that HW1P1 keeps (section 3.1). To add one: the two formulas, a branch in ``activate`` and in
-``activation_slope``, a name in ``ACTIVATIONS``.
+A function maps the pre-activation z to the activation a; its slope da/dz is a formula in a, the
+only thing that HW1P1 keeps (section 3.1). To add one: the two formulas, a branch in ``activate``
+and in ``activation_slope``, a name in ``ACTIVATIONS``.
 """
 
 from __future__ import annotations
 
 from ._jit import inline, kernel
 from ._math import sigmoid, tanh
-from ._simd import full_like, load_partial, store_partial, vector_lanes, where
+from ._memory import load_partial, store_partial
+from ._simd import full_like, vector_lanes, where
 from ._sync import barrier, share
 
 IDENTITY, SIGMOID, TANH, RELU = 0, 1, 2, 3

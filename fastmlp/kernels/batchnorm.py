@@ -5,8 +5,9 @@
     dx = gamma / sqrt(var + eps) * (dy - dbeta / N - xhat * dgamma / N)
 
 The last line is equation 37 of CMU 11-785 HW1P1, appendix C, with 20 and 27 put in. Sums run over
-the rows of a batch, which lies in chunks: ``geometry`` = (rows of the batch, rows of a chunk, pitch),
-``stride`` leads from chunk to chunk. Each function works on one block, a vector of features.
+the rows of a batch, which lies in chunks: ``geometry`` = (rows of the batch, rows of a chunk,
+pitch), ``stride`` leads from chunk to chunk. Each function works on one block, a vector of
+features.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import numpy as np
 from ._geometry import blocks_size, geometry_of
 from ._host import aligned_empty
 from ._jit import inline, kernel
-from ._simd import load, load_partial, sqrt, store, store_partial, vector_lanes
+from ._memory import load, load_partial, store, store_partial
+from ._simd import sqrt, vector_lanes
 from ._sync import barrier, share
 from .activation import IDENTITY, activate
 from .packing import (

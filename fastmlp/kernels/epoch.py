@@ -4,8 +4,8 @@ A step has one phase per layer forward and one per layer backward, with a barrie
 
     forward l     a_l = act(a_(l-1) @ W_l + b_l), batch norm in a phase of its own
     loss          part of the last forward phase where a thread has whole rows of logits
-    backward l    d_(l-1) = (d_l @ W_l.T) * act'(a_(l-1)), and the update of W_l and b_l: the first reads
-                  the transposed copy of W_l, the second writes W_l, so they need no barrier
+    backward l    d_(l-1) = (d_l @ W_l.T) * act'(a_(l-1)), and the update of W_l and b_l: the first
+                  reads the transposed copy of W_l, the second writes W_l, so they need no barrier
     ...           the copy of W_(l+1) is renewed in the phase after its update, the next batch is
                   gathered in the last phase
 
@@ -15,12 +15,9 @@ rows that fit in the second-level cache; ``geometry`` is (rows, rows of a chunk,
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import numpy as np
-
 from ._jit import entry, inline
-from ._simd import load, load_partial, store, vector_lanes
+from ._memory import load, load_partial, store
+from ._simd import vector_lanes
 from ._sync import barrier, share
 from ._tile import tile_height
 from .activation import IDENTITY, activation_slope
@@ -41,94 +38,25 @@ from .matmul import (
     input_gradient_product,
     weight_gradient_product,
 )
+from .network import renew_transposed
 from .packing import (
     block_stride,
     ceil_div,
     chunk_count,
-    pack_panels,
-    pack_vector,
     panel_count,
     read_row,
     row_start,
     rows_in_chunk,
-    transpose_panels,
-    unpack_panels,
-    unpack_vector,
 )
 from .update import update_partial
 
-# One row per layer. The offsets lead into the flat buffers (what a user sees) and into the packed
-# ones (what the tiles read); -1 where the layer has no such parameter.
-LAYER = np.dtype(
-    [
-        ("inputs", np.int64),
-        ("outputs", np.int64),
-        ("activation", np.int64),
-        ("flat_w", np.int64),
-        ("flat_b", np.int64),
-        ("flat_gamma", np.int64),
-        ("flat_beta", np.int64),
-        ("flat_mean", np.int64),
-        ("flat_var", np.int64),
-        ("packed_w", np.int64),
-        ("packed_b", np.int64),
-        ("transposed_w", np.int64),
-        ("activations", np.int64),
-        ("alpha", np.float64),  # of the running statistics
-    ],
-    align=True,
-)
-
-
-class Flat(NamedTuple):
-    """A network's own buffers, each (P,) but the statistics: running means and variances."""
-
-    parameters: np.ndarray
-    velocities: np.ndarray
-    statistics: np.ndarray
-
-
-class Packed(NamedTuple):
-    """What the engine works on: panels and blocks, all 1-D and of the parameters' dtype."""
-
-    weights: np.ndarray  # panels and biases
-    velocities: np.ndarray  # the same layout
-    gradients: np.ndarray  # the same layout; used only where a batch has several chunks
-    transposed: np.ndarray  # panels of the transposed weights
-    inputs: np.ndarray  # blocks of two batches: the present and the next
-    labels: np.ndarray  # rows of labels, padded to whole vectors
-    activations: np.ndarray  # blocks of every layer's output
-    normals: np.ndarray  # the same layout: normalised pre-activations
-    deltas: np.ndarray  # the same layout: gradients with respect to pre-activations
-    variances: np.ndarray  # of the batch, a row per layer
-
-
-class Data(NamedTuple):
-    """The training set, in place. ``classes`` is empty where ``y`` holds rows of labels."""
-
-    x: tuple[int, int, int, int]
-    y: tuple[int, int, int, int]
-    classes: np.ndarray
-    order: np.ndarray  # (n,) int64: the rows, in the order of training
-
-
-class Plan(NamedTuple):
-    """How to train: the batch, and the factors of the update rule."""
-
-    batch_size: int
-    chunk_rows: int
-    pitch: int
-    momentum: float
-    decay: float
-    mean_reduction: bool  # divide dgamma and dbeta by the rows of the batch
-
 
 @inline
-def _input_of(table, l, packed, batch_at):
+def _input_of(table, index, packed, batch_at):
     """(array, start) of layer l's input."""
-    if l == 0:
+    if index == 0:
         return packed.inputs, batch_at
-    return packed.activations, table[l - 1].activations
+    return packed.activations, table[index - 1].activations
 
 
 @inline
@@ -160,12 +88,11 @@ def _gather_labels(begin, end, table, labels, data, first):
 
 
 @inline
-def _forward_linear(part, parts, table, l, packed, batch_at, geometry):
+def _forward_linear(part, parts, table, index, packed, batch_at, geometry):
     """Layer l up to its activation, or up to its batch norm if it has one."""
-    layer = table[l]
+    layer = table[index]
     pitch = geometry[2]
-    lanes = vector_lanes(packed.weights)
-    x, x_at = _input_of(table, l, packed, batch_at)
+    x, x_at = _input_of(table, index, packed, batch_at)
     normalised = layer.flat_gamma >= 0
     y = packed.normals if normalised else packed.activations
     activation = IDENTITY if normalised else layer.activation
@@ -180,15 +107,15 @@ def _forward_linear(part, parts, table, l, packed, batch_at, geometry):
 
 
 @inline
-def _variances_at(table, l, packed):
+def _variances_at(table, index, packed):
     """Where layer l's batch variances are kept from its forward to its backward phase."""
-    return l * (packed.variances.size // len(table))
+    return index * (packed.variances.size // len(table))
 
 
 @inline
-def _forward_batchnorm(part, parts, table, l, flat, packed, geometry):
+def _forward_batchnorm(part, parts, table, index, flat, packed, geometry):
     """Batch norm in training mode, running statistics, activation."""
-    layer = table[l]
+    layer = table[index]
     pitch = geometry[2]
     lanes = vector_lanes(packed.weights)
     stride = block_stride(packed.weights, layer.outputs, pitch)
@@ -205,15 +132,15 @@ def _forward_batchnorm(part, parts, table, l, flat, packed, geometry):
             packed.activations, packed.normals, at, stride, geometry,
             mean, variance, gamma, beta, layer.activation,
         )  # fmt: skip
-        store(packed.variances, _variances_at(table, l, packed) + column, variance)
+        store(packed.variances, _variances_at(table, index, packed) + column, variance)
         running_average(flat.statistics, layer.flat_mean + column, count, mean, keep)
         running_average(flat.statistics, layer.flat_var + column, count, variance, keep)
 
 
 @inline
-def _backward_batchnorm(part, parts, table, l, flat, packed, geometry, plan, rate):
+def _backward_batchnorm(part, parts, table, index, flat, packed, geometry, plan, rate):
     """d of batch norm's output becomes d of its input; gamma and beta are updated."""
-    layer = table[l]
+    layer = table[index]
     pitch = geometry[2]
     lanes = vector_lanes(packed.weights)
     number = packed.weights.dtype.type
@@ -225,7 +152,7 @@ def _backward_batchnorm(part, parts, table, l, flat, packed, geometry, plan, rat
     for block in range(begin, end):
         column = block * lanes
         count = min(lanes, layer.outputs - column)
-        variance = load(packed.variances, _variances_at(table, l, packed) + column)
+        variance = load(packed.variances, _variances_at(table, index, packed) + column)
         gamma = load_partial(flat.parameters, layer.flat_gamma + column, count)
         dgamma, dbeta = batchnorm_input_gradient(
             packed.deltas, packed.normals, layer.activations + column * pitch, stride, geometry,
@@ -250,11 +177,12 @@ def _rows_of_share(part, parts, rows, outputs, array):
 def _loss(part, parts, table, packed, geometry, row_losses, row_errors):
     """Loss and error of this part's rows, and the gradient of the last pre-activations."""
     layer = table[len(table) - 1]
-    rows, chunk_rows, pitch = geometry
+    _, chunk_rows, pitch = geometry
     lanes = vector_lanes(packed.weights)
     classes = layer.outputs
     blocks = ceil_div(classes, lanes)
     stride = block_stride(packed.weights, classes, pitch)
+    step = pitch * lanes
     for chunk in range(chunk_count(geometry)):
         in_chunk = rows_in_chunk(geometry, chunk)
         begin, end = _rows_of_share(part, parts, in_chunk, classes, packed.weights)
@@ -263,26 +191,25 @@ def _loss(part, parts, table, packed, geometry, row_losses, row_errors):
             at = layer.activations + chunk * stride + row * lanes
             y_at = i * blocks * lanes
             z = packed.activations
-            loss, m, normaliser = row_loss(z, at, pitch * lanes, packed.labels, y_at, lanes, classes)
+            loss, m, normaliser = row_loss(z, at, step, packed.labels, y_at, lanes, classes)
             row_losses[i] = loss
-            row_errors[i] = argmax_row(z, at, pitch * lanes, classes) != argmax_row(
-                packed.labels, y_at, lanes, classes
-            )
+            truth = argmax_row(packed.labels, y_at, lanes, classes)
+            row_errors[i] = argmax_row(z, at, step, classes) != truth
             for block in range(blocks):
-                k = at + block * pitch * lanes
-                p = softmax_block(z, at, pitch * lanes, block, classes, m, normaliser)
+                k = at + block * step
+                p = softmax_block(z, at, step, block, classes, m, normaliser)
                 delta = p - load(packed.labels, y_at + block * lanes)
                 store(packed.deltas, k, delta * activation_slope(load(z, k), layer.activation))
 
 
 @inline
-def _backward_linear(part, parts, table, l, packed, batch_at, geometry, plan, rate):
+def _backward_linear(part, parts, table, index, packed, batch_at, geometry, plan, rate):
     """d of the layer before, and the update of layer l's weights and biases."""
-    layer = table[l]
+    layer = table[index]
     pitch = geometry[2]
     lanes = vector_lanes(packed.weights)
     number = packed.weights.dtype.type
-    x, x_at = _input_of(table, l, packed, batch_at)
+    x, x_at = _input_of(table, index, packed, batch_at)
     x_stride = block_stride(packed.weights, layer.inputs, pitch)
     y_stride = block_stride(packed.weights, layer.outputs, pitch)
     chunks = chunk_count(geometry)
@@ -292,11 +219,11 @@ def _backward_linear(part, parts, table, l, packed, batch_at, geometry, plan, ra
         rows = rows_in_chunk(geometry, chunk)
         x_chunk = x_at + chunk * x_stride
         dz_chunk = layer.activations + chunk * y_stride
-        if l > 0:
+        if index > 0:
             input_gradient_product(
                 part, parts, packed.deltas, x, x_chunk, packed.deltas, dz_chunk, pitch, rows,
                 layer.inputs, layer.outputs, packed.transposed, layer.transposed_w,
-                table[l - 1].activation,
+                table[index - 1].activation,
             )  # fmt: skip
         first, last = chunk == 0, chunk == chunks - 1
         mode = (UPDATE if first else ADD_UPDATE) if last else (STORE if first else ADD)
@@ -317,39 +244,29 @@ def _backward_linear(part, parts, table, l, packed, batch_at, geometry, plan, ra
 
 
 @inline
-def _renew_transposed(part, parts, table, l, packed):
-    """The transposed copy of layer l's weights."""
-    layer = table[l]
-    transpose_panels(
-        part, parts, packed.transposed, layer.transposed_w, packed.weights, layer.packed_w,
-        layer.inputs, layer.outputs,
-    )  # fmt: skip
-
-
-@inline
 def _step(part, parts, sync, table, flat, packed, geometry, batch_at, plan, rate, rows_out):
     """Forward, loss and backward of the batch at batch_at, up to the first layer's update."""
     layers = len(table)
     row_losses, row_errors = rows_out
-    for l in range(layers):
-        _forward_linear(part, parts, table, l, packed, batch_at, geometry)
-        normalised = table[l].flat_gamma >= 0
-        whole_rows = panel_count(ceil_div(table[l].outputs, vector_lanes(packed.weights))) == 1
-        if normalised or l < layers - 1 or not whole_rows:
+    for index in range(layers):
+        _forward_linear(part, parts, table, index, packed, batch_at, geometry)
+        normalised = table[index].flat_gamma >= 0
+        whole_rows = panel_count(ceil_div(table[index].outputs, vector_lanes(packed.weights))) == 1
+        if normalised or index < layers - 1 or not whole_rows:
             barrier(sync, part, parts)
         if normalised:
-            _forward_batchnorm(part, parts, table, l, flat, packed, geometry)
+            _forward_batchnorm(part, parts, table, index, flat, packed, geometry)
             barrier(sync, part, parts)
     _loss(part, parts, table, packed, geometry, row_losses, row_errors)
     barrier(sync, part, parts)
-    for l in range(layers - 1, -1, -1):
-        if table[l].flat_gamma >= 0:
-            _backward_batchnorm(part, parts, table, l, flat, packed, geometry, plan, rate)
+    for index in range(layers - 1, -1, -1):
+        if table[index].flat_gamma >= 0:
+            _backward_batchnorm(part, parts, table, index, flat, packed, geometry, plan, rate)
             barrier(sync, part, parts)
-        if l + 1 < layers:
-            _renew_transposed(part, parts, table, l + 1, packed)
-        _backward_linear(part, parts, table, l, packed, batch_at, geometry, plan, rate)
-        if l > 0:
+        if index + 1 < layers:
+            renew_transposed(part, parts, table, index + 1, packed)
+        _backward_linear(part, parts, table, index, packed, batch_at, geometry, plan, rate)
+        if index > 0:
             barrier(sync, part, parts)
 
 
@@ -402,39 +319,3 @@ def _total(values, count):
     for i in range(count):
         total += values[i]
     return total
-
-
-@entry
-def pack_buffer(part, parts, sync, table, packed, flat):
-    """A flat buffer of parameters, or of their velocities, into panels."""
-    for l in range(len(table)):
-        layer = table[l]
-        pack_panels(
-            part, parts, packed, layer.packed_w, flat, layer.flat_w, layer.inputs, layer.outputs
-        )
-        if layer.flat_b >= 0:
-            pack_vector(part, parts, packed, layer.packed_b, flat, layer.flat_b, layer.outputs)
-    barrier(sync, part, parts)
-
-
-@entry
-def unpack_buffer(part, parts, sync, table, flat, packed):
-    """Panels back into a flat buffer."""
-    one = flat.dtype.type(1)
-    for l in range(len(table)):
-        layer = table[l]
-        unpack_panels(
-            part, parts, flat, layer.flat_w, packed, layer.packed_w,
-            layer.inputs, layer.outputs, one,
-        )  # fmt: skip
-        if layer.flat_b >= 0:
-            unpack_vector(part, parts, flat, layer.flat_b, packed, layer.packed_b, layer.outputs)
-    barrier(sync, part, parts)
-
-
-@entry
-def transpose_weights(part, parts, sync, table, packed):
-    """The transposed copies of all weights but the first layer's."""
-    for l in range(1, len(table)):
-        _renew_transposed(part, parts, table, l, packed)
-    barrier(sync, part, parts)

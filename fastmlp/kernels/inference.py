@@ -1,9 +1,11 @@
-"""The forward pass alone: many rows through packed weights, or a few straight from the flat ones."""
+"""The forward pass alone: many rows through packed weights, or a few straight from the flat
+ones."""
 
 from __future__ import annotations
 
 from ._jit import entry, inline
-from ._simd import fma, load_partial, sqrt, store_partial, vector_lanes
+from ._memory import load_partial, store_partial
+from ._simd import fma, sqrt, vector_lanes
 from ._sync import barrier, share
 from ._tile import tile_height, tile_load, tile_multiply_vector, tile_store, tile_zeros
 from .activation import IDENTITY, activate
@@ -68,8 +70,8 @@ def infer_rows(part, parts, sync, out, table, flat, weights, source, first, geom
         for row in range(count):
             at = room_at + row * lanes
             read_row(x, at, pitch * lanes, source, first + start + row, table[0].inputs)
-        for l in range(layers):
-            _layer_blocks(table[l], flat, weights, y, x, room_at, here)
+        for index in range(layers):
+            _layer_blocks(table[index], flat, weights, y, x, room_at, here)
             x, y = y, x
         for row in range(count):
             at = room_at + row * lanes
@@ -137,7 +139,7 @@ def infer_row(out, table, flat, source, row, room):
     x, y = room
     lanes = vector_lanes(x)
     read_row(x, 0, lanes, source, row, table[0].inputs)
-    for l in range(len(table)):
-        _layer_row(table[l], flat, y, x)
+    for index in range(len(table)):
+        _layer_row(table[index], flat, y, x)
         x, y = y, x
     write_row(out, 0, out.size, x, 0, lanes)

@@ -11,7 +11,8 @@ import numpy as np
 from ._geometry import blocks_size, geometry_of, padded_width, panels_size
 from ._host import aligned_empty
 from ._jit import kernel
-from ._simd import store_partial, vector_lanes
+from ._memory import store_partial
+from ._simd import vector_lanes
 from ._sync import barrier, share
 from .activation import IDENTITY
 from .batchnorm import column_sums
@@ -54,7 +55,9 @@ def linear_forward(y, x, w, b, activation=IDENTITY):
     room = (
         aligned_empty(blocks_size(geometry, outputs, x.dtype), x.dtype),
         aligned_empty(blocks_size(geometry, inputs, x.dtype), x.dtype),
-        aligned_empty(panels_size(inputs, outputs, x.dtype) + padded_width(outputs, x.dtype), x.dtype),
+        aligned_empty(
+            panels_size(inputs, outputs, x.dtype) + padded_width(outputs, x.dtype), x.dtype
+        ),
     )
     _linear_forward(
         y.reshape(-1), (rows, inputs, outputs), x.reshape(-1), w.reshape(-1), bias.reshape(-1),
@@ -64,7 +67,7 @@ def linear_forward(y, x, w, b, activation=IDENTITY):
 
 @kernel(cost=_multiply_adds)
 def _linear_forward(part, parts, sync, y, shape, x, w, b, activation, geometry, room):
-    rows, inputs, outputs = shape
+    _, inputs, outputs = shape
     y_blocks, x_blocks, panels = room
     pitch = geometry[2]
     x_stride, y_stride = block_stride(x, inputs, pitch), block_stride(x, outputs, pitch)

@@ -14,15 +14,8 @@ import numpy as np
 
 from ._jit import inline, kernel
 from ._math import exp
-from ._simd import (
-    first_lanes,
-    load_partial,
-    max_lanes,
-    store_partial,
-    sum_lanes,
-    vector_lanes,
-    where,
-)
+from ._memory import load_partial, store_partial
+from ._simd import first_lanes, max_lanes, sum_lanes, vector_lanes, where
 from ._sync import barrier, share
 from .packing import ceil_div
 

@@ -14,7 +14,8 @@ to step.
 from __future__ import annotations
 
 from ._jit import inline
-from ._simd import load, store, vector_lanes
+from ._memory import load, store
+from ._simd import vector_lanes
 from ._sync import share
 from ._tile import (
     tile_from_row,
@@ -131,9 +132,7 @@ def _input_gradient_panel(vectors):
             tile = tile_multiply_blocks(tile, dz, dz_at + t * step, pitch, wt, wt_at, depth)
             tile_store(tile, dx, at + t * step, lanes, pitch * lanes)
             if activation != IDENTITY:
-                _multiply_slopes(
-                    dx, x, at + t * step, lanes, pitch * lanes, vectors, activation
-                )
+                _multiply_slopes(dx, x, at + t * step, lanes, pitch * lanes, vectors, activation)
 
     return compute
 
@@ -151,12 +150,12 @@ def _weight_gradient_panel(vectors):
             feature = t * height
             at = w_at + feature * width
             block = x_at + feature // lanes * pitch * lanes + feature % lanes
-            if mode == ADD or mode == ADD_UPDATE:
+            if mode in (ADD, ADD_UPDATE):
                 tile = tile_load(g, at, width, lanes, vectors)
             else:
                 tile = tile_zeros(w, vectors)
             tile = tile_multiply_transposed(tile, x, block, dz, dz_at, pitch, rows)
-            if mode == UPDATE or mode == ADD_UPDATE:
+            if mode in (UPDATE, ADD_UPDATE):
                 _update_by_momentum(tile, scale, (w, v), at, width, factors)
             else:
                 tile_store(tile, g, at, width, lanes)

@@ -4,8 +4,8 @@ V is the lanes of a vector. Arrays are flat; ``at`` is where an operand starts.
 
 blocks   activations and their gradients: [feature // V][row][feature % V], a block having room for
          ``pitch`` rows. The last block is padded with zeros.
-panels   weights: columns cut into panels of one to three vectors, [panel][row][column in panel]. Rows
-         and columns are padded to whole vectors.
+panels   weights: columns cut into panels of one to three vectors, [panel][row][column in panel].
+         Rows and columns are padded to whole vectors.
 
 A caller's matrix is described by a ``source``: (address, bytes from row to row, bytes from
 column to column, kind of number), so that one compilation reads any dtype and any strides in
@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from ._host import TILE_VECTORS
 from ._jit import inline
-from ._simd import (
+from ._memory import (
     FLOAT32,
     FLOAT64,
     UINT8,
-    fma,
     load,
     load_from,
     load_partial,
@@ -29,10 +29,9 @@ from ._simd import (
     store,
     store_partial,
     transpose,
-    vector_lanes,
 )
+from ._simd import fma, vector_lanes
 from ._sync import share
-from ._host import TILE_VECTORS
 
 KINDS = {np.dtype(np.uint8): UINT8, np.dtype(np.float32): FLOAT32, np.dtype(np.float64): FLOAT64}
 _KIND_BYTES = (1, 4, 8)
@@ -170,7 +169,7 @@ def unpack_matrix(part, parts, y, blocks, width, geometry):
 
 @inline
 def pack_vector(part, parts, packed, at, v, v_at, width):
-    """packed = ``width`` numbers from v[v_at], and zeros up to a whole vector; this part's share."""
+    """packed = ``width`` numbers from v[v_at], zeros up to a whole vector; this part's share."""
     lanes = vector_lanes(v)
     for block in range(*share(part, parts, ceil_div(width, lanes))):
         column = block * lanes

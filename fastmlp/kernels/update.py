@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from ._jit import inline, kernel
-from ._simd import load_partial, store_partial, vector_lanes
+from ._memory import load_partial, store_partial
+from ._simd import vector_lanes
 from ._sync import barrier, share
 
 MOMENTUM = 0

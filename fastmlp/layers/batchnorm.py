@@ -28,10 +28,10 @@ class BatchNorm:
         Share of the old value in the running statistics.
     dtype : float32 or float64
 
-    Attributes, all (1, in_feature): ``gamma``, ``beta``, their gradients ``dgamma``, ``dbeta`` (sums
-    over the batch), ``running_mean``, ``running_var``, fixed arrays that assignment copies into;
-    ``mean``, ``var`` of the last batch. ``x``, ``norm``, ``out``, (N, in_feature): the last batch, its
-    normalised form, the output.
+    Attributes, all (1, in_feature): ``gamma``, ``beta``, their gradients ``dgamma``, ``dbeta``
+    (sums over the batch), ``running_mean``, ``running_var``, fixed arrays that assignment copies
+    into; ``mean``, ``var`` of the last batch. ``x``, ``norm``, ``out``, (N, in_feature): the last
+    batch, its normalised form, the output.
     """
 
     parameters = (
@@ -72,8 +72,8 @@ class BatchNorm:
     def forward(self, x: Any, eval: bool = False) -> np.ndarray:
         """Normalise x, (N, in_feature), by its own moments, or by the running ones if ``eval``.
 
-        In training mode the running statistics move: running = alpha*running + (1-alpha)*batch, with
-        the biased variance. Returns an array of x's shape and floating dtype.
+        In training mode the running statistics move: running = alpha*running + (1-alpha)*batch,
+        with the biased variance. Returns an array of x's shape and floating dtype.
         """
         x = check_matrix("x", x, self.in_feature)
         self.x = np.ascontiguousarray(x, x.dtype if x.dtype in FLOATS else self.gamma.dtype)

@@ -27,8 +27,8 @@ class Linear:
         Default: what ``weight_init_fn`` returns.
 
     Attributes ``W`` (in, out), ``b`` (1, out), their gradients ``dW``, ``db`` and velocities
-    ``momentum_W``, ``momentum_b`` are fixed arrays: assigning to one copies into it. ``b``, ``db`` and
-    ``momentum_b`` are None without bias.
+    ``momentum_W``, ``momentum_b`` are fixed arrays: assigning to one copies into it. ``b``, ``db``
+    and ``momentum_b`` are None without bias.
 
     Raises ValueError where an initialiser returns another shape, TypeError another dtype.
     """
