@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from fastmlp import MLP, Identity, ReLU, Sigmoid, SoftmaxCrossEntropy
+from fastmlp import MLP, Activation, Criterion, Identity, ReLU, Sigmoid, SoftmaxCrossEntropy
 from tests.networks import (
     assert_close,
     assert_same_state,
@@ -16,7 +16,7 @@ from tests.networks import (
     gradients,
     state,
 )
-from tests.reference import ReferenceMLP, one_hot, train_epoch
+from tests.reference import ReferenceMLP, finite_difference, one_hot, train_epoch
 
 SIZES = [5, 17, 16, 3]
 
@@ -65,6 +65,8 @@ def test_assigning_a_parameter_copies_into_the_buffer(mlp, index):
     assert not np.shares_memory(getattr(layer, name), values)
     with pytest.raises(ValueError, match=rf"{view.shape[1]}.*{view.shape[1] + 1}"):
         setattr(layer, name, np.zeros((view.shape[0], view.shape[1] + 1)))
+    with pytest.raises(TypeError, match="complex"):
+        setattr(layer, name, np.zeros(view.shape, complex))
     assert_array_equal(view, values)
 
 
@@ -199,6 +201,66 @@ def test_batchnorm_reduction(reduction):
     assert_same_state(state(mlp), state(expected), 1e-12)
 
 
+def test_weight_decay():
+    """2 c W joins the gradients of the weights, not those of biases, gammas and betas."""
+    options = {"weight_decay": 0.5, "momentum": 0.9, "num_bn_layers": 1}
+    mlp, expected = build(SIZES, **options), build(SIZES, cls=ReferenceMLP, **options)
+    x, labels, y = batch(20, 5, 3)
+    for network in (mlp, expected):
+        train_epoch(network, x, y, 8)
+    assert_same_state(state(mlp), state(expected), 1e-12)
+    mlp.fit(x, labels, epochs=1, batch_size=8, shuffle=False)
+    train_epoch(expected, x, y, 8)
+    assert_same_state(state(mlp), state(expected), 1e-12)
+
+
+class HalfTanh(Activation):
+    """An activation of the user's own, as HW1P1 lets students write them."""
+
+    def forward(self, x):
+        self.state = 0.5 * np.tanh(x)
+        return self.state
+
+    def derivative(self):
+        return 0.5 - 2 * self.state**2
+
+
+class SquaredError(Criterion):
+    """Half the squared distance between outputs and labels."""
+
+    def forward(self, x, y):
+        self.logits, self.labels, self.loss = x, y, 0.5 * ((x - y) ** 2).sum(axis=1)
+        return self.loss
+
+    def derivative(self):
+        return self.logits - self.labels
+
+
+def test_activation_and_criterion_of_the_users_own():
+    """They work by hand; fit compiles only what it knows and says so instead of guessing."""
+    mlp = build([5, 4, 3], [HalfTanh, Identity])
+    mlp.criterion = SquaredError()
+    x, labels, y = batch(9, 5, 3)
+    first, last = mlp.linear_layers
+
+    def total(_):
+        mlp.forward(x)
+        return mlp.total_loss(y)
+
+    total(None)
+    mlp.backward(y)
+    for layer in (first, last):
+        for parameter, gradient in ((layer.W, layer.dW), (layer.b, layer.db)):
+            assert_close(9 * gradient, finite_difference(total, parameter), 1e-7)
+    before = state(mlp)
+    with pytest.raises(TypeError, match="SquaredError"):
+        mlp.fit(x, labels)
+    mlp.criterion = SoftmaxCrossEntropy()
+    with pytest.raises(TypeError, match="HalfTanh"):
+        mlp.fit(x, labels)
+    assert_same_state(state(mlp), before)
+
+
 # Inputs that must be accepted
 
 
@@ -209,7 +271,6 @@ LAYOUTS = {
     "reversed": lambda x: x[::-1, ::-1].copy()[::-1, ::-1],
     "transposed": lambda x: x.T.copy().T,
     "broadcast": lambda x: np.broadcast_to(x[:1], x.shape),
-    "big-endian": lambda x: x.astype(x.dtype.newbyteorder(">")),
     "unaligned": lambda x: (
         np.frombuffer(b"\0" + x.tobytes(), np.uint8)[1:].view(x.dtype).reshape(x.shape)
     ),

@@ -53,10 +53,24 @@ def test_every_epoch_is_recorded_in_its_place():
     assert longer[0][1] < longer[0][0]
 
 
-def test_batch_size_below_one():
+@pytest.mark.parametrize(
+    ("part", "batch_size", "message"),
+    [
+        (None, 0, r"batch_size.*0"),
+        ("train_x", 8, r"5.*\(9, 4\)"),
+        ("train_y", 8, r"3.*\(9, 4\)"),
+        ("val_x", 8, r"5.*\(9, 4\)"),
+        ("val_y", 8, r"3.*\(9, 4\)"),
+    ],
+)
+def test_bad_input_is_refused_before_the_first_step(part, batch_size, message):
     x, _, y = batch(9, 5, 3)
+    arrays = {"train_x": x, "train_y": y, "val_x": x, "val_y": y}
+    if part is not None:
+        arrays[part] = np.zeros((9, 4))
+    dset = (arrays["train_x"], arrays["train_y"]), (arrays["val_x"], arrays["val_y"]), None
     mlp = build([5, 7, 3])
     before = state(mlp)
-    with pytest.raises(ValueError, match=r"batch_size.*0"):
-        get_training_stats(mlp, ((x, y), (x, y), (x, y)), 1, 0)
+    with pytest.raises(ValueError, match=message):
+        get_training_stats(mlp, dset, 1, batch_size)
     assert_same_state(state(mlp), before)
