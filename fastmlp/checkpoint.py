@@ -119,7 +119,7 @@ def _describe(mlp: MLP) -> dict[str, Any]:
         "activations": [activation.name for activation in mlp.activations],
         "bias": mlp.linear_layers[0].b is not None,
         "num_bn_layers": int(mlp.num_bn_layers),
-        "batchnorm_alpha": [float(layer.alpha) for layer in mlp.bn_layers or ()],
+        "batchnorm_alpha": [float(layer.alpha) for layer in mlp.bn_layers],
         "batchnorm_reduction": mlp.batchnorm_reduction,
         "lr": float(mlp.lr),
         "momentum": float(mlp.momentum),
@@ -133,7 +133,7 @@ def _state(mlp: MLP) -> Iterator[tuple[str, Any, str]]:
         for name in ("W", "momentum_W", "b", "momentum_b"):
             if getattr(linear, name) is not None:
                 yield f"layers.{k}.{name}", linear, name
-    for k, batchnorm in enumerate(mlp.bn_layers or ()):
+    for k, batchnorm in enumerate(mlp.bn_layers):
         for name in _BATCHNORM:
             yield f"layers.{k}.{name}", batchnorm, name
 
@@ -212,7 +212,12 @@ def _build(description: dict[str, Any], tensors: dict[str, np.ndarray]) -> MLP:
     )
     for name, layer, attribute in _state(mlp):
         setattr(layer, attribute, tensors[name])
-    for layer, alpha in zip(mlp.bn_layers or (), description["batchnorm_alpha"], strict=True):
+    alphas = description["batchnorm_alpha"]
+    if len(alphas) != len(mlp.bn_layers):
+        raise ValueError(
+            f"batchnorm_alpha must have {len(mlp.bn_layers)} entries, got {len(alphas)}"
+        )
+    for layer, alpha in zip(mlp.bn_layers, alphas, strict=True):
         layer.alpha = alpha
     return mlp
 
