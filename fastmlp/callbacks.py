@@ -64,19 +64,19 @@ class ProgressBar:
     def on_progress(self, progress: Progress) -> None:
         if not self._live:
             return
+        shown: dict[str, Any] = {
+            "completed": progress.step,
+            "total": progress.steps,
+            "epoch": f"{progress.epoch + 1}/{progress.epochs}",
+            "loss": progress.loss,
+            "error": 100 * progress.error,
+            "speed": progress.samples_per_second,
+        }
         if self._bar is None:
             self._bar = self._new_bar()
+            self._bar.add_task("", **shown)
             self._bar.start()
-        self._bar.update(
-            self._bar.task_ids[0],
-            completed=progress.step,
-            total=progress.steps,
-            epoch=f"{progress.epoch + 1}/{progress.epochs}",
-            loss=progress.loss,
-            error=100 * progress.error,
-            speed=progress.samples_per_second,
-            refresh=True,
-        )
+        self._bar.update(self._bar.task_ids[0], refresh=True, **shown)
 
     def on_epoch_end(self, mlp: Any, history: History) -> None:
         self._write(_line(history, self._epochs))
@@ -88,7 +88,7 @@ class ProgressBar:
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as RichProgress
 
-        bar = RichProgress(
+        return RichProgress(
             TextColumn("{task.fields[epoch]:>7}"),
             BarColumn(bar_width=20),
             TextColumn("loss {task.fields[loss]:.4f}  error {task.fields[error]:.2f} %"),
@@ -97,8 +97,6 @@ class ProgressBar:
             auto_refresh=False,
             transient=True,
         )
-        bar.add_task("", epoch="", loss=math.nan, error=math.nan, speed=0.0)
-        return bar
 
     def _write(self, line: str) -> None:
         self._console.print(line, soft_wrap=True, markup=False)
