@@ -1,0 +1,274 @@
+"""MLP.save and MLP.load: the same network comes back, and nothing else is taken for one."""
+
+import json
+import os
+import struct
+import sys
+
+import numpy as np
+import pytest
+
+from fastmlp import MLP, Activation, Criterion, Identity, ReLU, Sigmoid, SoftmaxCrossEntropy, Tanh
+from tests.networks import assert_same_state, batch, build, state
+
+pytest.importorskip("safetensors", reason="files of networks need safetensors")
+
+NETWORKS = {
+    "linear classifier": ([5, 3], [Identity], {}),
+    "every activation": ([5, 7, 1, 4, 3], [ReLU, Tanh, Sigmoid, Identity], {"momentum": 0.9}),
+    "batch norm on some": (
+        [5, 7, 6, 3],
+        [Sigmoid, ReLU, Identity],
+        {"num_bn_layers": 1, "batchnorm_reduction": "mean", "weight_decay": 1e-3},
+    ),
+    "batch norm on all": ([5, 7, 3], [ReLU, Identity], {"num_bn_layers": 2, "momentum": 0.5}),
+}
+
+every_network = pytest.mark.parametrize(
+    ("sizes", "activations", "options"), NETWORKS.values(), ids=NETWORKS
+)
+
+
+def fit(mlp, seed=1):
+    x, labels, _ = batch(33, 5, 3, dtype=mlp.dtype)
+    return mlp.fit(x, labels, epochs=2, batch_size=8, seed=seed)
+
+
+@pytest.fixture
+def mlp():
+    mlp = build([5, 7, 3], num_bn_layers=1, momentum=0.9)
+    fit(mlp)
+    return mlp
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.safetensors"
+
+
+# What is saved is what is loaded
+
+
+@every_network
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_loaded_network_trains_on_identically(sizes, activations, options, dtype, path):
+    mlp = build(sizes, activations, dtype=dtype, **options)
+    fit(mlp)
+    mlp.lr, mlp.momentum = 0.1 / 3, mlp.momentum / 3
+    if mlp.bn_layers:
+        mlp.bn_layers[0].alpha = 0.7
+    mlp.save(path)
+    loaded = MLP.load(path)
+    assert loaded.dtype == np.dtype(dtype)
+    assert_same_state(state(loaded), state(mlp))
+    np.testing.assert_array_equal(loaded.velocities, mlp.velocities)
+    assert repr(loaded) == repr(mlp)
+    first, second = fit(mlp), fit(loaded)
+    assert first.train_loss == second.train_loss
+    assert_same_state(state(loaded), state(mlp))
+
+
+def test_without_bias(path):
+    mlp = MLP(5, 3, [7], [ReLU(), Identity()], lambda i, o: np.ones((i, o)), None,
+              SoftmaxCrossEntropy(), 0.1)  # fmt: skip
+    fit(mlp)
+    mlp.save(path)
+    loaded = MLP.load(path)
+    assert all(layer.b is None for layer in loaded.linear_layers)
+    assert_same_state(state(loaded), state(mlp))
+
+
+def test_values_that_are_not_finite(mlp, path):
+    mlp.linear_layers[0].W[0, :3] = [np.nan, np.inf, -0.0]
+    mlp.save(path)
+    loaded = MLP.load(path).linear_layers[0].W
+    assert loaded.tobytes() == mlp.linear_layers[0].W.tobytes()
+
+
+def test_equal_networks_give_equal_bytes(mlp, path):
+    mlp.save(path)
+    first = path.read_bytes()
+    MLP.load(path).save(path)
+    assert path.read_bytes() == first
+
+
+def test_tensors_have_readable_names(mlp, path):
+    from safetensors.numpy import load_file
+
+    mlp.save(path)
+    tensors = load_file(path)
+    linear = [
+        f"layers.{k}.{name}" for k in (0, 1) for name in ("W", "b", "momentum_W", "momentum_b")
+    ]
+    parameters = ["gamma", "beta", "momentum_gamma", "momentum_beta"]
+    normalisation = [f"layers.0.{name}" for name in (*parameters, "running_mean", "running_var")]
+    assert tensors.keys() == {*linear, *normalisation}
+    np.testing.assert_array_equal(tensors["layers.1.W"], mlp.linear_layers[1].W)
+    np.testing.assert_array_equal(tensors["layers.0.running_var"], mlp.bn_layers[0].running_var)
+
+
+# Writing
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(mlp, path, monkeypatch):
+    mlp.save(path)
+    before = path.read_bytes()
+    mlp.parameters[:] = 0
+
+    def full(*arguments):
+        raise OSError("no space left on device")
+
+    for step in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, step, full)
+            with pytest.raises(OSError, match="no space left"):
+                mlp.save(path)
+        assert path.read_bytes() == before
+        assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions and umask are POSIX's")
+def test_permissions_are_those_of_any_new_file(mlp, path):
+    mlp.save(path)
+    other = path.with_name("other")
+    other.touch()
+    assert path.stat().st_mode == other.stat().st_mode
+
+
+def test_the_folder_must_exist(mlp, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"model.*the folder .*missing does not exist"):
+        mlp.save(tmp_path / "missing" / "model")
+
+
+class Swish(Activation):
+    name = "relu"
+
+
+class Squared(Criterion):
+    pass
+
+
+def test_layers_of_the_callers_own_are_refused(path):
+    arguments = lambda i, o: np.ones((i, o)), None
+    for activation, criterion in ((Swish(), SoftmaxCrossEntropy()), (ReLU(), Squared())):
+        mlp = MLP(5, 3, [], [activation], *arguments, criterion, 0.1)
+        with pytest.raises(ValueError, match=r"only networks.*got.*(Swish|Squared)"):
+            mlp.save(path)
+        assert not path.exists()
+
+
+# Files that are no such network
+
+
+def rewrite(path, metadata=None, tensors=None):
+    """Write the network in path again, with other metadata fields (None: without) and tensors."""
+    from safetensors import safe_open
+    from safetensors.numpy import load_file, save_file
+
+    with safe_open(path, framework="numpy") as file:
+        description = json.loads(file.metadata()["fastmlp"])
+    description |= metadata or {}
+    held = load_file(path) | (tensors or {})
+    save_file(
+        {name: tensor for name, tensor in held.items() if tensor is not None},
+        path,
+        {"fastmlp": json.dumps({k: v for k, v in description.items() if v is not ...})},
+    )
+
+
+METADATA = {
+    "of a later format": ({"format": 2}, r"format must be 1, got 2"),
+    "without a field": ({"lr": ...}, r"must have the fields .*lr"),
+    "with a field more": ({"dropout": 0.5}, r"must have the fields .*dropout"),
+    "text for a number": ({"lr": "0.1"}, r"field lr .*'0\.1'"),
+    "bool for a number": ({"num_bn_layers": True}, r"field num_bn_layers .*True"),
+    "number in place of a list": ({"hiddens": 7}, r"field hiddens .*7"),
+    "text in a list": ({"hiddens": ["7"]}, r"field hiddens .*'7'"),
+    "other dtype": ({"dtype": "float16"}, r"dtype must be float32 or float64, got 'float16'"),
+    "dtype of another network": ({"dtype": "float32"}, r"must be .* float32, got .* float64"),
+    "unknown activation": ({"activations": ["swish", "identity"]}, r"activation.*'swish'"),
+    "too few activations": ({"activations": ["relu"]}, r"activations must have 2 entries.*got 1"),
+    "infinite rate": ({"lr": float("inf")}, r"lr must be finite"),
+    "unknown reduction": ({"batchnorm_reduction": "max"}, r"batchnorm_reduction.*'max'"),
+    "other width": ({"hiddens": [8]}, r"layers\.0\.W must be \(5, 8\) float64, got \(5, 7\)"),
+    "huge width": ({"hiddens": [10**12]}, r"layers\.0\.W must be \(5, 1000000000000\)"),
+    "negative width": ({"hiddens": [-7]}, r"layers\.0\.W must be \(5, -7\)"),
+    "layer too many": ({"hiddens": [7, 3]}, r"lacks layers\.2\.W"),
+    "batch norm too much": ({"num_bn_layers": 2}, r"lacks layers\.1\.beta"),
+    "averages too few": ({"batchnorm_alpha": []}, r"batchnorm_alpha must have 1 entries, got 0"),
+    "no bias": ({"bias": False}, r"must not hold layers\.0\.b"),
+}
+TENSORS = {
+    "missing": ({"layers.1.W": None}, r"lacks layers\.1\.W"),
+    "additional": ({"layers.9.W": np.zeros(1)}, r"must not hold layers\.9\.W"),
+    "transposed": ({"layers.1.W": np.zeros((3, 7))}, r"must be \(7, 3\) float64, got \(3, 7\)"),
+    "flat": ({"layers.0.b": np.zeros(7)}, r"must be \(1, 7\) float64, got \(7,\)"),
+    "float32": ({"layers.0.b": np.zeros((1, 7), np.float32)}, r"float64, got \(1, 7\) float32"),
+    "integers": ({"layers.0.b": np.zeros((1, 7), np.int64)}, r"float64, got \(1, 7\) I64"),
+}
+
+
+def assert_refused(path, message):
+    with pytest.raises(ValueError, match=message) as error:
+        MLP.load(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("metadata", "message"), METADATA.values(), ids=METADATA)
+def test_metadata_that_describes_no_network(metadata, message, mlp, path):
+    mlp.save(path)
+    rewrite(path, metadata=metadata)
+    assert_refused(path, message)
+
+
+@pytest.mark.parametrize(("tensors", "message"), TENSORS.values(), ids=TENSORS)
+def test_tensors_that_do_not_fit(tensors, message, mlp, path):
+    mlp.save(path)
+    rewrite(path, tensors=tensors)
+    assert_refused(path, message)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [None, {}, {"format": "pt"}, {"fastmlp": "{"}, {"fastmlp": "[]"}, {"fastmlp": "[" * 10**5}],
+    ids=["none", "empty", "another program's", "cut JSON", "a list", "nested JSON"],
+)
+def test_safetensors_of_another_program(metadata, path):
+    from safetensors.numpy import save_file
+
+    save_file({"weight": np.zeros((2, 3))}, path, metadata)
+    assert_refused(path, "not a fastmlp network")
+
+
+def test_truncated_at_any_place(mlp, path):
+    mlp.save(path)
+    content = path.read_bytes()
+    for length in [0, 1, 7, 8, 9, 100, len(content) // 2, len(content) - 1]:
+        path.write_bytes(content[:length])
+        assert_refused(path, "not a fastmlp network")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"PK\x03\x04" + bytes(100), b"\x80\x04K\x01.", b"\xff" * 100, struct.pack("<Q", 2) + b"[]"],
+    ids=["zip", "pickle", "noise", "no object"],
+)
+def test_not_safetensors(content, path):
+    path.write_bytes(content)
+    assert_refused(path, "not a fastmlp network")
+
+
+def test_no_file(path):
+    with pytest.raises(FileNotFoundError, match="model"):
+        MLP.load(path)
+    with pytest.raises(IsADirectoryError if os.name == "posix" else OSError):
+        MLP.load(path.parent)
+
+
+def test_without_safetensors(mlp, path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    for call in (mlp.save, MLP.load):
+        with pytest.raises(ImportError, match=r'safetensors.*pip install "fastmlp\[io\]"'):
+            call(path)
+    assert not path.exists()
