@@ -28,7 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             require(package, "cli")
         from ._cli.commands import run
 
-        return run(sys.argv[1:] if arguments is None else arguments)
+        status = run(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()  # While a reader that has left is still noticed here.
+        return status
     except CommandError as error:
         return _complain(str(error), error.status)
     except (DatasetError, ImportError) as error:

@@ -18,13 +18,14 @@ class Recipe:
 
 
 _RECIPES = {
-    "mnist": Recipe((512, 512), epochs=8, batch_size=128, lr=0.1),
-    "fashion-mnist": Recipe((512, 512), epochs=12, batch_size=128, lr=0.1),
-    "notmnist": Recipe((512, 512), epochs=15, batch_size=64, lr=0.05),
-    "digits": Recipe((128, 64), epochs=40, batch_size=32, lr=0.05),
-    "synth": Recipe((32, 32), epochs=5, batch_size=128, lr=0.1),
+    "mnist": Recipe((512, 512), epochs=5, batch_size=128, lr=0.2),
+    "fashion-mnist": Recipe((512, 512), epochs=10, batch_size=128, lr=0.1, batchnorm=True),
+    "notmnist": Recipe((512, 512), epochs=10, batch_size=64, lr=0.05, batchnorm=True),
+    "digits": Recipe((256, 128), epochs=20, batch_size=32, lr=0.05, batchnorm=True),
+    "synth": Recipe((32, 32), epochs=5, batch_size=64, lr=0.2),
 }
-_DEFAULT = Recipe((256, 256), epochs=20, batch_size=64, lr=0.05)
+# Batch norm makes up for features on scales of their own.
+_DEFAULT = Recipe((256, 256), epochs=20, batch_size=64, lr=0.05, batchnorm=True)
 
 
 def recipe_for(dataset: str) -> Recipe:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,6 +29,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich" if sys.stdout.isatty() else None,
 )
+
+LARGEST = 1e30
+"""Well inside the range of float32."""
 
 DataDir = Annotated[
     Path | None,
@@ -79,8 +82,9 @@ def train(
     dataset: Annotated[
         str | None,
         typer.Argument(
+            metavar="[DATASET]",
             help="A name that `fastmlp datasets` lists, or the path of an .npz with x and y. "
-            "By default mnist, or digits where that cannot be had."
+            "By default mnist, or digits where that cannot be had.",
         ),
     ] = None,
     hidden: Annotated[
@@ -111,9 +115,10 @@ def train(
         Path | None, typer.Option(metavar="DIR", help="For the results, by default runs/DATASET.")
     ] = None,
 ) -> None:
-    """Train on a data set, test, and write the model, the history and pictures.
+    """Train a network on a data set, and test it.
 
-    What is not given comes from a recipe for the data set.
+    Writes model.safetensors, history.csv, curves.png and mistakes.png. What is not given comes from
+    a recipe for the data set.
     """
     given: dict[str, Any] = {
         "hidden": None if hidden is None else _sizes(hidden),
@@ -141,7 +146,10 @@ def train(
 @app.command()
 def predict(
     model: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="A model.safetensors of `train`.")
+        Path,
+        typer.Argument(
+            metavar="MODEL", exists=True, dir_okay=False, help="A model.safetensors of `train`."
+        ),
     ],
     images: Annotated[
         list[Path],
@@ -156,7 +164,10 @@ def predict(
         bool, typer.Option("--invert", help="For PNG files that are dark on light.")
     ] = False,
 ) -> None:
-    """Print the class of each image, and the probability that the network gives it."""
+    """Classify images.
+
+    Prints the class of each, and the probability that the network gives it.
+    """
     try:
         mlp = checkpoint.load(model)
         for path in images:
@@ -168,7 +179,10 @@ def predict(
 
 @app.command("datasets")
 def list_datasets(data_dir: DataDir = None) -> None:
-    """List the data sets that `train` knows by name, and where each is."""
+    """List the data sets known by name.
+
+    Says where each was found, without reading or downloading it.
+    """
     table(
         ("name", "what", "where"),
         [
@@ -207,10 +221,9 @@ def _bad(option: str, expected: str, got: object) -> typer.BadParameter:
 def _sizes(text: str) -> tuple[int, ...]:
     if text == "none":
         return ()
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
-        raise _bad("--hidden", "widths of at least 1 like 512,256, or none", text)
-    return tuple(map(int, parts))
+    if not re.fullmatch(r"[1-9][0-9]{0,5}(,[1-9][0-9]{0,5})*", text):
+        raise _bad("--hidden", "widths from 1 to 999999 like 512,256, or none", repr(text))
+    return tuple(map(int, text.split(",")))
 
 
 def _activation(name: str) -> str:
@@ -228,8 +241,8 @@ def _at_least(option: str, value: int | None, least: int) -> int | None:
 
 
 def _positive(option: str, value: float | None) -> float | None:
-    if value is not None and not 0 < value < math.inf:
-        raise _bad(option, "a positive number", value)
+    if value is not None and not 0 < value < LARGEST:
+        raise _bad(option, f"above 0 and below {LARGEST:g}", value)
     return value
 
 
