@@ -94,26 +94,16 @@ class Layout:
 
 
 class Trainer:
-    """Trains a network in packed buffers; ``flat`` is up to date only after ``unpack``."""
+    """Trains a network in packed buffers, between ``pack`` and ``unpack``."""
 
-    def __init__(
-        self, layout: Layout, flat: Flat, batch_size: int, momentum: float, weight_decay: float,
-        mean_reduction: bool,
-    ) -> None:  # fmt: skip
+    def __init__(self, layout: Layout, flat: Flat, batch_size: int) -> None:
         self.layout, self.flat = layout, flat
         self.geometry = geometry_of(batch_size, layout.dtype)
-        self.plan = Plan(
-            batch_size, self.geometry.chunk_rows, self.geometry.pitch,
-            momentum, weight_decay, mean_reduction,
-        )  # fmt: skip
         self.table = layout.table.copy()
         self.packed = self._buffers()
         # Forward, weight gradient and input gradient.
         self.work = 3 * layout.multiply_adds * batch_size
         self._rows_out = np.zeros(batch_size), np.zeros(batch_size)
-        self._run(pack_buffer, self.table, self.packed.weights, flat.parameters)
-        self._run(pack_buffer, self.table, self.packed.velocities, flat.velocities)
-        self._run(transpose_weights, self.table, self.packed)
 
     def _buffers(self) -> Packed:
         layout, dtype = self.layout, self.layout.dtype
@@ -134,7 +124,7 @@ class Trainer:
             gradients=zeros(layout.packed if self.geometry.chunks > 1 else 0),
             transposed=zeros(layout.transposed),
             inputs=zeros(2 * inputs),
-            labels=zeros(self.plan.batch_size * padded_width(outputs[-1], dtype)),
+            labels=zeros(self.geometry.rows * padded_width(outputs[-1], dtype)),
             activations=zeros(activations),
             normals=zeros(activations if normalised else 0),
             deltas=zeros(activations),
@@ -143,6 +133,13 @@ class Trainer:
 
     def _run(self, function: Any, *arguments: Any) -> None:
         threads.run(function, threads.worth(self.work), arguments)
+
+    def pack(self, momentum: float, weight_decay: float, mean_reduction: bool) -> None:
+        """Take over the flat buffers, and the factors of the update rule."""
+        self.plan = Plan(*self.geometry, momentum, weight_decay, mean_reduction)
+        self._run(pack_buffer, self.table, self.packed.weights, self.flat.parameters)
+        self._run(pack_buffer, self.table, self.packed.velocities, self.flat.velocities)
+        self._run(transpose_weights, self.table, self.packed)
 
     def train(
         self, data: Data, rates: np.ndarray, first: int, last: int,

@@ -16,10 +16,12 @@ from .kernels.network import Flat
 from .kernels.update import SEGMENT, momentum_update
 from .layers import Activation, BatchNorm, Criterion, Linear, SoftmaxCrossEntropy
 from .layers._state import hold
+from .layers.activation import is_compiled, name_of
 from .validation import (
     check_count,
     check_dtype,
     check_finite,
+    check_instance,
     check_labels,
     check_matrix,
     check_samples,
@@ -89,6 +91,9 @@ class MLP:
                 f"activations must have {self.nlayers} entries, one per layer, "
                 f"got {len(self.activations)}"
             )
+        for i, activation in enumerate(self.activations):
+            check_instance(f"activations[{i}]", activation, Activation)
+        check_instance("criterion", criterion, Criterion)
         self.num_bn_layers = check_count("num_bn_layers", num_bn_layers, least=0)
         if self.num_bn_layers > self.nlayers:
             raise ValueError(
@@ -181,10 +186,7 @@ class MLP:
 
     @property
     def layout(self) -> Layout:
-        """Where each parameter lies in the flat buffers.
-
-        Raises TypeError for activations that the engine does not know.
-        """
+        """Where each parameter lies in the flat buffers."""
         specs = []
         for i, (linear, activation) in enumerate(
             zip(self.linear_layers, self.activations, strict=True)
@@ -195,7 +197,7 @@ class MLP:
                 LayerSpec(
                     linear.in_feature,
                     linear.out_feature,
-                    getattr(activation, "name", ""),
+                    name_of(activation) if is_compiled(activation) else "identity",
                     linear.b is not None,
                     normalised,
                     alpha,
@@ -329,17 +331,23 @@ class MLP:
         Returns a ``History``. An interrupt leaves the network as of the last finished step.
         Raises ValueError or TypeError before anything has changed.
         """
-        self._check_trainable()
+        self._check_criterion()
+        self._check_activations()
         return training.fit(self, x, labels, **options)
 
-    def _check_trainable(self) -> None:
-        if not isinstance(self.criterion, SoftmaxCrossEntropy):
+    def _check_activations(self) -> None:
+        for activation in self.activations:
+            name_of(activation)
+
+    def _check_criterion(self) -> None:
+        if type(self.criterion) is not SoftmaxCrossEntropy:
             raise TypeError(
-                "fit needs the criterion SoftmaxCrossEntropy, "
+                "fit and evaluate need the criterion SoftmaxCrossEntropy, "
                 f"got {type(self.criterion).__name__}; use forward, backward and step"
             )
 
     def _outputs(self, x: Any) -> np.ndarray:
+        self._check_activations()
         return infer(self.layout, self.flat, check_samples("x", x, self.input_size))
 
     def predict(self, x: Any) -> np.ndarray:
@@ -355,7 +363,7 @@ class MLP:
 
     def evaluate(self, x: Any, labels: Any) -> tuple[float, float]:
         """(mean loss per sample, fraction classified wrongly) on x, in eval mode."""
-        self._check_trainable()
+        self._check_criterion()
         x = check_samples("x", x, self.input_size)
         labels = check_labels("labels", labels, len(x), self.output_size)
         outputs = self._outputs(x)

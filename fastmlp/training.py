@@ -70,36 +70,38 @@ class _Training:
         self, mlp: Any, x: np.ndarray, labels: np.ndarray, plan: FitPlan, schedule: Schedule = None
     ) -> None:
         self.mlp, self.x, self.plan = mlp, x, plan
-        self.rates = _rates(schedule, mlp.lr, plan, mlp.dtype)
-        self.labels = labels if labels.ndim == 2 else labels.astype(np.int64, copy=False)
-        if labels.ndim == 2 and labels.dtype not in FLOATS:
-            self.labels = label_rows(labels, labels.shape[1], mlp.dtype)
+        self.rates = None if schedule is None else _rates(schedule, plan, mlp.dtype)
+        self.rows = _readable_rows(labels, mlp.dtype) if labels.ndim == 2 else None
+        # A read-only or strided array would be another type to the compiler: it gets a plain copy.
+        self.classes = np.require(
+            labels if self.rows is None else [], np.int64, ["C_CONTIGUOUS", "WRITEABLE"]
+        )
         self.steps_out = np.zeros(plan.steps), np.zeros(plan.steps)
-        self.trainer = Trainer(
-            mlp.layout, mlp.flat, plan.batch_size, mlp.momentum, mlp.weight_decay,
-            mlp.batchnorm_reduction == "mean",
-        )  # fmt: skip
+        self.trainer = Trainer(mlp.layout, mlp.flat, plan.batch_size)
         self.steps_per_call = 1
-
-    def _data(self, order: np.ndarray) -> Data:
-        if self.labels.ndim == 2:
-            return Data(source_of(self.x), source_of(self.labels), np.empty(0, np.int64), order)
-        return Data(source_of(self.x), source_of(self.x), self.labels, order)
 
     def epoch(self, epoch: int, order: np.ndarray) -> Iterator[Progress]:
         """Train on the rows in ``order``, pausing a few times a second to say where it stands.
 
-        The network's own buffers are brought up to date at the end, and on an interrupt, which
-        leaves it as of the last finished step.
+        The network's own buffers are read at the start, so that callbacks may change them between
+        epochs, and brought up to date at the end, also on an interrupt, which leaves the network as
+        of the last finished step.
         """
+        mlp = self.mlp
+        x = source_of(self.x)
+        data = Data(x, x if self.rows is None else source_of(self.rows), self.classes, order)
+        self.trainer.pack(mlp.momentum, mlp.weight_decay, mlp.batchnorm_reduction == "mean")
         try:
-            yield from self._steps(epoch, self._data(order))
+            yield from self._steps(epoch, data)
         finally:
             self.trainer.unpack()
 
     def _steps(self, epoch: int, data: Data) -> Iterator[Progress]:
         started, step = time.perf_counter(), 0
-        rates = self.rates[epoch * self.plan.steps :][: self.plan.steps]
+        if self.rates is None:
+            rates = np.full(self.plan.steps, self.mlp.lr, self.mlp.dtype)
+        else:
+            rates = self.rates[epoch * self.plan.steps :][: self.plan.steps]
         while step < self.plan.steps:
             last = min(step + self.steps_per_call, self.plan.steps)
             before = time.perf_counter()
@@ -127,11 +129,16 @@ class _Training:
         return self.steps_out[0] / counts
 
 
-def _rates(schedule: Schedule, lr: float, plan: FitPlan, dtype: Any) -> np.ndarray:
+def _readable_rows(labels: np.ndarray, dtype: Any) -> np.ndarray:
+    """Rows of labels as they are where the engine can read them, otherwise a copy."""
+    if labels.dtype in FLOATS and labels.dtype.isnative:
+        return labels
+    return label_rows(labels, labels.shape[1], dtype)
+
+
+def _rates(schedule: Any, plan: FitPlan, dtype: Any) -> np.ndarray:
     """One learning rate per step of the whole training."""
     total = plan.epochs * plan.steps
-    if schedule is None:
-        return np.full(total, lr, dtype)
     if callable(schedule):
         rates = np.array([schedule(step / total) for step in range(total)], dtype)
     else:
@@ -171,8 +178,7 @@ def fit(
     x = check_samples("x", x, mlp.input_size)
     labels = check_labels("labels", labels, len(x), mlp.output_size)
     if validation_data is not None:
-        xv = check_samples("validation_data[0]", validation_data[0], mlp.input_size)
-        yv = check_labels("validation_data[1]", validation_data[1], len(xv), mlp.output_size)
+        validation_data = _check_pair("validation_data", validation_data, mlp)
     plan = _plan(epochs, batch_size, len(x), validation_data is not None)
     if progress:
         from .callbacks import ProgressBar
@@ -188,13 +194,21 @@ def fit(
             generator.shuffle(order)
         _run_epoch(training, epoch, order, history, callbacks)
         if validation_data is not None:
-            loss, error = mlp.evaluate(xv, yv)
+            loss, error = mlp.evaluate(*validation_data)
             history.val_loss.append(loss)
             history.val_error.append(error)
         if _tell(callbacks, "on_epoch_end", mlp, history):
             break
     _tell(callbacks, "on_train_end", mlp, history)
     return history
+
+
+def _check_pair(name: str, pair: Any, mlp: Any) -> tuple[np.ndarray, np.ndarray]:
+    """(x, labels) that fit the network."""
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise ValueError(f"{name} must be a pair (x, labels), got {pair!r:.60}")
+    x = check_samples(f"{name}[0]", pair[0], mlp.input_size)
+    return x, check_labels(f"{name}[1]", pair[1], len(x), mlp.output_size)
 
 
 def _plan(epochs: int, batch_size: int, samples: int, validation: bool) -> FitPlan:
@@ -228,18 +242,17 @@ def get_training_stats(
     (nepochs,) float64: average loss per sample and fraction wrong. Training figures accumulate
     over the batches, validation figures are taken after the epoch in eval mode.
     """
-    (train_x, train_y), (val_x, val_y) = dset[0], dset[1]
     nepochs = check_count("nepochs", nepochs, least=0)
     batch_size = check_count("batch_size", batch_size)
-    train_x = check_samples("train_x", train_x, mlp.input_size)
-    train_y = check_labels("train_y", train_y, len(train_x), mlp.output_size)
+    train_x, train_y = _check_pair("dset[0]", dset[0], mlp)
+    validation = _check_pair("dset[1]", dset[1], mlp)
     training = _Training(mlp, train_x, train_y, _plan(nepochs, batch_size, len(train_x), True))
     history = History()
     order = np.arange(len(train_x))
     for epoch in range(nepochs):
         np.random.shuffle(order)
         _run_epoch(training, epoch, order, history)
-        loss, error = mlp.evaluate(val_x, val_y)
+        loss, error = mlp.evaluate(*validation)
         history.val_loss.append(loss)
         history.val_error.append(error)
     return (

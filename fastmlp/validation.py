@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,13 +24,17 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
 
 def check_finite(name: str, value: Any) -> float:
     """A finite real number, as a float."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number, got {value!r}") from None
-    if not np.isfinite(number):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {value!r}")
-    return number
+    return float(value)
+
+
+def check_instance(name: str, value: Any, cls: type) -> None:
+    """An object of the class, not the class itself."""
+    if not isinstance(value, cls):
+        raise TypeError(f"{name} must be a {cls.__name__} object, got {value!r}")
 
 
 def check_dtype(dtype: Any) -> np.dtype[Any]:
@@ -38,11 +44,17 @@ def check_dtype(dtype: Any) -> np.dtype[Any]:
     return np.dtype(dtype)
 
 
+def check_real(name: str, array: Any) -> np.ndarray:
+    """An array of floats, integers or booleans."""
+    array = np.asarray(array)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must hold floats or integers, got dtype {array.dtype}")
+    return array
+
+
 def check_matrix(name: str, x: Any, width: int) -> np.ndarray:
     """A real (N, width) array of at least one row, as it is."""
-    x = np.asarray(x)
-    if x.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must hold floats or integers, got dtype {x.dtype}")
+    x = check_real(name, x)
     if x.ndim != 2 or x.shape[1] != width:
         raise ValueError(f"{name} must be (N, {width}), got {x.shape}")
     if len(x) == 0:
@@ -77,8 +89,7 @@ def check_labels(name: str, labels: Any, rows: int, classes: int) -> np.ndarray:
             outlier = labels.min() if labels.min() < 0 else labels.max()
             raise ValueError(f"{name} must lie in 0 ... {classes - 1}, got {outlier}")
         return labels
-    if labels.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must hold floats or integers, got dtype {labels.dtype}")
+    labels = check_real(name, labels)
     if labels.shape != (rows, classes):
         raise ValueError(f"{name} must be ({rows}, {classes}) or ({rows},), got {labels.shape}")
     return labels

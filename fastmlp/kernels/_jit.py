@@ -26,14 +26,40 @@ from .. import threads
 _OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
 
 
-@functools.cache
-def source_digest(folder: Path = Path(__file__).parent) -> str:
-    """SHA-256 over the names and contents of all Python files in ``folder``."""
+def _digest_of_sources() -> str:
+    """SHA-256 over the names and contents of the kernels' files."""
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.py")):
+    for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+# Taken when the package is first imported, before any kernel: should a file change meanwhile, new
+# code is kept under an old digest, which nobody asks for again, never old code under a new one.
+_DIGEST = _digest_of_sources()
+
+
+class _Index(IndexDataCacheFile):
+    """The files of one function's cache, safe to share among versions and processes."""
+
+    def _load_index(self):
+        # An index of another version may name types that are gone: to this one it is empty.
+        try:
+            return super()._load_index()
+        except Exception:
+            return {}
+
+    def save(self, key, data):
+        """Keep ``data`` under a name of its own.
+
+        Numba counts its names up, so that two processes may write different code to one name.
+        """
+        overloads = self._load_index()
+        digest = hashlib.sha256(repr((self._source_stamp, key)).encode()).hexdigest()
+        overloads[key] = self._data_name_pattern.replace("{number:d}", digest[:16])
+        self._save_data(overloads[key], data)
+        self._save_index(overloads)
 
 
 class _KernelCache(FunctionCache):
@@ -41,11 +67,10 @@ class _KernelCache(FunctionCache):
 
     def __init__(self, py_func):
         super().__init__(py_func)
-        folder = Path(py_func.__code__.co_filename).parent
-        self._cache_file = IndexDataCacheFile(
+        self._cache_file = _Index(
             cache_path=self._cache_path,
             filename_base=self._impl.filename_base,
-            source_stamp=source_digest(folder),
+            source_stamp=(_DIGEST, self._impl.locator.get_source_stamp()),
         )
 
 
@@ -80,5 +105,14 @@ def kernel(cost):
 
 
 def inline(function):
-    """Compile a helper into the kernels that call it; it has no life of its own."""
+    """Compile a helper into the kernels that call it; it has no life of its own.
+
+    A function made by a factory is named after what it closes over. Numba tells functions apart by
+    name and a count of its own, so code cached by different processes could otherwise hold two
+    different helpers under one symbol, and the linker would take either.
+    """
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    if cells:
+        names = [getattr(getattr(c, "py_func", c), "__qualname__", str(c)) for c in cells]
+        function.__qualname__ += f"[{','.join(names)}]"
     return numba.njit(**_OPTIONS)(function)

@@ -153,10 +153,16 @@ def tanh(x):
 def _by_format(position, stub):
     @overload(stub)
     def choose(x):
-        if isinstance(x, VectorType):
-            compiled = _COMPILED[x.dtype][position]
-            return lambda x: compiled(x)
-        return None
+        if not isinstance(x, VectorType):
+            return None
+        compiled = _COMPILED[x.dtype][position]
+
+        def call(x):
+            return compiled(x)
+
+        # A name of its own, for the reason given in ``_jit.inline``.
+        call.__qualname__ = f"{stub.__name__}_{x.dtype}"
+        return call
 
 
 for _position, _stub in enumerate((exp, sigmoid, tanh)):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..validation import check_shape
+from ..validation import check_real, check_shape
 
 
 class Held:
@@ -24,7 +24,7 @@ class Held:
         held = self.__get__(layer)
         if held is None:
             raise AttributeError(f"this layer has no {self.name}")
-        value = np.asarray(value)
+        value = check_real(self.name, value)
         check_shape(self.name, value, held.shape)
         held[...] = value
 

@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 
 from ..kernels.activation import ACTIVATIONS, activation_backward, activation_forward
-from ..validation import FLOATS, check_shape
+from ..validation import FLOATS, check_real, check_shape
 
 
 class Activation:
-    """Base of the activation layers; ``name`` is the key of its kernel in ``ACTIVATIONS``."""
+    """Base of the activations: subclasses define ``forward``, which keeps ``state``, and
+    ``derivative``.
 
-    name = "identity"
+    One of a user's own works in ``forward``, ``backward`` and ``step``; ``fit`` trains only those
+    that are compiled, the subclasses in this module.
+    """
 
     def __init__(self) -> None:
         self.state: np.ndarray | None = None
@@ -26,6 +29,24 @@ class Activation:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+    def forward(self, x: Any) -> np.ndarray:
+        """The activation of x, element by element; also kept in ``state``."""
+        raise TypeError(f"{type(self).__name__} does not define forward")
+
+    def derivative(self) -> Any:
+        """The derivative at the last input, from ``state``."""
+        raise TypeError(f"{type(self).__name__} does not define derivative")
+
+    def backward(self, delta: np.ndarray) -> np.ndarray:
+        """delta * derivative(): the gradient with respect to the last input."""
+        return delta * self.derivative()
+
+
+class _Compiled(Activation):
+    """An activation with a kernel; ``name`` is its key in ``ACTIVATIONS``."""
+
+    name: str
 
     def forward(self, x: Any) -> np.ndarray:
         """The activation of x, element by element.
@@ -44,8 +65,7 @@ class Activation:
 
         Raises RuntimeError before the first ``forward``.
         """
-        state = self._kept()
-        return self.backward(np.ones_like(state))
+        return self.backward(np.ones_like(self._kept()))
 
     def backward(self, delta: np.ndarray) -> np.ndarray:
         """delta * derivative(): the gradient with respect to the last input.
@@ -68,25 +88,25 @@ class Activation:
         return np.ascontiguousarray(self.state)
 
 
-class Identity(Activation):
+class Identity(_Compiled):
     """I(z) = z."""
 
     name = "identity"
 
 
-class Sigmoid(Activation):
+class Sigmoid(_Compiled):
     """S(z) = 1 / (1 + exp(-z)),  S' = S * (1 - S)."""
 
     name = "sigmoid"
 
 
-class Tanh(Activation):
+class Tanh(_Compiled):
     """tanh(z),  tanh' = 1 - tanh**2."""
 
     name = "tanh"
 
 
-class ReLU(Activation):
+class ReLU(_Compiled):
     """R(z) = max(z, 0),  R' = 1 where z > 0, 0 elsewhere, at z = 0 too."""
 
     name = "relu"
@@ -94,15 +114,32 @@ class ReLU(Activation):
 
 def activation_named(name: str) -> Activation:
     """A new layer of that name, a key of ``ACTIVATIONS``; ValueError for any other."""
-    for layer in Activation.__subclasses__():
-        if layer.name == name:
-            return layer()
-    raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}, got {name!r}")
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}, got {name!r}")
+    return _layers_by_name()[name]()
+
+
+def is_compiled(activation: Any) -> bool:
+    """Whether the engine knows the activation: its very class, not one derived from it."""
+    return type(activation) in _layers_by_name().values()
+
+
+def name_of(activation: Any) -> str:
+    """The name of a compiled activation; TypeError for one that is not compiled."""
+    if not is_compiled(activation):
+        raise TypeError(
+            "fit, predict and evaluate need activations that fastmlp compiles, one of "
+            f"{sorted(ACTIVATIONS)}, got {type(activation).__name__}; "
+            "use forward, backward and step"
+        )
+    return type(activation).name
+
+
+def _layers_by_name() -> dict[str, type[_Compiled]]:
+    return {layer.name: layer for layer in _Compiled.__subclasses__() if "name" in vars(layer)}
 
 
 def _real_array(x: Any) -> np.ndarray:
     """x as a C-contiguous float array: float32 stays, other real dtypes become float64."""
-    x = np.asarray(x)
-    if x.dtype.kind not in "fiub":
-        raise TypeError(f"x must hold floats or integers, got dtype {x.dtype}")
+    x = check_real("x", x)
     return np.ascontiguousarray(x, x.dtype if x.dtype in FLOATS else np.float64)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..kernels.linear import linear_backward, linear_forward
-from ..validation import FLOATS, check_count, check_matrix, check_shape
+from ..validation import FLOATS, check_count, check_matrix, check_real, check_shape
 from ._state import Held, hold
 
 
@@ -48,11 +48,11 @@ class Linear:
     ) -> None:
         self.in_feature = check_count("in_feature", in_feature)
         self.out_feature = check_count("out_feature", out_feature)
-        w = _initial("weight_init_fn", weight_init_fn(self.in_feature, self.out_feature))
+        w = check_real("weight_init_fn's result", weight_init_fn(self.in_feature, self.out_feature))
         check_shape("weight_init_fn's result", w, (self.in_feature, self.out_feature))
         b = None
         if bias_init_fn is not None:
-            b = _initial("bias_init_fn", bias_init_fn(self.out_feature))
+            b = check_real("bias_init_fn's result", bias_init_fn(self.out_feature))
             if b.shape == (self.out_feature,):
                 b = b.reshape(1, -1)
             check_shape("bias_init_fn's result", b, (1, self.out_feature))
@@ -98,11 +98,3 @@ class Linear:
         dx = np.empty_like(self.x) if input_gradient else None
         linear_backward(self.dW, self.db, dx, self.x, self.W, delta)
         return dx
-
-
-def _initial(name: str, array: Any) -> np.ndarray:
-    """What an initialiser returned, if it is an array of real numbers."""
-    array = np.asarray(array)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must return floats or integers, got dtype {array.dtype}")
-    return array
