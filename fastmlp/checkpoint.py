@@ -19,6 +19,7 @@ import numpy as np
 from ._extras import require
 from .initializers import zeros
 from .layers import SoftmaxCrossEntropy, activation_named
+from .layers.activation import is_compiled, name_of
 
 if TYPE_CHECKING:
     from .mlp import MLP
@@ -100,7 +101,7 @@ def load(path: str | os.PathLike[str]) -> MLP:
 
 def _describe(mlp: MLP) -> dict[str, Any]:
     for activation in mlp.activations:
-        if type(activation) is not type(activation_named(activation.name)):
+        if not is_compiled(activation):
             raise ValueError(
                 "only networks of fastmlp's own layers can be saved, "
                 f"got the activation {type(activation).__name__}"
@@ -116,7 +117,7 @@ def _describe(mlp: MLP) -> dict[str, Any]:
         "input_size": int(mlp.input_size),
         "output_size": int(mlp.output_size),
         "hiddens": [int(width) for width in mlp.hiddens],
-        "activations": [activation.name for activation in mlp.activations],
+        "activations": [name_of(activation) for activation in mlp.activations],
         "bias": mlp.linear_layers[0].b is not None,
         "num_bn_layers": int(mlp.num_bn_layers),
         "batchnorm_alpha": [float(layer.alpha) for layer in mlp.bn_layers],
