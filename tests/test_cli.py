@@ -1,0 +1,264 @@
+"""`fastmlp train`: what it writes, what it prints, and how it fails or is interrupted."""
+
+import csv
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastmlp
+from fastmlp import MLP, datasets
+from tests.command_line import MODEL, RESULTS, files, start
+
+pytestmark = pytest.mark.usefixtures("command")
+
+# Read before the tests change the environment and the folder.
+FASTMLP_DATA = os.environ.get("FASTMLP_DATA") and os.path.abspath(os.environ["FASTMLP_DATA"])
+
+posix = pytest.mark.skipif(os.name != "posix", reason="signals and terminals are POSIX's")
+
+
+def history(folder):
+    with Path(folder, "history.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# Training
+
+
+def test_train_prints_and_writes_what_it_found(command):
+    status, output, errors = command("train digits")
+    assert (status, errors) == (0, "")
+    assert "\x1b" not in output
+    accuracy = float(re.search(r"^test accuracy +(\d+\.\d\d) %$", output, re.MULTILINE)[1])
+    assert accuracy >= 96
+    assert re.search(r"^training time +\d+\.\d\d s$", output, re.MULTILINE)
+    assert re.search(r"^training speed +[\d,]+ samples/s$", output, re.MULTILINE)
+    assert files("runs/digits") == RESULTS
+    assert all(os.path.join("runs", "digits", name) in output for name in RESULTS)
+    digits = datasets.load("digits")
+    loss, error = MLP.load(MODEL).evaluate(digits.test_x, digits.test_y)
+    assert f"{100 * (1 - error):.2f}" == f"{accuracy:.2f}"
+    assert re.search(rf"^test loss +{loss:.4f}$", output, re.MULTILINE)
+
+
+def test_history_has_a_row_per_epoch(command):
+    _, output, _ = command("train digits --epochs 3")
+    rows = history("runs/digits")
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    for row in rows:
+        assert f"{float(row['train_loss']):.4f}" in output
+        assert f"{100 * float(row['val_error']):.2f} %" in output
+        assert float(row["epoch_seconds"]) > 0
+
+
+def test_options_reach_the_network(command):
+    status, output, _ = command(
+        "train digits --hidden 7,5 --activation tanh --no-batchnorm --epochs 2 --batch-size 16 "
+        "--lr 0.01 --momentum 0.5 --seed 3 --threads 1 --dtype float64 --out here/and/there"
+    )
+    assert status == 0
+    assert files("here/and/there") == RESULTS
+    mlp = MLP.load("here/and/there/model.safetensors")
+    assert mlp.hiddens == (7, 5)
+    assert [activation.name for activation in mlp.activations] == ["tanh", "tanh", "identity"]
+    assert (mlp.num_bn_layers, mlp.lr, mlp.momentum, mlp.dtype) == (0, 0.01, 0.5, np.float64)
+    assert fastmlp.get_num_threads() == 1
+    assert "batch 16," in output
+    assert len(history("here/and/there")) == 2
+
+
+def test_batch_norm_and_no_hidden_layer(command):
+    assert command("train digits --hidden 9,8 --batchnorm --epochs 1")[0] == 0
+    assert MLP.load(MODEL).num_bn_layers == 2
+    assert command("train digits --hidden none --batchnorm --epochs 1")[0] == 0
+    mlp = MLP.load(MODEL)
+    assert (mlp.hiddens, mlp.num_bn_layers) == ((), 0)
+
+
+def test_the_seed_alone_decides(command):
+    models = []
+    for options in ("--seed 1", "--seed 1 --threads 1", "--seed 2"):
+        assert command(f"train digits --epochs 2 {options}")[0] == 0
+        models.append(Path(MODEL).read_bytes())
+    assert models[0] == models[1]
+    assert models[0] != models[2]
+
+
+def clusters(samples, features, classes=3):
+    """Rows sorted by class, around far-apart centres."""
+    y = np.sort(np.arange(samples) % classes)
+    noise = np.random.default_rng(0).standard_normal((samples, features))
+    return 5 * y[:, None] + noise, y
+
+
+def test_an_archive_sorted_by_class(command):
+    x, y = clusters(600, 3, classes=10)
+    np.savez("mine.npz", x=x, y=y)
+    status, output, _ = command("train mine.npz")
+    assert status == 0
+    assert float(re.search(r"test accuracy +(\S+) %", output)[1]) > 95
+    # The first tenth, and the last, are all there is of a class.
+    assert float(history("runs/mine")[-1]["val_error"]) < 0.1
+    assert files("runs/mine") == RESULTS - {"mistakes.png"}
+    assert "mistakes.png" not in output
+
+
+def test_an_archive_too_small_to_hold_rows_out(command):
+    x, y = clusters(8, 4)
+    np.savez("tiny.npz", train_x=x, train_y=y, test_x=x, test_y=y)
+    status, output, _ = command("train tiny.npz --epochs 2")
+    assert status == 0
+    assert "8 training, 0 validation, 8 test" in output
+    assert {row["val_loss"] for row in history("runs/tiny")} == {""}
+    assert files("runs/tiny") == RESULTS
+
+
+def test_without_a_name_and_without_mnist_it_says_so_and_takes_the_digits(command):
+    status, output, errors = command("train --epochs 1")
+    assert status == 0
+    assert output.startswith("digits:")
+    assert re.search(r"mnist was not found.*127\.0\.0\.1.*embedded digits", errors, re.DOTALL)
+    assert files("runs/digits") == RESULTS
+
+
+def test_a_named_set_that_cannot_be_had(command):
+    status, output, errors = command("train mnist")
+    assert (status, output) == (1, "")
+    assert "fastmlp: mnist was not found" in errors
+    assert "http://127.0.0.1:9/mnist/train-images-idx3-ubyte.gz" in errors
+    assert f"into {datasets.cache_dir() / 'mnist'}" in errors
+    assert not Path("runs").exists()
+
+
+@pytest.mark.skipif(not FASTMLP_DATA, reason="FASTMLP_DATA names no folder with the MNIST files")
+def test_the_recipe_for_mnist(command, monkeypatch):
+    monkeypatch.setenv("FASTMLP_DATA", FASTMLP_DATA)
+    status, output, _ = command("train")
+    assert status == 0
+    assert output.startswith("mnist: 55,000 training, 5,000 validation, 10,000 test samples\n")
+    assert float(re.search(r"test accuracy +(\S+) %", output)[1]) >= 98
+    assert files("runs/mnist") == RESULTS
+
+
+def test_a_loss_that_is_lost(command):
+    status, _, errors = command("train digits --lr 1e20 --no-batchnorm --epochs 9")
+    assert status == 1
+    assert re.fullmatch(
+        r"fastmlp: the loss is (nan|inf) after epoch 1, .*--lr than 1e\+20\n", errors
+    )
+    assert files("runs/digits") == set()
+
+
+# Interruption
+
+
+@posix
+def test_ctrl_c_keeps_what_was_trained():
+    process = start("train synth --epochs 2000")
+    for line in process.stdout:
+        if line.split()[:1] == ["3/2000"]:
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert re.fullmatch(r"fastmlp: interrupted in epoch \d+: .* in runs/synth\n", errors)
+    assert files("runs/synth") == RESULTS - {"mistakes.png"}
+    rows = history("runs/synth")
+    assert len(rows) >= 3
+    assert int(re.search(r"epoch (\d+)", errors)[1]) == len(rows) + 1
+    synth = datasets.load("synth")
+    assert MLP.load("runs/synth/model.safetensors").evaluate(synth.test_x, synth.test_y)[1] < 0.1
+
+
+def test_ctrl_c_before_the_first_epoch_ends_replaces_nothing(command, monkeypatch):
+    command("train digits --epochs 1")
+    before = {path: path.read_bytes() for path in Path("runs/digits").iterdir()}
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MLP, "fit", interrupted)
+    status, _, errors = command("train digits")
+    assert status == 130
+    assert errors == "fastmlp: interrupted in the first epoch, nothing was written\n"
+    assert {path: path.read_bytes() for path in Path("runs/digits").iterdir()} == before
+
+
+def test_ctrl_c_anywhere_else(command, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(datasets, "available", interrupted)
+    assert command("datasets") == (130, "", "fastmlp: interrupted\n")
+
+
+# Terminals and pipes
+
+
+@posix
+@pytest.mark.parametrize("term", ["xterm", "dumb"])
+def test_on_a_terminal(term, monkeypatch):
+    import pty
+
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    reader, writer = pty.openpty()
+    with start("train digits --epochs 2", stdout=writer, TERM=term) as process:
+        os.close(writer)
+        shown = b""
+        while part := _read(reader):
+            shown += part
+        assert process.wait(60) == 0
+    os.close(reader)
+    text = shown.decode()
+    assert "│ test accuracy" in text
+    if term == "dumb":
+        assert "\x1b" not in text
+    else:
+        assert re.search(r"1/2 .*━.*samples/s", text)
+        assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
+
+
+def _read(descriptor):
+    try:
+        return os.read(descriptor, 4096)
+    except OSError:  # How Linux says that the other side of a terminal is closed.
+        return b""
+
+
+@posix
+def test_a_reader_that_leaves():
+    process = start("datasets")
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(60), errors) == (1, "")
+
+
+def test_an_encoding_without_our_signs():
+    process = start("datasets", PYTHONIOENCODING="ascii")
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, "")
+    assert "28?28" in output
+
+
+def test_more_weights_than_memory(command):
+    status, _, errors = command("train synth --hidden 999999,999999")
+    assert status == 1
+    assert re.fullmatch(r"fastmlp: not enough memory: .*\n", errors)
+
+
+@pytest.mark.parametrize(
+    ("package", "extra"),
+    [("typer", "cli"), ("rich", "cli"), ("matplotlib", "plot"), ("safetensors", "io")],
+)
+def test_without_an_optional_package(package, extra, command, monkeypatch):
+    """It is told before anything is trained."""
+    monkeypatch.setitem(sys.modules, package, None)
+    status, output, errors = command("train digits")
+    assert (status, output) == (1, "")
+    assert errors == f'fastmlp: {package} is not installed: pip install "fastmlp[{extra}]"\n'
