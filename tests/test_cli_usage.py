@@ -144,7 +144,7 @@ def test_version_and_help(command):
 
 
 USAGE = {
-    "trian": "trian.*train",
+    "trian": "trian",
     "--nope": "--nope",
     "train --hiden 5": "--hiden.*--hidden",
     "train nope": "nope.*",
