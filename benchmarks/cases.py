@@ -17,6 +17,7 @@ import pkgutil
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -94,13 +95,13 @@ class Network:
     @property
     def flops_per_sample(self) -> int:
         """Of a training step: forward, dW, and dx except in the first layer; 2 per multiply-add."""
-        products = [2 * a * b for a, b in zip(self.sizes[:-1], self.sizes[1:], strict=True)]
+        products = [2 * a * b for a, b in pairwise(self.sizes)]
         return 3 * sum(products) - products[0]
 
     @property
     def inference_flops_per_sample(self) -> int:
         """Of a forward pass."""
-        return sum(2 * a * b for a, b in zip(self.sizes[:-1], self.sizes[1:], strict=True))
+        return sum(2 * a * b for a, b in pairwise(self.sizes))
 
     def initial_weights(self, dtype: Any, seed: int = 0) -> list[np.ndarray]:
         """W of every layer: N(0, 2 / fan_in) under ReLU, else N(0, 1 / fan_in)."""
@@ -108,7 +109,7 @@ class Network:
         gain = 2 if self.activation == "relu" else 1
         return [
             (rng.standard_normal((a, b)) * np.sqrt(gain / a)).astype(dtype)
-            for a, b in zip(self.sizes[:-1], self.sizes[1:], strict=True)
+            for a, b in pairwise(self.sizes)
         ]
 
     def build(self, dtype: Any = np.float32, cls: type = fastmlp.MLP, seed: int = 0) -> Any:
@@ -329,8 +330,10 @@ LAYERS: dict[str, LayerCase] = {
     ),
 }
 LAYERS |= {
-    activation.__name__: LayerCase(lambda width, dtype, make=activation: make(), _matrix_pair)
-    for activation in layers.Activation.__subclasses__()
+    type(layers.activation_named(name)).__name__: LayerCase(
+        lambda width, dtype, name=name: layers.activation_named(name), _matrix_pair
+    )
+    for name in ACTIVATIONS
 }
 
 NETWORKS: dict[str, Network] = {
@@ -340,7 +343,7 @@ NETWORKS: dict[str, Network] = {
     "784-300-10": Network((784, 300, 10), "sigmoid", 16, 0.02),
     "784-64-64-32-10": Network((784, 64, 64, 32, 10), "sigmoid", 100, 0.1),
     "784-1024-1024-1024-10": Network((784, 1024, 1024, 1024, 10), "relu", 128, 0.05),
-    "784-1000-10": Network((784, 1000, 10), "relu", 10_000, 0.1, samples=10_000),
+    "784-1000-10": Network((784, 1000, 10), "relu", 10_000, 0.1),
 }
 
 
