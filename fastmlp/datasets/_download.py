@@ -64,7 +64,7 @@ def _require_packages(progress: bool) -> None:
         import pooch  # noqa: F401
 
         if progress:
-            import tqdm  # type: ignore[import-untyped]  # noqa: F401
+            import tqdm  # noqa: F401
     except ImportError as error:
         raise DatasetNotFoundError(
             f'downloading needs the package {error.name}: pip install "fastmlp[data]"'
