@@ -240,8 +240,9 @@ def _read(descriptor):
 
 
 @posix
-def test_a_reader_that_leaves():
-    process = start("datasets")
+@pytest.mark.parametrize("line", ["datasets", "--version"], ids=["at once", "at the end"])
+def test_a_reader_that_leaves_before_it_is_written(line):
+    process = start(line)
     process.stdout.close()
     errors = process.stderr.read()
     process.stderr.close()
