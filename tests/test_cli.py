@@ -242,7 +242,7 @@ def _read(descriptor):
 @posix
 @pytest.mark.parametrize("line", ["datasets", "--version"], ids=["at once", "at the end"])
 def test_a_reader_that_leaves_before_it_is_written(line):
-    process = start(line)
+    process = start(line, PYTHONUNBUFFERED="")
     process.stdout.close()
     errors = process.stderr.read()
     process.stderr.close()
