@@ -44,11 +44,17 @@ from .packing import (
     ceil_div,
     chunk_count,
     panel_count,
+    prefetch_row,
     read_row,
     row_start,
     rows_in_chunk,
 )
 from .update import update_partial
+
+
+# Rows asked for before they are copied. Without it the gather took 7 to 9 % of an epoch of
+# 784-128-10 at batch 32 and of 784-64-64-32-10 at batch 100.
+ROWS_AHEAD = 2
 
 
 @inline
@@ -66,6 +72,8 @@ def _gather(part, parts, table, packed, data, geometry, first, batch_at):
     step = geometry[2] * vector_lanes(packed.inputs)
     begin, end = share(part, parts, geometry[0])
     for i in range(begin, end):
+        # Rows lie anywhere in memory: asked for early, the next ones arrive while one is copied.
+        prefetch_row(data.x, data.order[first + min(i + ROWS_AHEAD, end - 1)], width)
         at = batch_at + row_start(packed.inputs, width, geometry, i)
         read_row(packed.inputs, at, step, data.x, data.order[first + i], width)
     _gather_labels(begin, end, table, packed.labels, data, first)

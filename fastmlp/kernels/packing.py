@@ -26,6 +26,7 @@ from ._memory import (
     load_from,
     load_partial,
     number_from,
+    prefetch,
     store,
     store_partial,
     transpose,
@@ -107,6 +108,16 @@ def read_row(x, at, step, source, row, width):
         _read_float32(x, at, step, address, column_step, width)
     else:
         _read_float64(x, at, step, address, column_step, width)
+
+
+@inline
+def prefetch_row(source, row, width):
+    """Ask for the cache lines of row ``row`` of a source, if its rows are contiguous."""
+    address, row_step, column_step, _ = source
+    first = address + row * row_step
+    if column_step <= 8:
+        for line in range(first, first + width * column_step, 64):
+            prefetch(line)
 
 
 @inline
