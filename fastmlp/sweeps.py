@@ -1,0 +1,74 @@
+"""Training several networks side by side, one per core: seeds, learning rates, batch sizes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
+
+from .mlp import MLP
+from .threads import get_num_threads
+from .training import History, Progress
+from .validation import check_count
+
+
+class _Ended(Exception):
+    """Another fit of the sweep has failed, or the user has interrupted."""
+
+
+class _EndWithTheOthers:
+    """A callback that ends its fit from within when the event is set."""
+
+    def __init__(self, event: threading.Event) -> None:
+        self._event = event
+
+    def on_progress(self, progress: Progress) -> None:
+        if self._event.is_set():
+            raise _Ended
+
+
+def train_many(
+    fits: Iterable[tuple[MLP, Mapping[str, Any]]], max_workers: int | None = None
+) -> list[History]:
+    """Fit several networks at the same time, each on a core of its own.
+
+    fits : pairs of a network and the arguments of its ``fit``. A callback that is shared by several
+        fits is called from several threads.
+    max_workers : how many fits run at a time, by default ``get_num_threads()``
+
+    Returns their histories in order. Networks and histories are, to the bit, what fitting one after
+    the other gives. An error of one fit, or an interrupt, ends them all: it is raised once each is
+    left as of its last finished step.
+
+    Raises ValueError where a network occurs twice.
+
+    >>> train_many((network(seed), {"x": x, "labels": y, "seed": seed}) for seed in range(5))
+    """
+    fits = list(fits)
+    if len({id(mlp) for mlp, _ in fits}) < len(fits):
+        raise ValueError("fits must have a network of its own for each fit, got one of them twice")
+    limit = get_num_threads() if max_workers is None else check_count("max_workers", max_workers)
+    end = threading.Event()
+
+    def fit(mlp: MLP, arguments: Mapping[str, Any]) -> History:
+        if end.is_set():
+            raise _Ended
+        callbacks = (*arguments.get("callbacks", ()), _EndWithTheOthers(end))
+        try:
+            return mlp.fit(**{**arguments, "callbacks": callbacks})
+        except BaseException:
+            end.set()
+            raise
+
+    with ThreadPoolExecutor(min(limit, max(1, len(fits)))) as executor:
+        futures = [executor.submit(fit, *pair) for pair in fits]
+        try:
+            wait(futures)
+        finally:
+            end.set()
+    errors = [future.exception() for future in futures]
+    for error in errors:
+        if error is not None and not isinstance(error, _Ended):
+            raise error
+    return [future.result() for future in futures]
