@@ -1,0 +1,125 @@
+"""What a recipe's run leaves behind: report.json and a Markdown table."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import __version__
+from ..threads import get_num_threads
+from ._experiment import Measure, Outcome, Timing
+
+BEGIN, END = "<!-- reproduce:begin -->", "<!-- reproduce:end -->"
+
+_HEADINGS = (
+    "experiment", "figure", "reported", "reproduced", "must reach", "NumPy, s", "fastmlp, s",
+)  # fmt: skip
+
+
+def write(out: Path, outcomes: Sequence[Outcome], quick: bool) -> str:
+    """Write report.json and report.md into the folder; returns the Markdown."""
+    report = {
+        "machine": _machine(), "quick": quick,
+        "experiments": [_as_json(outcome, out) for outcome in outcomes],
+    }  # fmt: skip
+    (out / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    text = markdown(outcomes, quick)
+    (out / "report.md").write_text(text, encoding="utf-8")
+    return text
+
+
+def markdown(outcomes: Sequence[Outcome], quick: bool) -> str:
+    """A row per figure, the seconds in an experiment's first, and what they are the seconds of."""
+    rows = [row for outcome in outcomes for row in _rows(outcome, quick)]
+    cells = [_HEADINGS, *rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in cells
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    notes = [f"- {outcome.title}: {_note(outcome)}" for outcome in outcomes]
+    machine = _machine()
+    where = (
+        f"fastmlp {machine['fastmlp']}, NumPy {machine['numpy']}, Python {machine['python']}, "
+        f"{machine['machine']}, {machine['threads']} threads."
+    )
+    if quick:
+        where += " A quick run on a part of the data: its figures are not those to be reached."
+    return "\n".join([*lines, "", *notes, "", where]) + "\n"
+
+
+def check_page(page: Path) -> tuple[str, str]:
+    """What a Markdown page has before and after its generated part; ValueError without markers."""
+    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{page} must have the lines {BEGIN} and {END}, and lacks them")
+    return before, after
+
+
+def write_page(page: Path, text: str) -> None:
+    """Put the text between the markers of a Markdown page."""
+    before, after = check_page(page)
+    page.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def missed(outcomes: Sequence[Outcome]) -> list[str]:
+    """What does not reach its bound, in words."""
+    return [
+        f"{outcome.title}: {measure.what} must be {measure.required}, got {measure.reproduced:.4g}"
+        for outcome in outcomes
+        for measure in outcome.measures
+        if not measure.reached
+    ]
+
+
+def _rows(outcome: Outcome, quick: bool) -> list[tuple[str, ...]]:
+    numpy, fast = _seconds(outcome.timing)
+    rows: list[tuple[str, ...]] = []
+    for index, measure in enumerate(outcome.measures):
+        first = (outcome.title, numpy, fast) if index == 0 else ("", "", "")
+        required = "" if quick else measure.required
+        rows.append((first[0], *_figures(measure), required, *first[1:]))
+    return rows
+
+
+def _figures(measure: Measure) -> tuple[str, str, str]:
+    reported = "" if measure.reported is None else f"{measure.reported:g}"
+    return measure.what, reported, f"{measure.reproduced:.4g}"
+
+
+def _seconds(timing: Timing | None) -> tuple[str, str]:
+    if timing is None:
+        return "", ""
+    ratio = timing.numpy_seconds / timing.fastmlp_seconds
+    return f"{timing.numpy_seconds:.2f}", f"{timing.fastmlp_seconds:.2f} ({ratio:.1f} × faster)"
+
+
+def _note(outcome: Outcome) -> str:
+    note = f"{outcome.setup}; all of its training took {outcome.seconds:.1f} s."
+    if outcome.timing is not None:
+        note += f" Timed in both: {outcome.timing.work}, NumPy in float64."
+    return note
+
+
+def _as_json(outcome: Outcome, out: Path) -> dict[str, Any]:
+    report = dataclasses.asdict(outcome)
+    report["pictures"] = [path.relative_to(out).as_posix() for path in outcome.pictures]
+    for entry, measure in zip(report["measures"], outcome.measures, strict=True):
+        entry["reached"] = measure.reached
+    return report
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "fastmlp": __version__, "numpy": np.__version__, "python": platform.python_version(),
+        "machine": platform.machine(), "cores": os.cpu_count(), "threads": get_num_threads(),
+    }  # fmt: skip
