@@ -49,15 +49,15 @@ def wider(dtype):
     return np.float64 if dtype == np.float32 else np.longdouble
 
 
-def product_bound(x, w, terms=0):
-    """How far two computed x @ w may be apart, whatever the order of summation, fused or not.
+def product_bound(x, w, start=0, operations=0):
+    """How far two computed start + x @ w may be apart, whatever the order, fused or not.
 
-    A sum of n products is off by at most n u / (1 - n u) times |x| @ |w|, u = eps / 2 (Higham,
-    Accuracy and Stability of Numerical Algorithms, 2002, section 3.1): n eps for a pair of them.
-    ``terms`` more numbers of magnitude at most |x| @ |w| may be added or factors applied.
+    A sum of n numbers is off by at most n u / (1 - n u) times the sum of their magnitudes, u = eps / 2
+    (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1): n eps for two of
+    them. ``operations`` is the number of further roundings of the result.
     """
-    magnitude = np.abs(x).astype(np.float64) @ np.abs(w).astype(np.float64)
-    return (x.shape[1] + terms + 2) * np.finfo(x.dtype).eps * magnitude
+    magnitude = np.abs(start) + np.abs(x).astype(np.float64) @ np.abs(w).astype(np.float64)
+    return (x.shape[1] + operations + 3) * np.finfo(x.dtype).eps * magnitude
 
 
 def assert_within(actual, expected, bound):
