@@ -7,6 +7,7 @@ packs a network, runs training steps, and unpacks; ``infer`` runs the forward pa
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,6 +92,12 @@ class Layout:
     def multiply_adds(self) -> int:
         """Of one row's forward pass."""
         return sum(layer.inputs * layer.outputs for layer in self.layers)
+
+
+@lru_cache(maxsize=64)
+def layout_of(layers: tuple[LayerSpec, ...], dtype: Any) -> Layout:
+    """The layout of a network; not to be changed, since the next caller gets the same."""
+    return Layout(layers, dtype)
 
 
 class Trainer:

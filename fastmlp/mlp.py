@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import training
-from .engine import LayerSpec, Layout, infer
+from .engine import LayerSpec, Layout, infer, layout_of
 from .kernels.loss import softmax
 from .kernels.network import Flat
 from .kernels.update import SEGMENT, momentum_update
@@ -203,7 +203,7 @@ class MLP:
                     alpha,
                 )
             )
-        return Layout(specs, self.dtype)
+        return layout_of(tuple(specs), self.dtype)
 
     @property
     def flat(self) -> Flat:
@@ -319,6 +319,7 @@ class MLP:
         labels : (N,) integer classes or (N, K) rows
         epochs : int = 1
         batch_size : int = 128; the last batch may be shorter
+        max_steps : int or None; stop after that many steps, within an epoch if need be
         shuffle : bool = True; False takes the rows in order
         seed : int or None; makes the shuffling repeatable
         validation_data : (x, labels) or None; evaluated after every epoch

@@ -61,6 +61,7 @@ class FitPlan:
     batch_size: int
     samples: int
     validation: bool
+    total_steps: int
 
 
 class _Training:
@@ -98,12 +99,14 @@ class _Training:
 
     def _steps(self, epoch: int, data: Data) -> Iterator[Progress]:
         started, step = time.perf_counter(), 0
+        before_epoch = epoch * self.plan.steps
+        end = min(self.plan.steps, self.plan.total_steps - before_epoch)
         if self.rates is None:
             rates = np.full(self.plan.steps, self.mlp.lr, self.mlp.dtype)
         else:
-            rates = self.rates[epoch * self.plan.steps :][: self.plan.steps]
-        while step < self.plan.steps:
-            last = min(step + self.steps_per_call, self.plan.steps)
+            rates = self.rates[before_epoch : before_epoch + end]
+        while step < end:
+            last = min(step + self.steps_per_call, end)
             before = time.perf_counter()
             self.trainer.train(data, rates, step, last, self.steps_out)
             seconds = time.perf_counter() - before
@@ -121,12 +124,12 @@ class _Training:
             samples / max(seconds, 1e-9), float(losses), float(errors),
         )  # fmt: skip
 
-    def batch_losses(self) -> np.ndarray:
-        """Mean loss of every batch of the last epoch."""
+    def batch_losses(self, steps: int) -> np.ndarray:
+        """Mean loss of each of the first ``steps`` batches of the last epoch."""
         size = self.plan.batch_size
         counts = np.full(self.plan.steps, size)
         counts[-1] = self.plan.samples - size * (self.plan.steps - 1)
-        return self.steps_out[0] / counts
+        return (self.steps_out[0] / counts)[:steps]
 
 
 def _readable_rows(labels: np.ndarray, dtype: Any) -> np.ndarray:
@@ -138,7 +141,7 @@ def _readable_rows(labels: np.ndarray, dtype: Any) -> np.ndarray:
 
 def _rates(schedule: Any, plan: FitPlan, dtype: Any) -> np.ndarray:
     """One learning rate per step of the whole training."""
-    total = plan.epochs * plan.steps
+    total = plan.total_steps
     if callable(schedule):
         rates = np.array([schedule(step / total) for step in range(total)], dtype)
     else:
@@ -165,6 +168,7 @@ def fit(
     *,
     epochs: int = 1,
     batch_size: int = 128,
+    max_steps: int | None = None,
     shuffle: bool = True,
     seed: Any = None,
     validation_data: tuple[Any, Any] | None = None,
@@ -179,7 +183,9 @@ def fit(
     labels = check_labels("labels", labels, len(x), mlp.output_size)
     if validation_data is not None:
         validation_data = _check_pair("validation_data", validation_data, mlp)
-    plan = _plan(epochs, batch_size, len(x), validation_data is not None)
+    if max_steps is not None:
+        max_steps = check_count("max_steps", max_steps, least=0)
+    plan = _plan(epochs, batch_size, len(x), validation_data is not None, max_steps)
     if progress:
         from .callbacks import ProgressBar
 
@@ -189,18 +195,24 @@ def fit(
     training = _Training(mlp, x, labels, plan, lr_schedule)
     history = History()
     _tell(callbacks, "on_train_begin", mlp, plan)
-    for epoch in range(epochs):
-        if shuffle:
-            generator.shuffle(order)
-        _run_epoch(training, epoch, order, history, callbacks)
-        if validation_data is not None:
-            loss, error = mlp.evaluate(*validation_data)
-            history.val_loss.append(loss)
-            history.val_error.append(error)
-        if _tell(callbacks, "on_epoch_end", mlp, history):
-            break
-    _tell(callbacks, "on_train_end", mlp, history)
+    try:
+        for epoch in range(plan.epochs):
+            if shuffle:
+                generator.shuffle(order)
+            _run_epoch(training, epoch, order, history, callbacks)
+            if validation_data is not None:
+                _validate(mlp, validation_data, history)
+            if _tell(callbacks, "on_epoch_end", mlp, history):
+                break
+    finally:
+        _tell(callbacks, "on_train_end", mlp, history)
     return history
+
+
+def _validate(mlp: Any, data: tuple[np.ndarray, np.ndarray], history: History) -> None:
+    loss, error = mlp.evaluate(*data)
+    history.val_loss.append(loss)
+    history.val_error.append(error)
 
 
 def _check_pair(name: str, pair: Any, mlp: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -211,10 +223,14 @@ def _check_pair(name: str, pair: Any, mlp: Any) -> tuple[np.ndarray, np.ndarray]
     return x, check_labels(f"{name}[1]", pair[1], len(x), mlp.output_size)
 
 
-def _plan(epochs: int, batch_size: int, samples: int, validation: bool) -> FitPlan:
+def _plan(
+    epochs: int, batch_size: int, samples: int, validation: bool, max_steps: int | None = None
+) -> FitPlan:
     """A batch_size above the number of samples means one batch of all of them."""
     batch_size = min(batch_size, samples)
-    return FitPlan(epochs, -(-samples // batch_size), batch_size, samples, validation)
+    steps = -(-samples // batch_size)
+    total = epochs * steps if max_steps is None else min(max_steps, epochs * steps)
+    return FitPlan(-(-total // steps), steps, batch_size, samples, validation, total)
 
 
 def _run_epoch(
@@ -228,7 +244,7 @@ def _run_epoch(
     history.epoch_seconds.append(time.perf_counter() - started)
     history.train_loss.append(state.loss)
     history.train_error.append(state.error)
-    history.step_loss.extend(training.batch_losses().tolist())
+    history.step_loss.extend(training.batch_losses(state.step).tolist())
 
 
 def get_training_stats(
@@ -252,9 +268,7 @@ def get_training_stats(
     for epoch in range(nepochs):
         np.random.shuffle(order)
         _run_epoch(training, epoch, order, history)
-        loss, error = mlp.evaluate(*validation)
-        history.val_loss.append(loss)
-        history.val_error.append(error)
+        _validate(mlp, validation, history)
     return (
         np.array(history.train_loss, float),
         np.array(history.train_error, float),

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import sys
 from pathlib import Path
 
 import numba
@@ -72,6 +73,24 @@ class _KernelCache(FunctionCache):
             filename_base=self._impl.filename_base,
             source_stamp=(_DIGEST, self._impl.locator.get_source_stamp()),
         )
+
+    def load_overload(self, sig, target_context):
+        found = super().load_overload(sig, target_context)
+        if found is None:
+            _announce_compilation()
+        return found
+
+    @property
+    def is_empty(self):
+        """Whether no machine code of this version is on disk."""
+        return not self._cache_file._load_index()
+
+
+@functools.cache
+def _announce_compilation():
+    """Say once per process why the first call takes a while, to who watches it."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        print("fastmlp: compiling kernels, once per machine ...", file=sys.stderr, flush=True)
 
 
 def entry(function):

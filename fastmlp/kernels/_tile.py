@@ -21,10 +21,15 @@ from numba.core.extending import intrinsic, models, register_model
 from numba.core.typing.templates import signature
 
 from ._host import tile_rows
-from ._memory import address_ir, load_ir, store_ir
+from ._memory import address_ir, load_ir, prefetch_ir, store_ir
 from ._simd import VectorType, fma_ir, splat_ir, vector_ir
 
 _INT64 = ir.IntType(64)
+
+# Rows of weights asked for before a single row of inputs needs them: a tile's columns are a part of
+# each row, and the hardware follows no such steps. One row through 784-512-512-10 took 1.41 times
+# the time of reading the weights without, 1.31 times with.
+_ROWS_AHEAD = 8
 
 
 class TileType(types.Type):
@@ -226,6 +231,9 @@ def tile_multiply_vector(typingctx, tile, x, x_offset, w, w_offset, row_step, de
         w_row, *registers = loop.values
         number = builder.load(builder.gep(x_first, [loop.index]))
         factor = splat_ir(builder, number, lanes)
+        ahead = builder.gep(w_row, [builder.mul(step, _int(_ROWS_AHEAD))])
+        for cell in range(len(registers)):
+            prefetch_ir(builder, builder.gep(ahead, [_int(cell * lanes)]))
         registers = [
             fma_ir(
                 builder,
