@@ -52,9 +52,9 @@ def wider(dtype):
 def product_bound(x, w, start=0, operations=0):
     """How far two computed start + x @ w may be apart, whatever the order, fused or not.
 
-    A sum of n numbers is off by at most n u / (1 - n u) times the sum of their magnitudes, u = eps / 2
-    (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1): n eps for two of
-    them. ``operations`` is the number of further roundings of the result.
+    A sum of n numbers is off by at most n u / (1 - n u) times the sum of their magnitudes, u being
+    eps / 2 (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1): n eps for
+    two of them. ``operations`` is the number of further roundings of the result.
     """
     magnitude = np.abs(start) + np.abs(x).astype(np.float64) @ np.abs(w).astype(np.float64)
     return (x.shape[1] + operations + 3) * np.finfo(x.dtype).eps * magnitude

@@ -1,5 +1,7 @@
 """The momentum update of flat buffers, segment by segment."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -63,11 +65,11 @@ def test_segments_with_factors_of_their_own_and_gaps(dtype):
 @settings(deadline=None, max_examples=60)
 @given(data=st.data(), size=st.integers(1, 150), rate=st.floats(0, 1), seed=st.integers(0, 99))
 def test_any_segments(dtype, data, size, rate, seed):
-    cuts = sorted(data.draw(st.lists(st.integers(0, size), max_size=6, unique=True)) + [size])
+    cuts = sorted([*data.draw(st.lists(st.integers(0, size), max_size=6, unique=True)), size])
     factor = st.sampled_from([0.0, 0.5, 0.9, 1.0])
     segments = [
         (start, stop, data.draw(factor), data.draw(factor), data.draw(factor))
-        for start, stop in zip(cuts[:-1], cuts[1:], strict=True)
+        for start, stop in pairwise(cuts)
         if stop > start
     ]
     check(size, segments, rate, dtype, seed=seed)
