@@ -15,6 +15,7 @@ from ..mlp import MLP
 from ..presets import Recipe, one_cycle
 from ..threads import get_num_threads
 from ..training import History
+from ..warmup import is_cold, warmup
 from . import report
 from .errors import INTERRUPTED, CommandError
 
@@ -31,15 +32,24 @@ def train_and_report(data: Dataset, recipe: Recipe, *, seed: int, dtype: str, ou
     after writing what there is, when the user interrupts.
     """
     _make_folder(out)
-    train, validation = _split(data)
+    train, validation = _split(data) if recipe.validate else ((data.train_x, data.train_y), None)
     mlp = _network(data, recipe, seed, dtype)
     _announce(data, train, validation, mlp, recipe, seed)
+    if is_cold():
+        print("compiling kernels, once per machine ...", flush=True)
+    warmup(dtype)
+    moments = None
+    if recipe.standardise:
+        moments = _moments(train[0])
+        train = _standardised(train[0], moments), train[1]
     watch = _Watch()
     try:
         history = _fit(mlp, train, validation, recipe, seed, watch)
     except KeyboardInterrupt:
         message = _keep_unfinished(out, mlp, watch.history)
         raise CommandError(message, INTERRUPTED) from None
+    if moments is not None:
+        _take_pixels(mlp, moments)
     if not math.isfinite(history.train_loss[-1]):
         raise CommandError(
             f"the loss is {history.train_loss[-1]} after epoch {len(history.train_loss)}, "
@@ -49,7 +59,8 @@ def train_and_report(data: Dataset, recipe: Recipe, *, seed: int, dtype: str, ou
     files += report.write_mistakes(out, data.test_x, data.test_y, mlp.predict(data.test_x))
     loss, error = mlp.evaluate(data.test_x, data.test_y)
     seconds = sum(history.epoch_seconds)
-    speed = len(history.epoch_seconds) * len(train[1]) / seconds
+    samples = len(history.step_loss) * recipe.batch_size
+    speed = min(samples, len(history.epoch_seconds) * len(train[1])) / seconds
     figures = [
         ("test loss", f"{loss:.4f}"),
         ("test accuracy", f"{100 * (1 - error):.2f} %"),
@@ -79,11 +90,33 @@ def _fit(
             *train,
             epochs=recipe.epochs,
             batch_size=recipe.batch_size,
+            max_steps=recipe.max_steps,
             seed=seed,
             validation_data=validation,
             callbacks=[bar, watch],
             lr_schedule=one_cycle(recipe.lr),
         )
+
+
+def _moments(x: np.ndarray) -> tuple[float, float]:
+    """(mean, standard deviation) of all pixels, uint8 counted as fractions of 255."""
+    scale = 255.0 if x.dtype == np.uint8 else 1.0
+    return float(x.mean() / scale), float(x.std() / scale)
+
+
+def _standardised(x: np.ndarray, moments: tuple[float, float]) -> np.ndarray:
+    mean, deviation = moments
+    scale = 255.0 if x.dtype == np.uint8 else 1.0
+    return (x.astype(np.float32) - np.float32(scale * mean)) / np.float32(scale * deviation)
+
+
+def _take_pixels(mlp: MLP, moments: tuple[float, float]) -> None:
+    """Let a network trained on standardised pixels take plain ones: (x - m) / s @ W folded in."""
+    mean, deviation = moments
+    first = mlp.linear_layers[0]
+    w = first.W / deviation
+    first.b = first.b - mean * w.sum(axis=0)
+    first.W = w
 
 
 def _keep_unfinished(out: Path, mlp: MLP, history: History | None) -> str:
