@@ -12,9 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import datasets
-from ..initializers import lecun_normal, zeros
-from ..layers import Identity, ReLU, SoftmaxCrossEntropy
-from ..mlp import MLP
 from ..training import Progress
 
 
@@ -139,22 +136,12 @@ def split_mnist(setting: Setting, valid: int) -> Split:
     """The last ``valid`` rows of MNIST's training file are for validation; quick takes a tenth."""
     data = datasets.load("mnist", setting.data_dir)
     step = setting.choose(1, 10)
-    return Split(
+    parts = (
         data.train_x[:-valid:step], data.train_y[:-valid:step],
         data.train_x[-valid::step], data.train_y[-valid::step],
         data.test_x[::step], data.test_y[::step],
     )  # fmt: skip
-
-
-def warm_up() -> None:
-    """Compile what training in float32 needs, or load it, so that no experiment's time has it."""
-    x = np.zeros((2, 2), np.float32)
-    labels = np.array([0, 1])
-    mlp = MLP(
-        2, 2, [2], [ReLU(), Identity()], lecun_normal(0), zeros, SoftmaxCrossEntropy(), lr=0.1
-    )
-    mlp.fit(x, labels, validation_data=(x, labels))
-    mlp.predict(np.zeros((8, 2), np.float32))
+    return Split(*map(np.ascontiguousarray, parts))
 
 
 def compare(

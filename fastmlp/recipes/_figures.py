@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ _STYLES: tuple[dict[str, Any], ...] = (
     {"color": "#08306b", "linestyle": "-", "marker": "o"},
     {"color": "#f28e2b", "linestyle": "--", "marker": "s"},
     {"color": "#2a9d8f", "linestyle": "-.", "marker": "^"},
-    {"color": "#9d4edd", "linestyle": ":", "marker": "D"},
+    {"color": "#7b1fa2", "linestyle": ":", "marker": "D"},
 )
 
 
@@ -62,7 +63,8 @@ def draw(path: Path, title: str, *panels: Panel) -> Path:
     Raises ImportError without Matplotlib.
     """
     figure = _figure(5.2 * len(panels), 3.9)
-    figure.suptitle(title, fontsize=11)
+    figure.set_layout_engine("constrained", w_pad=0.1, wspace=0.04)
+    figure.suptitle(textwrap.fill(title, 60 * len(panels)), fontsize=11)
     for axes, panel in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
         _draw_panel(axes, panel)
     figure.savefig(path, dpi=120)
@@ -83,7 +85,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
             )
     axes.set_xlabel(panel.against)
     axes.set_ylabel(panel.quantity)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     if len(panel.lines) > 1:

@@ -1,0 +1,154 @@
+"""`fastmlp reproduce`: the experiments of the recipes, with progress, pictures and a table."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .._extras import require
+from ..warmup import warmup
+from .errors import CommandError
+from .report import table
+
+if TYPE_CHECKING:
+    from ..recipes._experiment import Outcome, Recipe, Ticker
+
+
+def reproduce(
+    name: Annotated[
+        str | None, typer.Argument(help="A recipe that --list names; --all for all of them.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Run all recipes.")] = False,
+    names: Annotated[bool, typer.Option("--list", help="List the recipes and stop.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A few seconds on a part of the data.")
+    ] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Also time the write-up's formulas in plain NumPy.")
+    ] = False,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Folder of data files, looked in before FASTMLP_DATA.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="For the results, by default runs/reproduce/NAME."),
+    ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="A Markdown page whose generated part is replaced."
+        ),
+    ] = None,
+) -> None:
+    """Run the experiments of a course's write-up; put its figures beside the reported ones.
+
+    Writes the write-up's pictures, report.json and report.md, a table, which is printed too. The
+    exit status is 1 where a full run does not reach what it must.
+    """
+    from ..recipes import RECIPES, _report
+    from ..recipes._experiment import Setting
+
+    if names:
+        table(("name", "what"), [(recipe.name, recipe.summary) for recipe in RECIPES])
+        return
+    chosen = _chosen(name, everything)
+    require("matplotlib", "plot")
+    if page is not None:
+        _checked(_report.check_page, page)
+    out = out or Path("runs", "reproduce", name or "all")
+    outcomes: list[Outcome] = []
+    with _ticker() as ticker:
+        ticker.begin("loading compiled kernels, or compiling them")
+        warmup()
+        for recipe in chosen:
+            folder = out / recipe.name if everything else out
+            setting = Setting(_made(folder), data_dir, quick, compare, ticker)
+            done = [experiment(setting) for experiment in recipe.experiments]
+            _report.write(folder, done, quick)
+            outcomes += done
+    # Of a single recipe, the report has been written; the table is the same.
+    text = _report.write(out, outcomes, quick) if everything else _report.markdown(outcomes, quick)
+    print(f"\n{text}", flush=True)
+    if page is not None:
+        _report.write_page(page, text)
+    missed = [] if quick else _report.missed(outcomes)
+    if missed:
+        raise CommandError("; ".join(missed))
+
+
+def _chosen(name: str | None, everything: bool) -> tuple[Recipe, ...]:
+    from ..recipes import RECIPES
+
+    if everything and name is None:
+        return RECIPES
+    chosen = tuple(recipe for recipe in RECIPES if recipe.name == name)
+    if everything or not chosen:
+        known = ", ".join(recipe.name for recipe in RECIPES)
+        got = f"{name} and --all" if everything else name or "neither"
+        raise typer.BadParameter(f"must be one of {known}, or --all, got {got}", param_hint="NAME")
+    return chosen
+
+
+def _made(out: Path) -> Path:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"--out {out} must be a folder to write to: {error}", 2) from None
+    return out
+
+
+def _checked(check: Any, page: Path) -> None:
+    try:
+        check(page)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--page") from None
+
+
+@contextmanager
+def _ticker() -> Iterator[Ticker]:
+    """A progress bar on a terminal, a line per stage elsewhere."""
+    from ..recipes._experiment import Ticker
+
+    if not sys.stdout.isatty():
+
+        class Lines(Ticker):
+            def begin(self, what: str, epochs: float = 0) -> None:
+                print(f"{what} ({epochs:g} epochs)" if epochs else what, flush=True)
+
+        yield Lines()
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[epochs]}"),
+        TimeElapsedColumn(),
+    ) as progress:  # fmt: skip
+
+        class Bar(Ticker):
+            task: Any = None
+
+            def begin(self, what: str, epochs: float = 0) -> None:
+                self.end()
+                shown = f"{epochs:g} epochs" if epochs else ""
+                self.task = progress.add_task(what, total=epochs or None, epochs=shown)
+
+            def advance(self, epochs: float) -> None:
+                progress.advance(self.task, epochs)
+
+            def end(self) -> None:
+                if self.task is not None:
+                    progress.update(self.task, total=1, completed=1)
+
+        bar = Bar()
+        yield bar
+        bar.end()

@@ -1,0 +1,166 @@
+"""`fastmlp reproduce`: reports, the generated page, usage, and a quick run of each recipe."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastmlp import recipes
+from fastmlp.recipes import RECIPES, _report
+from fastmlp.recipes._experiment import Measure, Outcome, Recipe, Setting, Timing, compare
+
+DATA = os.environ.get("FASTMLP_DATA")
+PAGE = f"# Title\n\nbefore\n\n{_report.BEGIN}\nold\n{_report.END}\n\nafter\n"
+
+PICTURES = {
+    "hw1p1": {"curves.png"},
+    "ece421": {"average_loss.png", "total_loss.png"},
+    "handin2": {"loss_and_accuracy.png"},
+    "vu_dl1": {
+        "figure_02_synthetic.png", "figure_03_full_batch.png", "figure_04_batch_16.png",
+        "figure_05_loss_per_batch.png", "figure_06_train_and_validation.png",
+        "figure_07_seeds.png", "figure_08_learning_rates.png", "figure_09_batch_sizes.png",
+        "figure_10_final.png",
+    },
+}  # fmt: skip
+
+
+def outcome(**more):
+    measures = [Measure("accuracy", 0.9, 0.91, at_least=0.9), Measure("loss", None, 0.25)]
+    values = {
+        "title": "course", "setup": "2-3-2", "measures": measures, "pictures": [],
+        "seconds": 1.0, "timing": None,
+    }  # fmt: skip
+    return Outcome(**(values | more))
+
+
+def rows(text):
+    """The table's cells, line by line, without the heading."""
+    lines = [line for line in text.splitlines() if line.startswith("|")][2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_table():
+    text = _report.markdown([outcome(timing=Timing("1 epoch", 3.0, 0.5))], quick=False)
+    assert rows(text) == [
+        ["course", "accuracy", "0.9", "0.91", "≥ 0.9", "3.00", "0.50 (6.0 × faster)"],
+        ["", "loss", "", "0.25", "", "", ""],
+    ]
+    assert "Timed in both: 1 epoch" in text
+    quick = _report.markdown([outcome()], quick=True)
+    assert rows(quick)[0] == ["course", "accuracy", "0.9", "0.91", "", "", ""]
+    assert "quick run" in quick
+
+
+@pytest.mark.parametrize(
+    ("measure", "reached", "required"),
+    [
+        (Measure("a", None, 0.9, at_least=0.9), True, "≥ 0.9"),
+        (Measure("a", None, 0.89, at_least=0.9), False, "≥ 0.9"),
+        (Measure("a", None, 0.42, at_most=0.42), True, "≤ 0.42"),
+        (Measure("a", None, 0.43, at_most=0.42), False, "≤ 0.42"),
+        (Measure("a", None, np.nan, at_least=0.9), False, "≥ 0.9"),
+        (Measure("a", None, np.nan, at_most=0.42), False, "≤ 0.42"),
+        (Measure("a", None, np.nan), True, ""),
+    ],
+)
+def test_bounds(measure, reached, required):
+    assert (measure.reached, measure.required) == (reached, required)
+    assert len(_report.missed([outcome(measures=[measure])])) == (not reached)
+
+
+def test_page_keeps_what_is_around_the_markers(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(PAGE, encoding="utf-8")
+    _report.write_page(page, "first")
+    _report.write_page(page, "second")
+    assert page.read_text(encoding="utf-8") == PAGE.replace("old", "\nsecond")
+    page.write_text("no markers")
+    with pytest.raises(ValueError, match="must have the lines <!-- reproduce:begin -->"):
+        _report.check_page(page)
+
+
+def test_both_sides_are_timed_after_preparation(tmp_path):
+    calls = []
+
+    def prepared():
+        calls.append("prepare")
+        return lambda: calls.append("numpy")
+
+    def fastmlp():
+        calls.append("fastmlp")
+
+    assert compare(Setting(tmp_path), "work", prepared, fastmlp) is None
+    assert calls == []
+    timing = compare(Setting(tmp_path, compare=True), "work", prepared, fastmlp)
+    assert calls == ["prepare", "numpy", "fastmlp"]
+    assert timing.work == "work"
+
+
+def test_list(command):
+    status, out, _ = command("reproduce --list")
+    assert status == 0
+    assert [line.split()[0] for line in out.splitlines()[1:]] == [r.name for r in RECIPES]
+
+
+@pytest.mark.parametrize("line", ["", "iris", "hw1p1 --all", "hw1p1 --data-dir nowhere"])
+def test_wrong_usage(command, line):
+    status, out, err = command(f"reproduce {line}")
+    assert (status, out) == (2, "")
+    assert len(err.splitlines()) == 1
+
+
+def test_a_page_without_markers_is_refused_before_any_work(command, tmp_path):
+    Path("page.md").write_text("# Title\n")
+    status, _, err = command("reproduce hw1p1 --quick --page page.md")
+    assert status == 2
+    assert "must have the lines" in err
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("name", ["hw1p1", "ece421"])
+def test_missing_data_end_with_what_to_put_where(command, name):
+    status, _, err = command(f"reproduce {name} --quick")
+    assert status == 1
+    assert {"hw1p1": "mnist was not found", "ece421": "images and labels"}[name] in err
+
+
+@pytest.mark.skipif(not DATA, reason="FASTMLP_DATA names no folder with MNIST and notMNIST")
+@pytest.mark.parametrize("name", PICTURES)
+def test_quick_run(command, name, tmp_path):
+    Path("page.md").write_text(PAGE, encoding="utf-8")
+    status, out, err = command(
+        f"reproduce {name} --quick --compare --data-dir {DATA} --out out --page page.md"
+    )
+    assert (status, err) == (0, "")
+    assert "\x1b" not in out
+    written = {path.name for path in Path("out").iterdir()}
+    assert written == PICTURES[name] | {"report.json", "report.md"}
+    text = Path("out", "report.md").read_text(encoding="utf-8")
+    assert text in out
+    assert text in Path("page.md").read_text(encoding="utf-8")
+    report = json.loads(Path("out", "report.json").read_text(encoding="utf-8"))
+    assert report["quick"]
+    experiments = report["experiments"]
+    assert {picture for e in experiments for picture in e["pictures"]} == PICTURES[name]
+    for experiment in experiments:
+        assert experiment["timing"]["numpy_seconds"] > 0
+        assert experiment["timing"]["fastmlp_seconds"] > 0
+        assert all(np.isfinite(m["reproduced"]) for m in experiment["measures"])
+    for picture in PICTURES[name]:
+        assert Path("out", picture).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("accuracy", "status"), [(0.95, 0), (0.5, 1)])
+def test_a_full_run_must_reach_its_bounds(command, monkeypatch, accuracy, status):
+    measures = [Measure("accuracy", 0.9, accuracy, at_least=0.9)]
+    recipe = Recipe("tiny", "nothing", (lambda setting: outcome(measures=measures),))
+    monkeypatch.setattr(recipes, "RECIPES", (recipe,))
+    got, out, err = command("reproduce --all")
+    assert got == status
+    assert (err == "") == (status == 0)
+    assert "accuracy" in out
+    assert Path("runs/reproduce/all/tiny/report.json").exists()
+    assert Path("runs/reproduce/all/report.json").exists()
