@@ -20,6 +20,7 @@ from ..warmup import is_cold, warmup
 from .errors import INTERRUPTED, CommandError
 from .predict import lines
 from .report import table
+from .reproduce import reproduce
 from .train import train_and_report
 
 # Typer exports only this subclass of click's UsageError, and newer versions bring their own click.
@@ -210,6 +211,9 @@ def list_datasets(data_dir: DataDir = None) -> None:
             for entry in datasets.available(data_dir)
         ],
     )
+
+
+app.command()(reproduce)
 
 
 def _absent(entry: datasets.Availability) -> str:
