@@ -1,0 +1,146 @@
+"""``python -m benchmarks.compare``: how fast fastmlp is on this machine, beside other libraries."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from . import _machine, _readme, _results
+from ._data import images
+from ._peers import PEERS
+from ._rounds import Comparison
+from ._workloads import WORKLOADS, Workload
+
+ROOT = Path(__file__).parents[2]
+RECORD = Path("benchmarks/results")
+CASUAL = Path("runs/compare")
+
+# Compiling C++ takes longer than a rough answer may.
+_NOT_QUICK = {"torch-compile"}
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.compare",
+        description="Measure fastmlp beside other libraries, in interleaved rounds. Results and "
+        f"plots go to {CASUAL}/, with --readme to {RECORD}/.",
+    )
+    parser.add_argument("--quick", action="store_true", help="a rough answer within a minute")
+    parser.add_argument("--workloads", nargs="+", metavar="NAME", choices=[*WORKLOADS],
+        help=f"some of: {', '.join(WORKLOADS)}")  # fmt: skip
+    parser.add_argument("--peers", nargs="+", metavar="NAME", choices=[*PEERS],
+        help=f"beside fastmlp, some of: {', '.join(PEERS)}")  # fmt: skip
+    parser.add_argument("--threads", type=_count, default=_machine.cores(), help="of every library")
+    parser.add_argument("--rounds", type=_count, help="default 7, quick 3")
+    task = parser.add_mutually_exclusive_group()
+    task.add_argument("--readme", action="store_true", help="keep the results as the record, and "
+        "rewrite the README's table")  # fmt: skip
+    task.add_argument("--render", action="store_true", help="measure nothing: redraw the README's "
+        "table and plots from the record")  # fmt: skip
+    task.add_argument("--check", action="store_true", help="measure nothing: exit with 1 if the "
+        "README's table is not the record's")  # fmt: skip
+    arguments = parser.parse_args(argv)
+    if arguments.readme and (arguments.quick or arguments.workloads or arguments.peers):
+        parser.error("--readme needs a complete run: no --quick, --workloads or --peers")
+    return arguments
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {text}")
+    return value
+
+
+def _chosen(arguments: argparse.Namespace) -> list[Workload]:
+    names = arguments.workloads or [
+        name for name, workload in WORKLOADS.items() if workload.quick or not arguments.quick
+    ]
+    workloads = [WORKLOADS[name] for name in names]
+    return [workload.shortened() for workload in workloads] if arguments.quick else workloads
+
+
+def _peers_of(workload: Workload, arguments: argparse.Namespace) -> list[str]:
+    """fastmlp, then those of the workload's peers that were asked for."""
+    wanted = set(arguments.peers or workload.peers)
+    if arguments.quick and not arguments.peers:
+        wanted -= _NOT_QUICK
+    return ["fastmlp", *(name for name in workload.peers if name in wanted)]
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The record of a run."""
+    rounds = arguments.rounds or (3 if arguments.quick else 7)
+    record: dict[str, Any] = {
+        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+        "quick": arguments.quick,
+        "threads": arguments.threads,
+        "rounds": rounds,
+        "data": images().source,
+        "machine": _machine.describe(),
+        "versions": _machine.versions(),
+        "warnings": _machine.warnings(arguments.threads),
+        "workloads": [],
+    }
+    chosen = _chosen(arguments)
+    everyone = dict.fromkeys(name for w in chosen for name in _peers_of(w, arguments))
+    with Comparison(arguments.threads, _say) as comparison:
+        comparison.start(everyone)
+        record["limits"] = comparison.limits(WORKLOADS["784-512-512-10"])
+        for workload in chosen:
+            _say(workload.label)
+            measured = comparison.measure(workload, _peers_of(workload, arguments), rounds)
+            record["workloads"].append(_results.row(workload, measured))
+    return record
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _keep(record: dict[str, Any], folder: Path) -> None:
+    """results.json and both plots."""
+    from . import _plots
+
+    _results.write(record, folder)
+    _plots.bar_chart(record, folder / _readme.CHART)
+    _plots.roofline(record, folder / _readme.ROOFLINE)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _arguments(argv)
+    readme = ROOT / "README.md"
+    if arguments.check:
+        return _check(readme)
+    if arguments.render:
+        record = _results.read(ROOT / RECORD)
+    else:
+        from ._tables import print_record
+
+        record = measure(arguments)
+        print_record(record)
+    for_the_record = arguments.readme or arguments.render
+    _keep(record, ROOT / RECORD if for_the_record else Path.cwd() / CASUAL)
+    if for_the_record:
+        _readme.rewrite(readme, _readme.section(record, RECORD.as_posix()))
+    return 0
+
+
+def _check(readme: Path) -> int:
+    if not (ROOT / RECORD / "results.json").exists():
+        _say(f"there is no record in {RECORD}: run with --readme")
+        return 1
+    current = _readme.is_current(
+        readme, _readme.section(_results.read(ROOT / RECORD), RECORD.as_posix())
+    )
+    if not current:
+        _say(f"README.md does not show {RECORD}/results.json: run with --render")
+    return 0 if current else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

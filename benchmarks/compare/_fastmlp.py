@@ -1,0 +1,111 @@
+"""fastmlp's own jobs, and what the other NumPy-based peers share with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import fastmlp
+
+from . import _recipes
+from ._data import orders, training_set
+from ._judge import Parameters, loss, test_error, wrong_share
+from ._workloads import Workload
+
+
+def parameters_of(mlp: Any) -> list[Parameters]:
+    """The trained layers of an object with HW1P1's attributes."""
+    norms = [(n.gamma, n.beta, n.running_mean, n.running_var) for n in mlp.bn_layers]
+    norms += [None] * (len(mlp.linear_layers) - len(norms))
+    return [
+        Parameters(layer.W, layer.b, norm)
+        for layer, norm in zip(mlp.linear_layers, norms, strict=True)
+    ]
+
+
+class Training:
+    """``fit``; or, by hand, forward, backward and step."""
+
+    def __init__(
+        self, workload: Workload, input_dtype: str | None = None, by_hand: bool = False
+    ) -> None:
+        self.workload = workload
+        self.x, self.y = training_set(workload.samples, input_dtype or workload.dtype)
+        self.mlp = workload.network.build(np.dtype(workload.dtype).type)
+        self.by_hand = by_hand
+
+    def run(self, seed: int) -> None:
+        epochs, batch_size = self.workload.repeats, self.workload.network.batch_size
+        if not self.by_hand:
+            self.mlp.fit(self.x, self.y, epochs=epochs, batch_size=batch_size, seed=seed)
+            return
+        for order in orders(len(self.x), seed, epochs):
+            for start in range(0, len(order), batch_size):
+                batch = order[start : start + batch_size]
+                self.mlp.forward(self.x[batch])
+                self.mlp.backward(self.y[batch])
+                self.mlp.step()
+
+    def figure(self) -> float:
+        return loss(self.workload, parameters_of(self.mlp))
+
+
+class Course:
+    """HW1P1's visualisation run through ``get_training_stats``."""
+
+    def __init__(self, workload: Workload) -> None:
+        self.workload = workload
+        self.dataset = _recipes.course_data()
+        self.mlp = _recipes.course_network(workload, fastmlp.MLP)
+        self.validation_loss = np.nan
+
+    def run(self, seed: int) -> None:
+        np.random.seed(seed)
+        stats = fastmlp.get_training_stats(
+            self.mlp, self.dataset, self.workload.repeats, self.workload.network.batch_size
+        )
+        self.validation_loss = stats[2][-1]
+
+    def figure(self) -> float:
+        return float(self.validation_loss)
+
+
+class Inference:
+    """``predict``."""
+
+    def __init__(self, workload: Workload) -> None:
+        self.workload = workload
+        self.mlp = workload.network.build(np.dtype(workload.dtype).type)
+        self.x, _ = training_set(workload.rows, workload.dtype)
+
+    def run(self, seed: int) -> None:
+        for _ in range(self.workload.repeats):
+            self.mlp.predict(self.x)
+
+    def figure(self) -> float:
+        return wrong_share(self.mlp.predict, self.workload.rows, self.workload.dtype)
+
+
+class Record:
+    """The recipe of ``_recipes``, from scratch each time."""
+
+    def __init__(self, workload: Workload) -> None:
+        self.workload = workload
+        self.recipe = _recipes.Record(workload)
+        self.errors: list[float] = []
+
+    def run(self, seed: int) -> None:
+        recipe, network = self.recipe, self.workload.network
+        self.mlp = network.build(np.float32, seed=seed)
+        for part, (x, y, epochs, rates) in enumerate(recipe.parts()):
+            self.mlp.fit(
+                x, y, epochs=epochs, batch_size=network.batch_size,
+                seed=recipe.order_seed(seed, part), lr_schedule=rates,
+            )  # fmt: skip
+
+    def figure(self) -> float:
+        return test_error(self.workload, parameters_of(self.mlp), self.recipe.prepare)
+
+
+JOBS = {"train": Training, "course": Course, "inference": Inference, "record": Record}

@@ -1,0 +1,87 @@
+"""The machine and the software, as the record names them; and what makes a run less trustworthy."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastmlp.kernels._host import lanes
+
+DISTRIBUTIONS = (
+    "fastmlp", "numba", "llvmlite", "numpy", "scikit-learn", "torch", "jax", "jaxlib",
+)  # fmt: skip
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def describe() -> dict[str, Any]:
+    """Processor, cores, vector width, operating system; no name of the machine."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": cores(),
+        "vector_bits": 32 * lanes(4),
+        "system": f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}",
+        "python": platform.python_version(),
+        "numpy_blas": _blas(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of all that takes part."""
+    found = {}
+    for name in DISTRIBUTIONS:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    if found["fastmlp"] == "not installed":
+        import fastmlp
+
+        found["fastmlp"] = fastmlp.__version__
+    return found
+
+
+def warnings(threads: int) -> list[str]:
+    """Reasons to doubt the figures that can be seen before anything is measured."""
+    found = []
+    if threads > cores():
+        found.append(f"{threads} threads on {cores()} cores")
+    if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.25 * cores():
+        found.append(f"load average {os.getloadavg()[0]:.1f} before the start")
+    if _on_battery(Path("/sys/class/power_supply").glob("*")):
+        found.append("running on battery")
+    return found
+
+
+def _on_battery(supplies: Iterable[Path]) -> bool:
+    return any(
+        (supply / "status").is_file() and (supply / "status").read_text().strip() == "Discharging"
+        for supply in supplies
+    )
+
+
+def _cpu_model() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        fields = dict(re.findall(r"^([\w ]+?)\s*: (.*)$", cpuinfo.read_text(), re.MULTILINE))
+        if "model name" in fields:
+            family, model = fields.get("cpu family", "?"), fields.get("model", "?")
+            return f"{fields['model name']} (family {family}, model {model})"
+    return platform.processor() or platform.machine()
+
+
+def _blas() -> str:
+    blas: dict[str, Any] = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    return f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip()

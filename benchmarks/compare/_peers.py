@@ -1,0 +1,85 @@
+"""Who is compared: which module runs it, what it needs, how near its loss must be."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any, Protocol
+
+from ._workloads import Workload
+
+
+class Job(Protocol):
+    """A peer's way to do a workload.
+
+    ``run(seed)`` is timed and does the workload's ``repeats`` units; it may return figures.
+    ``figure()`` is what all peers must agree on after equally many runs: the loss of the trained
+    network, or the share of rows that inference gets wrong.
+    """
+
+    def run(self, seed: int) -> dict[str, float] | None: ...
+
+    def figure(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Peer:
+    """requires : distribution → least version    options : keyword arguments of its jobs
+
+    threads : overrides the number of the run    tolerance : relative, of the figure
+    """
+
+    name: str
+    label: str
+    module: str
+    requires: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    threads: int | None = None
+    tolerance: float = 0.02
+
+    def missing(self) -> str | None:
+        """What keeps it from running, in words, or None."""
+        for distribution, least in self.requires.items():
+            try:
+                version = metadata.version(distribution)
+            except metadata.PackageNotFoundError:
+                return f"{distribution} is not installed"
+            if _numbers(version) < _numbers(least):
+                return f"{distribution} {version} is older than {least}"
+        return None
+
+    def job(self, workload: Workload) -> Job:
+        """Get ready for a workload; raises LookupError if the peer has no way to do it."""
+        module = importlib.import_module(f"{__package__}.{self.module}")
+        if workload.kind not in module.JOBS:
+            raise LookupError(f"does not do {workload.kind}")
+        job: Job = module.JOBS[workload.kind](workload, **self.options)
+        return job
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Major and minor version."""
+    return tuple(int(part) for part in version.split("+")[0].split(".")[:2] if part.isdigit())
+
+
+_TORCH = {"torch": "2.4"}
+_LIST = [
+    Peer("fastmlp", "fastmlp", "_fastmlp"),
+    Peer("torch", "PyTorch", "_torch", _TORCH),
+    Peer("torch-compile", "torch.compile", "_torch", _TORCH, {"compiled": True}),
+    # Eight bits of mantissa: the loss after training may differ by what they cost.
+    Peer("torch-bf16", "PyTorch bf16", "_torch", _TORCH, {"bfloat16": True}, tolerance=0.25),
+    Peer("jax", "JAX", "_jax", {"jax": "0.4", "jaxlib": "0.4"}),
+    Peer("numpy-f32", "NumPy f32", "_numpy", options={"dtype": "float32"}),
+    Peer("numpy-f64", "NumPy f64", "_numpy", options={"dtype": "float64"}),
+    Peer("sklearn", "scikit-learn", "_sklearn", {"scikit-learn": "1.4"}),
+    Peer("fastmlp-1-thread", "one thread", "_fastmlp", threads=1),
+    Peer("fastmlp-uint8", "uint8 input", "_fastmlp", options={"input_dtype": "uint8"}),
+    Peer("fastmlp-layers", "layer path", "_fastmlp", options={"by_hand": True}),
+]
+PEERS: dict[str, Peer] = {peer.name: peer for peer in _LIST}
+
+# Not a contestant: measures the processor's peak in every round.
+PROBE = Peer("probe", "machine", "_probe")

@@ -1,0 +1,114 @@
+"""The record as pictures: a bar chart of speeds, and fastmlp under the machine's roofs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import _results as results
+from ._peers import PEERS
+from ._workloads import LIBRARIES
+
+_COLOURS = {
+    "torch": "#d1495b", "torch-compile": "#e5989b", "torch-bf16": "#f2c6c9", "jax": "#7b5ea7",
+    "numpy-f32": "#2e86ab", "numpy-f64": "#9cc5dc", "sklearn": "#e9a23b",
+}  # fmt: skip
+_OWN = "#1b1b1b"
+
+
+def bar_chart(record: dict[str, Any], path: Path) -> None:
+    """Every library's speed relative to fastmlp, a group of bars per workload."""
+    from matplotlib.figure import Figure
+
+    rows = [row for row in record["workloads"] if results.seconds(row) is not None]
+    figure = Figure(figsize=(9, 1.2 + 0.95 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    labelled = set()
+    for position, row in enumerate(rows):
+        names = [name for name in LIBRARIES if results.seconds(row, name) is not None]
+        heights = np.linspace(-0.38, 0.38, max(2, len(names)))[: len(names)]
+        for offset, name in zip(heights, names, strict=True):
+            speed = 1 / results.times_as_fast(row, name)
+            label = PEERS[name].label if name not in labelled else None
+            labelled.add(name)
+            axes.barh(position + offset, speed, 0.1, color=_COLOURS[name], label=label)
+            axes.text(speed + 0.008, position + offset, f"{speed:.2f}", va="center", size=6)
+    axes.axvline(1, color=_OWN, linewidth=1.2)
+    axes.set_yticks(range(len(rows)), [_row_label(record, row) for row in rows], size=8)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel("speed relative to fastmlp (line at 1)")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside upper center", ncols=len(labelled), fontsize=8, frameon=False)
+    figure.savefig(path, dpi=130)
+
+
+def _row_label(record: dict[str, Any], row: dict[str, Any]) -> str:
+    label = row["label"].replace(", ", ",\n")
+    if row["batch_size"] is not None:
+        label += f"\nbatch {row['batch_size']:,}"
+    return str(label)
+
+
+def roofline(record: dict[str, Any], path: Path) -> None:
+    """FLOP/s of fastmlp and the libraries over the least number of bytes a unit must move."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.5, 5.5), layout="constrained")
+    axes = figure.subplots()
+    _roofs(axes, record)
+    labelled = set()
+    for number, row in enumerate(record["workloads"], start=1):
+        own = results.seconds(row)
+        if own is None:
+            continue
+        intensity = row["flops"] / row["bytes"]
+        for name in LIBRARIES:
+            other = results.seconds(row, name)
+            if other is not None:
+                label = PEERS[name].label if name not in labelled else None
+                labelled.add(name)
+                axes.plot(
+                    intensity, row["flops"] / other / 1e9, "o", color=_COLOURS[name],
+                    markersize=4, label=label,
+                )  # fmt: skip
+        speed = row["flops"] / own / 1e9
+        first = None if "fastmlp" in labelled else "fastmlp"
+        labelled.add("fastmlp")
+        axes.plot(intensity, speed, "D", color=_OWN, markersize=6, label=first)
+        axes.annotate(
+            str(number), (intensity, speed), xytext=(0, 6), textcoords="offset points",
+            ha="center", size=8,
+        )  # fmt: skip
+    axes.set(
+        xscale="log", yscale="log",
+        xlabel="FLOP per byte, if nothing stays in cache from step to step", ylabel="GFLOP/s",
+    )  # fmt: skip
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False, loc="upper left")
+    names = "\n".join(f"{n} {row['label']}" for n, row in enumerate(record["workloads"], start=1))
+    axes.text(0.99, 0.02, names, transform=axes.transAxes, size=7, ha="right", va="bottom")
+    figure.savefig(path, dpi=130)
+
+
+def _roofs(axes: Any, record: dict[str, Any]) -> None:
+    limits, threads = record["limits"], record["threads"]
+    intensity = np.geomspace(0.25, 2000, 200)
+    bandwidths = {
+        "memory": limits["read_gbytes"],
+        "cache, weights of the first network": limits["weights_read_gbytes"],
+    }
+    peaks = {name: threads * limits[f"peak_{name}_gflops"] for name in ("float32", "float64")}
+    for style, (name, bandwidth) in zip(("-", "--"), bandwidths.items(), strict=True):
+        roof = np.minimum(intensity * bandwidth, peaks["float32"])
+        axes.plot(intensity, roof, style, color="#888888", linewidth=1)
+        axes.text(
+            0.27, 0.3 * bandwidth, f"{name}, {bandwidth:.0f} GB/s", size=7, color="#666666",
+            rotation=33, rotation_mode="anchor", va="bottom",
+        )  # fmt: skip
+    for name, peak in peaks.items():
+        axes.axhline(peak, color="#bbbbbb", linewidth=0.8, linestyle=":")
+        axes.text(
+            2000, peak, f"{name} {peak:.0f}", size=7, color="#666666", ha="right", va="bottom"
+        )

@@ -1,0 +1,153 @@
+"""The machine's own limits: FMA peak, memory bandwidth, and how fast weights come from cache.
+
+The peak is that of the register tile on operands in the first-level cache, on one thread.
+Bandwidths count the bytes that the program reads or writes.
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from fastmlp import threads
+from fastmlp.kernels._host import TILE_VECTORS, aligned_empty, aligned_zeros, lanes, tile_rows
+from fastmlp.kernels._jit import inline
+from fastmlp.kernels._memory import load, store
+from fastmlp.kernels._simd import vector_lanes
+from fastmlp.kernels._sync import barrier, share
+from fastmlp.kernels._tile import tile_multiply_transposed, tile_store, tile_zeros
+
+from ._workloads import Workload
+
+# Rows of the operands: 64 rows of a tile's input and of three vectors are 16 KB.
+_DEPTH = 64
+_BURST_SECONDS = 0.01
+_BURSTS = 5
+_ARRAY_BYTES = 1 << 28
+
+
+@inline
+def _multiply(a, b, c, times):
+    lanes = vector_lanes(a)
+    tile = tile_zeros(a, 3)
+    for _ in range(times):
+        tile = tile_multiply_transposed(tile, a, 0, b, 0, _DEPTH, _DEPTH)
+    tile_store(tile, c, 0, 3 * lanes, lanes)
+
+
+@inline
+def _read(part, parts, sync, sums, x, times):
+    """Sum of x in each part's first vector of sums, ``times`` over; eight sums hide the latency."""
+    lanes = vector_lanes(x)
+    begin, end = share(part, parts, x.size // (8 * lanes))
+    s0 = load(x, 0) * 0
+    s1, s2, s3, s4, s5, s6, s7 = s0, s0, s0, s0, s0, s0, s0
+    for _ in range(times):
+        for i in range(begin * 8 * lanes, end * 8 * lanes, 8 * lanes):
+            s0 = s0 + load(x, i)
+            s1 = s1 + load(x, i + lanes)
+            s2 = s2 + load(x, i + 2 * lanes)
+            s3 = s3 + load(x, i + 3 * lanes)
+            s4 = s4 + load(x, i + 4 * lanes)
+            s5 = s5 + load(x, i + 5 * lanes)
+            s6 = s6 + load(x, i + 6 * lanes)
+            s7 = s7 + load(x, i + 7 * lanes)
+    store(sums, part * lanes, s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7)
+    barrier(sync, part, parts)
+
+
+@inline
+def _triad(part, parts, sync, a, b, c):
+    """a = b + 3 * c."""
+    lanes = vector_lanes(a)
+    begin, end = share(part, parts, a.size // lanes)
+    for i in range(begin * lanes, end * lanes, lanes):
+        store(a, i, load(b, i) + 3 * load(c, i))
+    barrier(sync, part, parts)
+
+
+def peak_gflops(dtype: Any) -> float:
+    """Best of a few bursts of the register tile on one thread."""
+    width, height = lanes(np.dtype(dtype).itemsize), tile_rows(np.dtype(dtype).itemsize)
+    a = aligned_zeros(_DEPTH * width, dtype)
+    b = aligned_zeros(_DEPTH * width * TILE_VECTORS, dtype)
+    c = aligned_empty(height * TILE_VECTORS * width, dtype)
+    flops = 2 * _DEPTH * height * TILE_VECTORS * width
+    # A few times first, to compile and to learn how many make a burst.
+    times = int(1000 * _BURST_SECONDS / _best(lambda: _multiply(a, b, c, 1000), 3))
+    return flops * times / _best(lambda: _multiply(a, b, c, times), _BURSTS) / 1e9
+
+
+def read_gbytes(size: int, parts: int) -> float:
+    """GB/s of reading an array of ``size`` bytes again and again on ``parts`` threads."""
+    x = aligned_zeros(size // 4, np.float32)
+    sums = aligned_zeros(parts * lanes(4), np.float32)
+    times = max(1, _ARRAY_BYTES // size)
+    return times * size / _on_threads(_read, parts, sums, x, times) / 1e9
+
+
+def triad_gbytes(parts: int) -> float:
+    """GB/s of a = b + 3 * c on arrays far larger than the cache, two reads and a write."""
+    arrays = [aligned_zeros(_ARRAY_BYTES // 4, np.float32) for _ in range(3)]
+    return 3 * _ARRAY_BYTES / _on_threads(_triad, parts, *arrays) / 1e9
+
+
+def _on_threads(function: Any, parts: int, *arguments: Any) -> float:
+    return _best(lambda: threads.run(function, parts, arguments), _BURSTS)
+
+
+def _best(function: Any, times: int) -> float:
+    """Least seconds of a few calls."""
+    best = np.inf
+    for _ in range(times):
+        started = time.perf_counter()
+        function()
+        best = min(best, time.perf_counter() - started)
+    return best
+
+
+class Peak:
+    """The peak in the workload's dtype."""
+
+    def __init__(self, workload: Workload) -> None:
+        self.dtype = workload.dtype
+        self.gflops = 0.0
+
+    def run(self, seed: int) -> dict[str, float]:
+        self.gflops = peak_gflops(self.dtype)
+        return {"gflops": self.gflops}
+
+    def figure(self) -> float:
+        return self.gflops
+
+
+def limits(weights_bytes: int, parts: int) -> dict[str, float]:
+    """Peaks and bandwidths for the record; ``weights_bytes`` are the first network's."""
+    return {
+        "peak_float32_gflops": peak_gflops(np.float32),
+        "peak_float64_gflops": peak_gflops(np.float64),
+        "read_gbytes": read_gbytes(_ARRAY_BYTES, parts),
+        "triad_gbytes": triad_gbytes(parts),
+        "weights_read_1_thread_gbytes": read_gbytes(weights_bytes, 1),
+        "weights_read_gbytes": read_gbytes(weights_bytes, parts),
+    }
+
+
+class Limits:
+    """All of them at once."""
+
+    def __init__(self, workload: Workload) -> None:
+        sizes = workload.network.sizes
+        self.weights = 4 * sum(a * b for a, b in pairwise(sizes))
+
+    def run(self, seed: int) -> dict[str, float]:
+        return limits(self.weights, threads.get_num_threads())
+
+    def figure(self) -> float:
+        return 0.0
+
+
+JOBS = dict.fromkeys(("train", "course", "inference", "record"), Peak) | {"limits": Limits}

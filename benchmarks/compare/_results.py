@@ -1,0 +1,143 @@
+"""The record of a comparison: what ``results.json`` holds, and the figures that follow from it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+from ._peers import PEERS
+from ._rounds import Measured
+from ._workloads import WORKLOADS, Workload
+
+# Beyond this, half of the rounds lie too far apart for the median to be believed.
+SPREAD_LIMIT = 0.10
+
+
+def row(workload: Workload, measured: list[Measured]) -> dict[str, Any]:
+    """A workload's part of the record."""
+    probe, *peers = measured
+    return {
+        "name": workload.name,
+        "label": workload.label,
+        "unit": workload.unit,
+        "batch_size": workload.network.batch_size if workload.kind != "inference" else None,
+        "dtype": workload.dtype,
+        "samples": workload.samples,
+        "flops": workload.flops,
+        "bytes": workload.bytes,
+        "peak_gflops": _significant(median(e["gflops"] for e in probe.extra))
+        if probe.extra
+        else None,
+        "peers": {result.peer.name: _peer(result) for result in peers},
+    }
+
+
+def _peer(result: Measured) -> dict[str, Any]:
+    found: dict[str, Any] = {"note": result.note}
+    if result.figure is not None and math.isfinite(result.figure):
+        found["figure"] = float(f"{result.figure:.6g}")
+    if result.seconds:
+        low, high = _quartiles(result.seconds)
+        found |= {
+            "median": _significant(median(result.seconds)),
+            "quartiles": [_significant(low), _significant(high)],
+            "rounds": [_significant(value) for value in result.seconds],
+        }
+    return found
+
+
+def _significant(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def _quartiles(values: list[float]) -> tuple[float, float]:
+    if len(values) == 1:
+        return values[0], values[0]
+    low, _, high = quantiles(values, n=4, method="inclusive")
+    return low, high
+
+
+def seconds(row: dict[str, Any], peer: str = "fastmlp") -> float | None:
+    """A peer's median seconds per unit, None where it has none."""
+    value: float | None = row["peers"].get(peer, {}).get("median")
+    return value
+
+
+def spread(row: dict[str, Any], peer: str) -> float:
+    """Distance of the quartiles, relative to the median."""
+    found = row["peers"][peer]
+    low, high = found["quartiles"]
+    return float((high - low) / found["median"])
+
+
+def share_of_peak(record: dict[str, Any], row: dict[str, Any]) -> float | None:
+    """fastmlp's FLOP/s over the FMA peak of all threads."""
+    own, peak = seconds(row), row["peak_gflops"]
+    if own is None or not peak:
+        return None
+    return float(row["flops"] / own / (1e9 * peak * threads_used(record, row)))
+
+
+def threads_used(record: dict[str, Any], row: dict[str, Any]) -> int:
+    """Threads that share the work: a single row of input is worth one."""
+    return 1 if row["samples"] == 1 else int(record["threads"])
+
+
+def times_as_fast(row: dict[str, Any], peer: str) -> float | None:
+    """How many times as fast as the peer fastmlp is.
+
+    For fastmlp's own variants: the speed relative to fit, except that one thread is compared like
+    a peer.
+    """
+    own, other = seconds(row), seconds(row, peer)
+    if own is None or other is None:
+        return None
+    if peer in ("fastmlp-layers", "fastmlp-uint8"):
+        return own / other
+    return other / own
+
+
+def times_weights_read(record: dict[str, Any], row: dict[str, Any]) -> float | None:
+    """A call's time over the time to read the weights from cache on one thread."""
+    own = seconds(row)
+    rate = record["limits"].get("weights_read_1_thread_gbytes")
+    return None if own is None or not rate else float(own / (row["bytes"] / (1e9 * rate)))
+
+
+def doubts(row: dict[str, Any]) -> Iterator[str]:
+    """What to know about a row: peers without figures, and spreads beyond the limit."""
+    for name, found in row["peers"].items():
+        label = PEERS[name].label
+        if found["note"]:
+            yield f"{label}: {found['note']}"
+        elif spread(row, name) > SPREAD_LIMIT:
+            yield f"{label}: spread {spread(row, name):.0%}"
+
+
+def missed(record: dict[str, Any], row: dict[str, Any]) -> Iterator[str]:
+    """Aims that were not reached."""
+    workload = WORKLOADS[row["name"]]
+    share = share_of_peak(record, row)
+    if workload.aim_of_peak and share is not None and share < workload.aim_of_peak:
+        yield f"{share:.0%} of peak, aim {workload.aim_of_peak:.0%}"
+    for peer, aim in workload.aims.items():
+        value = times_as_fast(row, peer)
+        if value is not None and value < aim:
+            yield f"{value:.2f} × {PEERS[peer].label}, aim {aim:g}"
+
+
+def write(record: dict[str, Any], folder: Path) -> Path:
+    """results.json in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "results.json"
+    path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+def read(folder: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    return record

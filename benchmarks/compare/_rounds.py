@@ -1,0 +1,149 @@
+"""Interleaved rounds of all peers on a workload."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from statistics import median
+from typing import Any
+
+from ._peers import PEERS, PROBE, Peer
+from ._worker import PeerError, Process
+from ._workloads import Workload
+
+# Libraries' idle threads spin for a while before they sleep; the next peer waits until they do.
+SETTLE_SECONDS = 0.1
+
+ABSOLUTE_TOLERANCE = 2e-3
+
+
+@dataclass
+class Measured:
+    """What a peer did: seconds per unit of every round, or ``note`` says why there are none."""
+
+    peer: Peer
+    seconds: list[float] = field(default_factory=list)
+    extra: list[dict[str, float]] = field(default_factory=list)
+    figure: float | None = None
+    note: str = ""
+
+    def fail(self, note: str) -> None:
+        self.seconds.clear()
+        self.note = note
+
+
+class Comparison:
+    """The peers' processes, kept from workload to workload."""
+
+    def __init__(self, threads: int, say: Callable[[str], None] = print) -> None:
+        self.threads, self.say = threads, say
+        self._processes: dict[str, Process] = {}
+
+    def __enter__(self) -> Comparison:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for process in self._processes.values():
+            process.close()
+
+    def start(self, names: Iterable[str]) -> None:
+        """Start the processes of the peers that can run."""
+        for peer in [PROBE, *(PEERS[name] for name in names)]:
+            if peer.name not in self._processes and not peer.missing():
+                self._processes[peer.name] = Process(peer, self.threads)
+
+    def measure(self, workload: Workload, names: Iterable[str], rounds: int) -> list[Measured]:
+        """All peers' rounds, the probe's first. A peer that fails has a note and no seconds."""
+        self.start(names)
+        results = [Measured(PROBE), *(Measured(PEERS[name]) for name in names)]
+        for result in results:
+            result.note = result.peer.missing() or ""
+        self._prepare(workload, results)
+        for seed in range(1, rounds + 1):
+            for result in results:
+                self._round(workload, result, seed)
+        for result in results:
+            answer = self._ask(result, "figure")
+            result.figure = None if answer is None else float(answer)
+        judge(results)
+        return results
+
+    def limits(self, workload: Workload) -> dict[str, float]:
+        """What the probe finds out about the machine; ``workload`` names the weights to read."""
+        self.start([])
+        result = Measured(PROBE)
+        process = self._processes[PROBE.name]
+        process.send("prepare", replace(workload, kind="limits"))
+        process.receive()
+        figures: dict[str, float] = self._ask(result, "run", 0)[1]
+        return figures
+
+    def _prepare(self, workload: Workload, results: list[Measured]) -> None:
+        """All get ready at once, for nothing is timed yet; but fastmlp's variants after fastmlp.
+
+        They then find its compiled kernels in the cache.
+        """
+        waiting = [result for result in results if not result.note]
+        variants = [r for r in waiting if r.peer.name.startswith("fastmlp-")]
+        self._prepare_together(workload, [r for r in waiting if r not in variants])
+        self._prepare_together(workload, variants)
+
+    def _prepare_together(self, workload: Workload, results: list[Measured]) -> None:
+        for result in results:
+            self._process(result.peer).send("prepare", workload)
+        for result in results:
+            try:
+                self._process(result.peer).receive()
+            except PeerError as error:
+                self._lose(result, error)
+
+    def _process(self, peer: Peer) -> Process:
+        return self._processes[peer.name]
+
+    def _lose(self, result: Measured, error: PeerError) -> None:
+        result.fail(str(error))
+        self.say(f"{result.peer.label}: {error}")
+        # A fresh process for the next workload, whatever state this one is in.
+        self._processes.pop(result.peer.name).close()
+
+    def _ask(self, result: Measured, command: str, *arguments: Any) -> Any:
+        """A command's answer; None if the peer is out or fails now."""
+        if result.note:
+            return None
+        process = self._process(result.peer)
+        try:
+            process.send(command, *arguments)
+            return process.receive()
+        except PeerError as error:
+            self._lose(result, error)
+            return None
+
+    def _round(self, workload: Workload, result: Measured, seed: int) -> None:
+        answer = self._ask(result, "run", seed)
+        if answer is not None:
+            seconds, extra = answer
+            result.seconds.append(seconds / workload.repeats)
+            result.extra.append(extra)
+            time.sleep(SETTLE_SECONDS)
+
+
+def judge(results: list[Measured]) -> None:
+    """Void those whose figure is not what the others agree on.
+
+    The median over the peers of ordinary precision is what they agree on; fastmlp's own
+    variants have no say in it.
+    """
+    running = [r for r in results if r.seconds and r.peer is not PROBE]
+    trusted = [
+        r.figure for r in running
+        if r.peer.tolerance <= 0.02 and not r.peer.name.startswith("fastmlp-")
+    ]  # fmt: skip
+    if not trusted:
+        return
+    agreed = median(figure for figure in trusted if figure is not None)
+    for result in running:
+        figure = result.figure
+        allowed = result.peer.tolerance * abs(agreed) + ABSOLUTE_TOLERANCE
+        if figure is None or not abs(figure - agreed) <= allowed:
+            result.fail(f"void: reached {figure:.4f}, the others {agreed:.4f}")

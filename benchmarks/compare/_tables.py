@@ -1,0 +1,149 @@
+"""The record as tables: for the terminal, and as Markdown for the README."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import _results as results
+from ._peers import PEERS
+from ._workloads import LIBRARIES, WORKLOADS
+
+_VARIANTS = ("fastmlp-1-thread", "fastmlp-layers", "fastmlp-uint8")
+
+
+def print_record(record: dict[str, Any]) -> None:
+    """All figures with aims in brackets, then variants, doubts and the machine."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160
+    table = Table(title="Times as fast as …  (aim)")
+    for heading in ("workload", "batch", "seconds", "of peak"):
+        table.add_column(heading, justify="left" if heading == "workload" else "right")
+    for name in _columns(record):
+        table.add_column(PEERS[name].label, justify="right")
+    for row in record["workloads"]:
+        table.add_row(*_cells(record, row, aims=True))
+    console.print(table)
+    for line in [*_variant_lines(record), *_machine_lines(record)]:
+        console.print(line, highlight=False)
+    for row in record["workloads"]:
+        for line in results.doubts(row):
+            console.print(f"{row['label']}: {line}", style="yellow", highlight=False)
+        for line in results.missed(record, row):
+            console.print(f"{row['label']}: {line}", style="red", highlight=False)
+
+
+def markdown(record: dict[str, Any]) -> str:
+    """The README's table and the notes below it."""
+    headings = ["workload", "batch", "seconds", "of peak"]
+    headings += [f"× {PEERS[name].label}" for name in _columns(record)]
+    lines = [_markdown_row(headings), _markdown_row(["---"] + ["---:"] * (len(headings) - 1))]
+    lines += [_markdown_row(_cells(record, row, aims=False)) for row in record["workloads"]]
+    notes = [
+        "seconds: median per epoch; per call of predict; per training for the 98 % row. "
+        "of peak: share of the FMA peak that was measured in the same rounds. "
+        "× …: times as fast as that library.",
+        *_variant_lines(record),
+        *_machine_lines(record),
+        *(
+            f"{row['label']}: {line}."
+            for row in record["workloads"]
+            for line in results.doubts(row)
+        ),
+    ]
+    return "\n".join([*lines, "", *(f"- {note}" for note in notes)])
+
+
+def _markdown_row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _columns(record: dict[str, Any]) -> list[str]:
+    """Libraries that any workload was run with."""
+    run = {name for row in record["workloads"] for name in row["peers"]}
+    return [name for name in LIBRARIES if name in run]
+
+
+def _cells(record: dict[str, Any], row: dict[str, Any], aims: bool) -> list[str]:
+    workload = WORKLOADS[row["name"]]
+    own = results.seconds(row)
+    share = results.share_of_peak(record, row)
+    cells = [
+        row["label"],
+        "" if row["batch_size"] is None else f"{row['batch_size']:,}",
+        "void" if own is None else _seconds(own),
+        "" if share is None else f"{share:.0%}",
+    ]
+    if aims and workload.aim_of_peak:
+        cells[3] += f" ({workload.aim_of_peak:.0%})"
+    for name in _columns(record):
+        cell = _ratio(row, name)
+        if aims and name in workload.aims:
+            cell += f" ({workload.aims[name]:g})"
+        cells.append(cell)
+    return cells
+
+
+def _ratio(row: dict[str, Any], name: str) -> str:
+    if name not in row["peers"]:
+        return ""
+    value = results.times_as_fast(row, name)
+    if value is None:
+        return "void" if row["peers"][name]["note"].startswith("void") else "–"
+    return f"{value:.1f}" if value < 10 else f"{value:.0f}"
+
+
+def _seconds(value: float) -> str:
+    if value < 1e-3:
+        return f"{value * 1e6:.0f} µs"
+    return f"{value:.3f}" if value < 1 else f"{value:.2f}"
+
+
+def _variant_lines(record: dict[str, Any]) -> list[str]:
+    words = {
+        "fastmlp-1-thread": "{:.2f} × as fast as on one thread",
+        "fastmlp-layers": "the layer path runs at {:.0%} of fit's speed",
+        "fastmlp-uint8": "uint8 input runs at {:.0%} of float32's speed",
+    }
+    lines = []
+    for row in record["workloads"]:
+        found = []
+        for name in _VARIANTS:
+            value = results.times_as_fast(row, name)
+            if value is not None:
+                found.append(words[name].format(value))
+        if row["name"] == "one-row":
+            value = results.times_weights_read(record, row)
+            if value is not None:
+                rate = record["limits"]["weights_read_1_thread_gbytes"]
+                found.append(
+                    f"{value:.2f} × the time that reading the weights from cache takes "
+                    f"({row['bytes'] / rate / 1e3:.0f} µs)"
+                )
+        if row["name"] == "record" and "figure" in row["peers"]["fastmlp"]:
+            found.append(f"test accuracy {1 - row['peers']['fastmlp']['figure']:.2%}")
+        if found:
+            lines.append(f"{row['label']}: {', '.join(found)}.")
+    return lines
+
+
+def _machine_lines(record: dict[str, Any]) -> list[str]:
+    machine, limits, versions = record["machine"], record["limits"], record["versions"]
+    software = ", ".join(
+        f"{name} {version}" for name, version in versions.items() if version != "not installed"
+    )
+    lines = [
+        f"{record['date']}, {machine['cpu']}, {machine['cores']} cores, "
+        f"{machine['vector_bits']}-bit vectors, {machine['system']}; {record['threads']} threads, "
+        f"{record['rounds']} interleaved rounds, data: {record['data']}.",
+        f"FMA peak per core {limits['peak_float32_gflops']:.0f} GFLOP/s in float32, "
+        f"{limits['peak_float64_gflops']:.0f} in float64; memory {limits['read_gbytes']:.0f} GB/s "
+        f"reading, {limits['triad_gbytes']:.0f} GB/s in a triad.",
+        f"Python {machine['python']}, {software}; NumPy's BLAS: {machine['numpy_blas']}.",
+    ]
+    if record["warnings"]:
+        lines.append(f"Doubtful: {', '.join(record['warnings'])}.")
+    return lines

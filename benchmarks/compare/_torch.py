@@ -1,0 +1,173 @@
+"""PyTorch: eager, compiled by inductor, or in bfloat16 by autocast."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from . import _recipes
+from ._data import orders, training_set
+from ._judge import Parameters, loss, test_error, wrong_share
+from ._workloads import Workload
+
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+_ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
+
+
+def _network(workload: Workload, dtype: Any, seed: int = 0) -> nn.Sequential:
+    """The layers with the workload's initial weights; batch norm as HW1P1 has it."""
+    network = workload.network
+    modules: list[nn.Module] = []
+    for w in network.initial_weights(dtype, seed):
+        linear = nn.Linear(*w.shape)
+        linear.weight = nn.Parameter(torch.from_numpy(w.T.copy()))
+        linear.bias = nn.Parameter(torch.zeros(w.shape[1], dtype=linear.weight.dtype))
+        modules.append(linear)
+        if w.shape[1] == network.sizes[-1]:
+            break
+        if network.batchnorm:
+            modules.append(nn.BatchNorm1d(w.shape[1], eps=1e-8, momentum=0.1))
+        modules.append(_ACTIVATIONS[network.activation]())
+    return nn.Sequential(*modules)
+
+
+def _optimizer(network: nn.Sequential, lr: float, momentum: float) -> torch.optim.SGD:
+    """Momentum on weights and biases, none on batch norm's scale and shift."""
+    norms = [p for m in network if isinstance(m, nn.BatchNorm1d) for p in m.parameters()]
+    others = [p for m in network if isinstance(m, nn.Linear) for p in m.parameters()]
+    groups: list[dict[str, Any]] = [{"params": others, "momentum": momentum}]
+    if norms:
+        groups.append({"params": norms, "momentum": 0.0})
+    return torch.optim.SGD(groups, lr=lr, fused=True)
+
+
+def _parameters(network: nn.Sequential) -> list[Parameters]:
+    found: list[Parameters] = []
+    for module in network:
+        if isinstance(module, nn.Linear):
+            found.append(Parameters(module.weight.detach().T.numpy(), module.bias.detach().numpy()))
+        elif isinstance(module, nn.BatchNorm1d):
+            values = module.weight, module.bias, module.running_mean, module.running_var
+            norm = [value.detach().numpy() for value in values]
+            found[-1] = found[-1]._replace(batchnorm=norm)
+    return found
+
+
+class _Loop:
+    """The training loop over tensors in memory."""
+
+    def __init__(self, network: nn.Sequential, lr: float, momentum: float, compiled: bool,
+                 bfloat16: bool) -> None:  # fmt: skip
+        self.network = network
+        self.optimizer = _optimizer(network, lr, momentum)
+        self.bfloat16 = bfloat16
+        self.loss = torch.compile(self._loss, dynamic=False) if compiled else self._loss
+
+    def _loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+            return nn.functional.cross_entropy(self.network(x), y)
+
+    def epoch(
+        self, x: torch.Tensor, y: torch.Tensor, order: np.ndarray, batch_size: int,
+        rates: Iterable[float] | None = None,
+    ) -> float:  # fmt: skip
+        total = torch.zeros(())
+        batches = torch.from_numpy(order).split(batch_size)
+        for batch, rate in zip(batches, rates or [None] * len(batches), strict=True):
+            if rate is not None:
+                self.optimizer.param_groups[0]["lr"] = rate
+            loss = self.loss(x[batch], y[batch])
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+            total += loss.detach() * len(batch)
+        return float(total) / len(order)
+
+
+class Training:
+    """Batches by index from a tensor: no data loader, which would cost more than the step."""
+
+    def __init__(self, workload: Workload, compiled: bool = False, bfloat16: bool = False) -> None:
+        self.workload = workload
+        x, y = training_set(workload.samples, workload.dtype)
+        self.x, self.y = torch.from_numpy(x), torch.from_numpy(y)
+        network = _network(workload, x.dtype)
+        momentum = workload.network.momentum
+        self.loop = _Loop(network, workload.network.lr, momentum, compiled, bfloat16)
+
+    def run(self, seed: int) -> None:
+        for order in orders(len(self.x), seed, self.workload.repeats):
+            self.loop.epoch(self.x, self.y, order, self.workload.network.batch_size)
+
+    def figure(self) -> float:
+        return loss(self.workload, _parameters(self.loop.network))
+
+
+class Inference:
+    """The forward pass and argmax, without autograd."""
+
+    def __init__(self, workload: Workload, compiled: bool = False, bfloat16: bool = False) -> None:
+        self.workload = workload
+        x, _ = training_set(workload.rows, workload.dtype)
+        self.x = torch.from_numpy(x)
+        self.network = _network(workload, x.dtype).eval()
+        self.forward = torch.compile(self.network, dynamic=False) if compiled else self.network
+
+    @torch.inference_mode()
+    def predict(self, x: torch.Tensor) -> torch.Tensor:
+        return self.forward(x).argmax(dim=1)
+
+    def run(self, seed: int) -> None:
+        for _ in range(self.workload.repeats):
+            self.predict(self.x)
+
+    def figure(self) -> float:
+        def predict(x: np.ndarray) -> np.ndarray:
+            return self.predict(torch.from_numpy(x)).numpy()
+
+        return wrong_share(predict, self.workload.rows, self.workload.dtype)
+
+
+class Record:
+    """The recipe of ``_recipes``, from scratch each time."""
+
+    def __init__(self, workload: Workload, compiled: bool = False, bfloat16: bool = False) -> None:
+        self.workload = workload
+        self.recipe = _recipes.Record(workload)
+        self.compiled = compiled
+        self.x, self.y = torch.from_numpy(self.recipe.x), torch.from_numpy(self.recipe.y)
+        self.network = _network(workload, np.float32)
+        # Compiled once; a training from scratch then only resets the weights.
+        self.loop = self._new_loop()
+
+    def _new_loop(self) -> _Loop:
+        network = self.workload.network
+        return _Loop(self.network, network.lr, network.momentum, self.compiled, False)
+
+    def _restart(self, seed: int) -> None:
+        network = self.workload.network
+        with torch.no_grad():
+            fresh = _network(self.workload, np.float32, seed)
+            for old, new in zip(self.network.parameters(), fresh.parameters(), strict=True):
+                old.copy_(new)
+        self.loop.optimizer = _optimizer(self.network, network.lr, network.momentum)
+
+    def run(self, seed: int) -> None:
+        self._restart(seed)
+        batch_size = self.workload.network.batch_size
+        for part, (x, _, epochs, rates) in enumerate(self.recipe.parts()):
+            shuffles = orders(len(x), self.recipe.order_seed(seed, part), epochs)
+            for order, some in zip(shuffles, np.split(rates, epochs), strict=True):
+                self.loop.epoch(self.x, self.y, order, batch_size, some.tolist())
+
+    def figure(self) -> float:
+        return test_error(self.workload, _parameters(self.network), self.recipe.prepare)
+
+
+JOBS = {"train": Training, "inference": Inference, "record": Record}

@@ -1,0 +1,160 @@
+"""What is compared, and the ratios that fastmlp aims at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+from ..cases import NETWORKS, Network
+
+LIBRARIES = (
+    "torch", "torch-compile", "torch-bf16", "jax", "numpy-f32", "numpy-f64", "sklearn",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A task that every peer does alike.
+
+    kind : "train" epochs of mini-batches; "course" HW1P1's get_training_stats; "inference" calls of
+        predict; "record" a whole training to an accuracy
+    unit : what ``repeats`` of are timed in a round; figures are seconds per unit
+    rows : of a call, inference only
+    peers : who takes part beside fastmlp
+    aim_of_peak, aims : share of the FMA peak, and times as fast as a peer, that fastmlp aims at
+    """
+
+    name: str
+    label: str
+    kind: str
+    network: Network
+    unit: str = "epoch"
+    repeats: int = 1
+    rows: int = 0
+    dtype: str = "float32"
+    peers: tuple[str, ...] = LIBRARIES
+    aim_of_peak: float | None = None
+    aims: Mapping[str, float] = field(default_factory=dict)
+    quick: bool = False
+
+    @property
+    def samples(self) -> int:
+        """Rows that a unit works on."""
+        if self.kind == "inference":
+            return self.rows
+        return self.network.samples or 60_000
+
+    @property
+    def flops(self) -> float:
+        """Of a unit."""
+        if self.kind == "inference":
+            return self.network.inference_flops_per_sample * self.rows
+        training = self.network.flops_per_sample * self.samples
+        if self.kind == "course":
+            return training + self.network.inference_flops_per_sample * COURSE_VALIDATION
+        return training * (RECORD_EPOCHS if self.kind == "record" else 1)
+
+    @property
+    def bytes(self) -> float:
+        """The least that a unit must move if nothing stays in cache from step to step.
+
+        Every input is read once, and per step weights and velocities are read and written
+        once; for inference, the weights are read once per call.
+        """
+        size = 8 if self.dtype == "float64" else 4
+        sizes = self.network.sizes
+        weights = sum(a * b for a, b in pairwise(sizes))
+        if self.kind == "inference":
+            return size * (self.rows * sizes[0] + weights)
+        steps = self.samples / self.network.batch_size
+        epoch = size * (self.samples * sizes[0] + 4 * steps * weights)
+        return epoch * (RECORD_EPOCHS if self.kind == "record" else 1)
+
+    def shortened(self) -> Workload:
+        """The same on a part of the data, for a rough answer."""
+        if self.kind in ("inference", "record"):
+            return replace(self, repeats=max(1, self.repeats // 4))
+        samples = min(self.samples, max(12_800, self.network.batch_size))
+        return replace(self, network=replace(self.network, samples=samples))
+
+
+COURSE_VALIDATION = 5_000
+RECORD_EPOCHS = 2.2
+RECORD_PEAK_RATE = 0.07
+
+_FIRST = NETWORKS["784-512-512-10"]
+_COURSE = Network((784, 32, 32, 32, 10), "sigmoid", 100, 1e-3, samples=55_000, momentum=0.856)
+_RECORD = Network((784, 320, 10), "relu", 64, RECORD_PEAK_RATE)
+_SELF = ("fastmlp-1-thread",)
+
+
+def _training(
+    name: str, label: str, aim_of_peak: float, aims: Mapping[str, float], **rest: object
+) -> Workload:
+    return Workload(
+        name, label, "train", NETWORKS[name], aim_of_peak=aim_of_peak, aims=aims, **rest
+    )  # type: ignore[arg-type]
+
+
+_ALL = [
+    _training(
+        "784-512-512-10", "784-512-512-10 ReLU", 0.80,
+        {
+            "torch": 3.3, "jax": 1.3, "numpy-f32": 2.5, "numpy-f64": 6.5, "sklearn": 8,
+            "fastmlp-1-thread": 1.85, "fastmlp-layers": 0.60, "fastmlp-uint8": 0.95,
+        },
+        peers=(*LIBRARIES, "fastmlp-1-thread", "fastmlp-uint8", "fastmlp-layers"), quick=True,
+    ),
+    _training(
+        "784-512-512-10-bn", "784-512-512-10 ReLU, batch norm", 0.70, {"torch": 2.6},
+        peers=LIBRARIES[:-1],
+    ),
+    _training(
+        "784-128-10", "784-128-10 ReLU", 0.60,
+        {"torch": 6, "jax": 2, "numpy-f32": 4, "numpy-f64": 15, "sklearn": 8}, repeats=3,
+        quick=True,
+    ),
+    _training(
+        "784-300-10", "784-300-10 sigmoid", 0.55,
+        {"torch": 6, "jax": 3, "numpy-f32": 4.5, "numpy-f64": 20, "sklearn": 7},
+    ),
+    _training(
+        "784-64-64-32-10", "784-64-64-32-10 sigmoid", 0.50,
+        {"torch": 6, "jax": 2, "numpy-f32": 4, "numpy-f64": 6, "sklearn": 5}, repeats=5,
+    ),
+    _training(
+        "784-1024-1024-1024-10", "784-1024-1024-1024-10 ReLU", 0.80,
+        {"torch": 3, "jax": 1.2, "numpy-f32": 2.3, "fastmlp-1-thread": 1.85},
+        peers=(*LIBRARIES, *_SELF),
+    ),
+    _training(
+        "784-1000-10", "784-1000-10 ReLU", 0.80,
+        {"torch": 2.5, "jax": 1.2, "numpy-f32": 2, "fastmlp-1-thread": 1.85},
+        peers=(*LIBRARIES, *_SELF),
+    ),
+    Workload(
+        "float64", "784-512-512-10 ReLU, float64", "train", _FIRST, dtype="float64",
+        peers=("torch", "numpy-f64", "sklearn"), aim_of_peak=0.75,
+    ),
+    Workload(
+        "course", "784-32-32-32-10 sigmoid, float64, get_training_stats (HW1P1)", "course", _COURSE,
+        repeats=4, dtype="float64", peers=("numpy-f64",), aims={"numpy-f64": 6},
+    ),
+    Workload(
+        "one-row", "784-512-512-10, predict one row", "inference", _FIRST, unit="call",
+        repeats=2_000, rows=1, peers=("torch", "torch-compile", "jax", "numpy-f32", "sklearn"),
+        quick=True,
+    ),
+    Workload(
+        "predict", "784-512-512-10, predict 10,000 rows", "inference", _FIRST, unit="call",
+        repeats=5, rows=10_000, peers=("torch", "torch-compile", "jax", "numpy-f32", "sklearn"),
+        aim_of_peak=0.75,
+    ),
+    Workload(
+        "record", "784-320-10 ReLU, 98 % on MNIST", "record", _RECORD, unit="training",
+        peers=("torch", "torch-compile"), aims={"torch": 4},
+    ),
+]  # fmt: skip
+
+WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in _ALL}
