@@ -30,6 +30,11 @@ from .kernels.network import (
 )
 from .kernels.packing import source_of
 
+# Multiply-adds of a training step per thread: a step's threads have their job already and only meet
+at
+# barriers. Two threads broke even with one between 1.2 and 2.4 million per step.
+STEP_WORK_PER_THREAD = 1_200_000
+
 # Up to this many rows the weights are read once a row from where they are; packing them would cost
 # more.
 FEW_ROWS = 4
@@ -139,7 +144,7 @@ class Trainer:
         )
 
     def _run(self, function: Any, *arguments: Any) -> None:
-        threads.run(function, threads.worth(self.work), arguments)
+        threads.run(function, threads.worth(self.work, STEP_WORK_PER_THREAD), arguments)
 
     def pack(self, momentum: float, weight_decay: float, mean_reduction: bool) -> None:
         """Take over the flat buffers, and the factors of the update rule."""

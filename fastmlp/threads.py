@@ -142,6 +142,10 @@ def run(function: Callable[..., Any], wanted: int, arguments: tuple[Any, ...]) -
         _pool.finish(parts)
 
 
-def worth(multiply_adds: float) -> int:
-    """Threads that a piece of work of that many multiply-adds is worth, at least 1."""
-    return max(1, min(_pool.threads, int(multiply_adds / WORK_PER_THREAD)))
+def worth(multiply_adds: float, least: float | None = None) -> int:
+    """Threads that a piece of work of that many multiply-adds is worth, at least 1.
+
+    least : multiply-adds that a thread must get, at most and by default ``WORK_PER_THREAD``.
+    """
+    per_thread = WORK_PER_THREAD if least is None else min(least, WORK_PER_THREAD)
+    return max(1, min(_pool.threads, int(multiply_adds / per_thread)))

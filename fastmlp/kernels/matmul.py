@@ -28,7 +28,7 @@ from ._tile import (
     tile_zeros,
 )
 from .activation import IDENTITY, activate, activation_slope
-from .packing import ceil_div, panel_count, panel_start
+from .packing import ceil_div, panel_of, panel_start
 from .update import momentum_rule
 
 # What becomes of a weight gradient. A batch of many chunks adds up its gradient in memory first.
@@ -38,21 +38,11 @@ _update_by_momentum = tile_updater(momentum_rule)
 
 
 @inline
-def _panel_of(blocks, block):
-    """The panel that holds a block."""
-    panels = panel_count(blocks)
-    narrow, wide = blocks // panels, blocks % panels
-    if block < wide * (narrow + 1):
-        return block // (narrow + 1)
-    return wide + (block - wide * (narrow + 1)) // narrow
-
-
-@inline
 def _panels_of_share(blocks, tiles, begin, end):
     """(first, last + 1) of the panels with tiles in [begin, end), counted in vectors of tiles."""
     if begin >= end:
         return 0, 0
-    return _panel_of(blocks, begin // tiles), _panel_of(blocks, (end - 1) // tiles) + 1
+    return panel_of(blocks, begin // tiles), panel_of(blocks, (end - 1) // tiles) + 1
 
 
 @inline
