@@ -30,8 +30,7 @@ from .kernels.network import (
 )
 from .kernels.packing import source_of
 
-# Multiply-adds of a training step per thread: a step's threads have their job already and only meet
-at
+# Multiply-adds of a training step per thread: its threads have their job already and only meet at
 # barriers. Two threads broke even with one between 1.2 and 2.4 million per step.
 STEP_WORK_PER_THREAD = 1_200_000
 
