@@ -158,18 +158,18 @@ def _activation_case(name: str, kernel: Callable[..., None]) -> Case:
     code = ACTIVATIONS[name]
     if kernel.__name__ == "activation_forward":
 
-        def arguments(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
+        def forward(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
             (z,) = _normal(dtype, (batch * width,))
             return np.empty_like(z), z, code
 
-        return Case(kernel, (0,), arguments, lambda ref, a, z, _: (ref.ACTIVATIONS[name][0](z),))
+        return Case(kernel, (0,), forward, lambda ref, a, z, _: (ref.ACTIVATIONS[name][0](z),))
 
-    def arguments(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
+    def backward(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
         da, a = _normal(dtype, (batch * width,), (batch * width,))
         return np.empty_like(a), da, a, code
 
     return Case(
-        kernel, (0,), arguments, lambda ref, dz, da, a, _: (da * ref.ACTIVATIONS[name][1](a),)
+        kernel, (0,), backward, lambda ref, dz, da, a, _: (da * ref.ACTIVATIONS[name][1](a),)
     )
 
 

@@ -10,13 +10,13 @@ import fastmlp
 
 from . import _recipes
 from ._data import orders, training_set
-from ._judge import Parameters, loss, test_error, wrong_share
+from ._judge import Parameters, loss, share_wrong_in_test, wrong_share
 from ._workloads import Workload
 
 
 def parameters_of(mlp: Any) -> list[Parameters]:
     """The trained layers of an object with HW1P1's attributes."""
-    norms = [(n.gamma, n.beta, n.running_mean, n.running_var) for n in mlp.bn_layers]
+    norms: list[Any] = [(n.gamma, n.beta, n.running_mean, n.running_var) for n in mlp.bn_layers]
     norms += [None] * (len(mlp.linear_layers) - len(norms))
     return [
         Parameters(layer.W, layer.b, norm)
@@ -88,24 +88,23 @@ class Inference:
 
 
 class Record:
-    """The recipe of ``_recipes``, from scratch each time."""
+    """The record's recipe, from scratch each time."""
 
     def __init__(self, workload: Workload) -> None:
         self.workload = workload
-        self.recipe = _recipes.Record(workload)
-        self.errors: list[float] = []
+        self.record = _recipes.Record()
+        self.rates = self.record.rates()
 
     def run(self, seed: int) -> None:
-        recipe, network = self.recipe, self.workload.network
-        self.mlp = network.build(np.float32, seed=seed)
-        for part, (x, y, epochs, rates) in enumerate(recipe.parts()):
-            self.mlp.fit(
-                x, y, epochs=epochs, batch_size=network.batch_size,
-                seed=recipe.order_seed(seed, part), lr_schedule=rates,
-            )  # fmt: skip
+        recipe = self.record.recipe
+        self.mlp = self.workload.network.build(np.float32, seed=seed)
+        self.mlp.fit(
+            self.record.x, self.record.y, epochs=recipe.epochs, batch_size=recipe.batch_size,
+            max_steps=recipe.max_steps, seed=seed, lr_schedule=self.rates,
+        )  # fmt: skip
 
     def figure(self) -> float:
-        return test_error(self.workload, parameters_of(self.mlp), self.recipe.prepare)
+        return share_wrong_in_test(self.workload, parameters_of(self.mlp), self.record.prepare)
 
 
 JOBS = {"train": Training, "course": Course, "inference": Inference, "record": Record}

@@ -29,7 +29,7 @@ def loss(workload: Workload, layers: Sequence[Parameters]) -> float:
     return float(reference.softmax_cross_entropy(_logits(workload, layers, x), _rows(y))[0].mean())
 
 
-def test_error(
+def share_wrong_in_test(
     workload: Workload, layers: Sequence[Parameters], prepare: Callable[[np.ndarray], np.ndarray]
 ) -> float:
     """Share of the test images classified wrongly; ``prepare`` scales them."""
@@ -56,8 +56,8 @@ def _logits(workload: Workload, layers: Sequence[Parameters], x: np.ndarray) -> 
     for number, (w, b, batchnorm) in enumerate(layers):
         x = reference.linear_forward(x, *(np.asarray(a, np.float64) for a in (w, b)))
         if batchnorm is not None:
-            values = [np.asarray(a, np.float64).reshape(1, -1) for a in batchnorm]
-            x = reference.batchnorm_forward(x, *values, training=False)[0]
+            gamma, beta, mean, var = (np.asarray(a, np.float64).reshape(1, -1) for a in batchnorm)
+            x = reference.batchnorm_forward(x, gamma, beta, mean, var, training=False)[0]
         if number < len(layers) - 1:
             x = reference.ACTIVATIONS[workload.network.activation][0](x)
     return x

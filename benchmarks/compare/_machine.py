@@ -83,5 +83,5 @@ def _cpu_model() -> str:
 
 
 def _blas() -> str:
-    blas: dict[str, Any] = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    blas: Any = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     return f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip()

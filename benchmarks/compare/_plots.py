@@ -27,10 +27,10 @@ def bar_chart(record: dict[str, Any], path: Path) -> None:
     axes = figure.subplots()
     labelled = set()
     for position, row in enumerate(rows):
-        names = [name for name in LIBRARIES if results.seconds(row, name) is not None]
-        heights = np.linspace(-0.38, 0.38, max(2, len(names)))[: len(names)]
-        for offset, name in zip(heights, names, strict=True):
-            speed = 1 / results.times_as_fast(row, name)
+        ratios = {name: results.times_as_fast(row, name) for name in LIBRARIES}
+        speeds = {name: 1 / value for name, value in ratios.items() if value}
+        heights = np.linspace(-0.38, 0.38, max(2, len(speeds)))[: len(speeds)]
+        for offset, (name, speed) in zip(heights, speeds.items(), strict=True):
             label = PEERS[name].label if name not in labelled else None
             labelled.add(name)
             axes.barh(position + offset, speed, 0.1, color=_COLOURS[name], label=label)
@@ -104,8 +104,8 @@ def _roofs(axes: Any, record: dict[str, Any]) -> None:
         roof = np.minimum(intensity * bandwidth, peaks["float32"])
         axes.plot(intensity, roof, style, color="#888888", linewidth=1)
         axes.text(
-            0.27, 0.3 * bandwidth, f"{name}, {bandwidth:.0f} GB/s", size=7, color="#666666",
-            rotation=33, rotation_mode="anchor", va="bottom",
+            0.3, 0.33 * bandwidth, f"{name}, {bandwidth:.0f} GB/s", size=7, color="#666666",
+            rotation=45, rotation_mode="anchor", transform_rotates_text=True, va="bottom",
         )  # fmt: skip
     for name, peak in peaks.items():
         axes.axhline(peak, color="#bbbbbb", linewidth=0.8, linestyle=":")

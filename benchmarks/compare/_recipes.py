@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from fastmlp.presets import one_cycle
+from fastmlp.presets import PRESETS, one_cycle
 from tests.reference import one_hot
 
 from ..cases import layers
 from ._data import images, standardised
-from ._workloads import COURSE_VALIDATION, RECORD_EPOCHS, RECORD_PEAK_RATE, Workload
+from ._workloads import COURSE_VALIDATION, Workload
 
 
 def course_data() -> tuple[tuple[np.ndarray, np.ndarray], ...]:
@@ -39,30 +38,20 @@ def course_network(workload: Workload, cls: type) -> Any:
 
 
 class Record:
-    """98 % on MNIST: 2.2 epochs of one-cycle rate on standardised pixels."""
+    """98 % on MNIST: the speedrun preset, on standardised pixels."""
 
-    def __init__(self, workload: Workload) -> None:
+    def __init__(self) -> None:
         data = images()
+        self.recipe = PRESETS["speedrun"]
         self._mean, self._std = data.train_x.mean(), data.train_x.std()
         self.x, self.y = self.prepare(data.train_x), data.train_y
-        batch_size = workload.network.batch_size
-        whole = int(RECORD_EPOCHS)
-        rest = round((RECORD_EPOCHS - whole) * len(self.x))
-        self._sizes = [(len(self.x), whole), (rest, 1)]
-        steps = [epochs * -(-rows // batch_size) for rows, epochs in self._sizes]
-        schedule = one_cycle(RECORD_PEAK_RATE)
-        rates = [schedule(step / sum(steps)) for step in range(sum(steps))]
-        self._rates = np.split(np.array(rates, np.float32), [steps[0]])
 
     def prepare(self, x: np.ndarray) -> np.ndarray:
+        """Pixels as the network takes them."""
         return standardised(x, self._mean, self._std, np.float32)
 
-    def parts(self) -> Iterator[tuple[np.ndarray, np.ndarray, int, np.ndarray]]:
-        """(x, y, epochs, rate of every step): the whole epochs, then the rest of one."""
-        for (rows, epochs), rates in zip(self._sizes, self._rates, strict=True):
-            yield self.x[:rows], self.y[:rows], epochs, rates
-
-    @staticmethod
-    def order_seed(seed: int, part: int) -> int:
-        """Of the shuffling in a part."""
-        return 2 * seed + part
+    def rates(self) -> list[float]:
+        """The learning rate of every step."""
+        steps = self.recipe.max_steps or 0
+        rate = one_cycle(self.recipe.lr)
+        return [rate(step / steps) for step in range(steps)]

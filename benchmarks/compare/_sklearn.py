@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import sklearn
 from sklearn.neural_network import MLPClassifier
@@ -21,7 +23,7 @@ class _GivenOrder(np.random.RandomState):
 
     order: np.ndarray
 
-    def shuffle(self, x: np.ndarray) -> None:
+    def shuffle(self, x: Any) -> None:
         x[:] = self.order
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import nn
 
 from . import _recipes
 from ._data import orders, training_set
-from ._judge import Parameters, loss, test_error, wrong_share
+from ._judge import Parameters, loss, share_wrong_in_test, wrong_share
 from ._workloads import Workload
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -54,7 +55,7 @@ def _parameters(network: nn.Sequential) -> list[Parameters]:
             found.append(Parameters(module.weight.detach().T.numpy(), module.bias.detach().numpy()))
         elif isinstance(module, nn.BatchNorm1d):
             values = module.weight, module.bias, module.running_mean, module.running_var
-            norm = [value.detach().numpy() for value in values]
+            norm = [value.detach().numpy() for value in values if value is not None]
             found[-1] = found[-1]._replace(batchnorm=norm)
     return found
 
@@ -75,13 +76,14 @@ class _Loop:
 
     def epoch(
         self, x: torch.Tensor, y: torch.Tensor, order: np.ndarray, batch_size: int,
-        rates: Iterable[float] | None = None,
+        rates: Sequence[float] = (),
     ) -> float:  # fmt: skip
+        """An epoch, or as many steps of it as there are ``rates``, if any."""
         total = torch.zeros(())
         batches = torch.from_numpy(order).split(batch_size)
-        for batch, rate in zip(batches, rates or [None] * len(batches), strict=True):
-            if rate is not None:
-                self.optimizer.param_groups[0]["lr"] = rate
+        for number, batch in enumerate(batches[: len(rates) or None]):
+            if rates:
+                self.optimizer.param_groups[0]["lr"] = rates[number]
             loss = self.loss(x[batch], y[batch])
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -135,39 +137,35 @@ class Inference:
 
 
 class Record:
-    """The recipe of ``_recipes``, from scratch each time."""
+    """The record's recipe, from scratch each time."""
 
     def __init__(self, workload: Workload, compiled: bool = False, bfloat16: bool = False) -> None:
         self.workload = workload
-        self.recipe = _recipes.Record(workload)
-        self.compiled = compiled
-        self.x, self.y = torch.from_numpy(self.recipe.x), torch.from_numpy(self.recipe.y)
+        self.record = _recipes.Record()
+        self.rates = self.record.rates()
+        self.x, self.y = torch.from_numpy(self.record.x), torch.from_numpy(self.record.y)
         self.network = _network(workload, np.float32)
-        # Compiled once; a training from scratch then only resets the weights.
-        self.loop = self._new_loop()
-
-    def _new_loop(self) -> _Loop:
-        network = self.workload.network
-        return _Loop(self.network, network.lr, network.momentum, self.compiled, False)
+        recipe = self.record.recipe
+        # Compiled once; a training from scratch then only resets weights and optimiser.
+        self.loop = _Loop(self.network, recipe.lr, recipe.momentum, compiled, bfloat16)
 
     def _restart(self, seed: int) -> None:
-        network = self.workload.network
-        with torch.no_grad():
-            fresh = _network(self.workload, np.float32, seed)
-            for old, new in zip(self.network.parameters(), fresh.parameters(), strict=True):
-                old.copy_(new)
-        self.loop.optimizer = _optimizer(self.network, network.lr, network.momentum)
+        recipe = self.record.recipe
+        fresh = _network(self.workload, np.float32, seed)
+        self.network.load_state_dict(fresh.state_dict())
+        self.loop.optimizer = _optimizer(self.network, recipe.lr, recipe.momentum)
 
     def run(self, seed: int) -> None:
         self._restart(seed)
-        batch_size = self.workload.network.batch_size
-        for part, (x, _, epochs, rates) in enumerate(self.recipe.parts()):
-            shuffles = orders(len(x), self.recipe.order_seed(seed, part), epochs)
-            for order, some in zip(shuffles, np.split(rates, epochs), strict=True):
-                self.loop.epoch(self.x, self.y, order, batch_size, some.tolist())
+        recipe, done = self.record.recipe, 0
+        for order in orders(len(self.x), seed, recipe.epochs):
+            steps = math.ceil(len(order) / recipe.batch_size)
+            rates = self.rates[done : done + steps]
+            self.loop.epoch(self.x, self.y, order, recipe.batch_size, rates)
+            done += len(rates)
 
     def figure(self) -> float:
-        return test_error(self.workload, _parameters(self.network), self.recipe.prepare)
+        return share_wrong_in_test(self.workload, _parameters(self.network), self.record.prepare)
 
 
 JOBS = {"train": Training, "inference": Inference, "record": Record}

@@ -91,7 +91,7 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 def _serve(peer: Peer, pipe: Connection) -> None:
     """Answer commands until the parent is gone."""
-    job = None
+    job: Any = None
     while True:
         try:
             command, arguments = pipe.recv()

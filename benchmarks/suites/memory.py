@@ -1,0 +1,18 @@
+"""Memory of a training; it must not grow with the number of epochs."""
+
+import numpy as np
+
+from benchmarks.cases import NETWORKS
+
+
+class Fit:
+    param_names = ("epochs",)
+    params = ([1, 10, 40],)
+
+    def setup(self, epochs):
+        rng = np.random.default_rng(0)
+        self.x, self.y = rng.random((12_800, 784), dtype=np.float32), rng.integers(0, 10, 12_800)
+        self.mlp = NETWORKS["784-128-10"].build()
+
+    def peakmem_fit(self, epochs):
+        self.mlp.fit(self.x, self.y, epochs=epochs, batch_size=128)
