@@ -1,11 +1,14 @@
 """The recipes of `fastmlp train` and their learning-rate schedule."""
 
+import os
+
 import numpy as np
 import pytest
 
-from fastmlp import datasets
+from fastmlp import MLP, Identity, ReLU, SoftmaxCrossEntropy, datasets
+from fastmlp.initializers import he_normal, zeros
 from fastmlp.layers import activation_named
-from fastmlp.presets import one_cycle, recipe_for
+from fastmlp.presets import PRESETS, one_cycle, recipe_for
 
 
 def test_one_cycle_rises_to_the_peak_and_falls_to_zero():
@@ -28,3 +31,27 @@ def test_every_named_data_set_has_a_recipe_of_its_own():
         recipe = recipe_for(entry.name)
         assert recipe is not default
         assert activation_named(recipe.activation)
+
+
+def test_speedrun_reaches_98_percent_within_its_steps():
+    """The mean over ten seeds is 98.02 %, the standard deviation 0.07: three seeds, four of those."""
+    if "FASTMLP_DATA" not in os.environ:
+        pytest.skip("FASTMLP_DATA names no data folder")
+    data = datasets.load("mnist")
+    recipe = PRESETS["speedrun"]
+    x = data.train_x / np.float32(255)
+    mean, deviation = x.mean(), x.std()
+    x, test_x = (x - mean) / deviation, (data.test_x / np.float32(255) - mean) / deviation
+    errors = []
+    for seed in range(3):
+        mlp = MLP(
+            784, 10, recipe.hidden, [ReLU(), Identity()], he_normal(seed), zeros,
+            SoftmaxCrossEntropy(), recipe.lr, recipe.momentum,
+        )  # fmt: skip
+        history = mlp.fit(
+            x, data.train_y, epochs=recipe.epochs, batch_size=recipe.batch_size, seed=seed,
+            max_steps=recipe.max_steps, lr_schedule=one_cycle(recipe.lr),
+        )  # fmt: skip
+        assert len(history.step_loss) == recipe.max_steps
+        errors.append(mlp.evaluate(test_x, data.test_y)[1])
+    assert np.mean(errors) < 0.02 + 4 * 0.0007 / np.sqrt(3)
