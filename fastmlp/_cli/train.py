@@ -35,15 +35,15 @@ def train_and_report(data: Dataset, recipe: Recipe, *, seed: int, dtype: str, ou
     train, validation = _split(data) if recipe.validate else ((data.train_x, data.train_y), None)
     mlp = _network(data, recipe, seed, dtype)
     _announce(data, train, validation, mlp, recipe, seed)
-    if is_cold():
-        print("compiling kernels, once per machine ...", flush=True)
-    warmup(dtype)
     moments = None
     if recipe.standardise:
         moments = _moments(train[0])
         train = _standardised(train[0], moments), train[1]
     watch = _Watch()
     try:
+        if is_cold():
+            print("compiling kernels, once per machine ...", flush=True)
+        warmup(dtype)
         history = _fit(mlp, train, validation, recipe, seed, watch)
     except KeyboardInterrupt:
         message = _keep_unfinished(out, mlp, watch.history)
