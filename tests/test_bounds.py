@@ -1,8 +1,9 @@
 """No kernel touches memory outside its operands, nor writes to its inputs.
 
-Operands lie directly before, then directly behind, an inaccessible page; inputs are write-protected.
-Buffers of the library's own end at such a page too, and start out as NaN. Each test runs in a process
-of its own, which prints what it is about to do: the last line names the culprit.
+Operands lie directly before, then directly behind, an inaccessible page; inputs are
+write-protected. Buffers of the library's own end at such a page too, and start out as NaN. Each
+test runs in a process of its own, which prints what it is about to do: the last line names the
+culprit.
 """
 
 import sys
@@ -86,7 +87,7 @@ for sizes, rows, batch_size, norms in [
     classes = rng.integers(0, sizes[-1], rows)
     soft = rng.random((rows, sizes[-1]))
     for x in (pixels, pixels.astype(np.float32), pixels.astype(np.float64)):
-        for labels in (classes, classes.astype(np.uint8), soft, soft.astype(np.float32)):
+        for labels in (classes, soft.astype(x.dtype if x.dtype != np.uint8 else dtype)):
             results = []
             for place in (lambda a: a, lambda a: guarded(a, writable=False),
                           lambda a: guarded(a, at_end=False, writable=False)):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from fastmlp import Linear
+from fastmlp import Linear, threads
 from fastmlp.kernels.activation import ACTIVATIONS, activation_backward
 from fastmlp.kernels.linear import linear_backward, linear_forward
 from tests import reference
@@ -149,6 +149,24 @@ def test_a_row_has_the_same_bits_wherever_it_lies(rows, dtype):
         here = slice(row, row + 1)
         assert_array_equal(forward(x[here], w, b, "tanh"), y[here])
         assert_array_equal(backward(x[here], w, dz[here])[2], dx[here])
+
+
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), [(1, 1, 1), (9, 50, 17), (33, 7, 161)])
+def test_more_threads_than_tiles(rows, inputs, outputs, monkeypatch):
+    """Shares are then empty or end inside a panel; every tile is still computed, and once."""
+    x, w, b, dz = operands(rows, inputs, outputs, np.float32)
+    expected = forward(x, w, b), *backward(x, w, dz)
+    monkeypatch.setattr(threads, "worth", lambda multiply_adds: threads.get_num_threads())
+    before = threads.get_num_threads()
+    try:
+        for count in (2, 3, 5, 7, 16):
+            threads.set_num_threads(count)
+            for actual, value in zip(
+                (forward(x, w, b), *backward(x, w, dz)), expected, strict=True
+            ):
+                assert_array_equal(actual, value)
+    finally:
+        threads.set_num_threads(before)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -1,0 +1,86 @@
+"""Machine code on disk: an edit of any kernel is seen, an unchanged kernel is found again.
+
+Numba stamps cached code with the source of its own file only, so a helper from another file could
+go stale. The package is copied, run and edited here.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import fastmlp
+from tests.processes import output_of
+
+# batchnorm_inference: quick to compile, and calls ``activate`` of another file.
+PROGRAM = """
+import json
+import numpy as np
+from {name}.kernels import batchnorm
+
+x, y = np.array([[3.0, -5.0]]), np.empty((1, 2))
+gamma, beta, mean, var = np.ones(2), np.zeros(2), np.zeros(2), np.full(2, 1 - batchnorm.EPS)
+batchnorm.batchnorm_inference(y, x, gamma, beta, mean, var)
+stats = batchnorm._batchnorm_forward.compiled.stats
+hits, misses = sum(stats.cache_hits.values()), sum(stats.cache_misses.values())
+print(json.dumps({{"y": y.tolist(), "hits": hits, "misses": misses, "kept": stats.cache_path}}))
+"""
+
+SQUARE = """
+
+@inline
+def activate(z, code):
+    return z * z
+"""
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A copy of the package without compiled code, under a name of its own."""
+    copied = tmp_path / "copied_mlp"
+    shutil.copytree(
+        Path(fastmlp.__file__).parent, copied, ignore=shutil.ignore_patterns("__pycache__")
+    )
+    return copied
+
+
+def run(package, **environment):
+    """What PROGRAM prints; code is kept beside the copy, as for a user."""
+    defaults = {"NUMBA_CACHE_DIR": None, "PYTHONDONTWRITEBYTECODE": None}
+    program = PROGRAM.format(name=package.name)
+    return json.loads(output_of("-c", program, root=package.parent, **defaults | environment))
+
+
+def edit(path, addition):
+    path.write_text(path.read_text() + addition)
+
+
+def test_an_edit_in_another_file_is_seen(package):
+    first = run(package)
+    assert (first["y"], first["hits"], first["misses"]) == ([[3.0, -5.0]], 0, 1)
+    again = run(package)
+    assert (again["y"], again["hits"], again["misses"]) == ([[3.0, -5.0]], 1, 0)
+    edit(package / "kernels" / "activation.py", SQUARE)
+    edited = run(package)
+    assert (edited["y"], edited["hits"], edited["misses"]) == ([[9.0, 25.0]], 0, 1)
+    assert run(package)["hits"] == 1
+
+
+def test_an_edit_outside_the_kernels_recompiles_nothing(package):
+    run(package)
+    edit(package / "callbacks.py", "\nNOTHING = None\n")
+    assert run(package)["hits"] == 1
+
+
+def test_without_any_place_to_keep_code(package):
+    """Kernels still run: their code lives as long as the process.
+
+    A file stands where each cache folder would have to be, which stops even a superuser.
+    """
+    for folder in {path.parent for path in package.rglob("*.py")}:
+        (folder / "__pycache__").write_text("")
+    home = package.parent / "home"
+    home.write_text("")
+    result = run(package, **dict.fromkeys(("HOME", "XDG_CACHE_HOME", "LOCALAPPDATA"), str(home)))
+    assert (result["y"], result["kept"]) == ([[3.0, -5.0]], None)

@@ -1,0 +1,162 @@
+"""The register tile against its formula, C[r, v] += sum over k of a(k, r) * b(k, v)."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from fastmlp.kernels import _tile
+from fastmlp.kernels._host import TILE_VECTORS, lanes, tile_rows
+from fastmlp.kernels._jit import inline
+from fastmlp.kernels._simd import vector_lanes
+from tests.numerics import assert_within, product_bound
+
+both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+every_width = pytest.mark.parametrize("vectors", range(1, TILE_VECTORS + 1))
+DEPTHS = [0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 100]
+
+
+def _products(vectors):
+    """Kernels for tiles of that many vectors; c is row-major, added to or overwritten."""
+
+    @inline
+    def blocks(c, a, pitch, b, depth):
+        step, one = vectors * vector_lanes(c), vector_lanes(c)
+        tile = _tile.tile_load(c, 0, step, one, vectors)
+        tile = _tile.tile_multiply_blocks(tile, a, 0, pitch, b, 0, depth)
+        _tile.tile_store(tile, c, 0, step, one)
+
+    @inline
+    def transposed(c, a, pitch, b, depth):
+        step, one = vectors * vector_lanes(c), vector_lanes(c)
+        tile = _tile.tile_zeros(c, vectors)
+        tile = _tile.tile_multiply_transposed(tile, a, 0, b, 0, pitch, depth)
+        _tile.tile_store(tile, c, 0, step, one)
+
+    @inline
+    def from_row(c, row):
+        tile = _tile.tile_from_row(row, 0, vectors)
+        _tile.tile_store(tile, c, 0, vectors * vector_lanes(c), vector_lanes(c))
+
+    return blocks, transposed, from_row
+
+
+PRODUCTS = {vectors: _products(vectors) for vectors in range(1, TILE_VECTORS + 1)}
+
+
+def sizes(dtype, vectors):
+    """(lanes, rows of the tile, columns of the tile)."""
+    count = lanes(np.dtype(dtype).itemsize)
+    return count, tile_rows(np.dtype(dtype).itemsize), vectors * count
+
+
+def to_blocks(x, pitch, count):
+    """Rows of x in blocks: [feature // V][row][feature % V]; NaN where nothing should be read."""
+    features = -(-x.shape[1] // count) * count
+    padded = np.full((pitch, features), np.nan, x.dtype)
+    padded[: len(x), : x.shape[1]] = x
+    return padded.reshape(pitch, -1, count).swapaxes(0, 1).reshape(-1)
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+@every_width
+@both_dtypes
+def test_multiply_blocks(depth, vectors, dtype):
+    """A tile of x @ w + c: x in blocks, w a panel; features beyond depth are not touched."""
+    count, height, width = sizes(dtype, vectors)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((height, depth)).astype(dtype)
+    w, c = (rng.standard_normal((n, width)).astype(dtype) for n in (depth, height))
+    result, pitch = c.copy(), height + 3
+    PRODUCTS[vectors][0](
+        result.reshape(-1), to_blocks(x, pitch, count), pitch, w.reshape(-1), depth
+    )
+    assert_within(result, c.astype(np.float64) + x.astype(np.float64) @ w, product_bound(x, w, c))
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+@every_width
+@both_dtypes
+def test_multiply_transposed(depth, vectors, dtype):
+    """A tile of x.T @ dz: both in blocks, k the rows of the batch."""
+    count, height, width = sizes(dtype, vectors)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((depth, height)).astype(dtype)
+    dz = rng.standard_normal((depth, width)).astype(dtype)
+    result, pitch = np.full((height, width), np.nan, dtype), depth + 1
+    PRODUCTS[vectors][1](
+        result.reshape(-1), to_blocks(x, pitch, count), pitch, to_blocks(dz, pitch, count), depth
+    )
+    assert_within(result, x.T.astype(np.float64) @ dz, product_bound(x.T, dz))
+
+
+@every_width
+@both_dtypes
+def test_from_row(vectors, dtype):
+    _, height, width = sizes(dtype, vectors)
+    row = np.random.default_rng(0).standard_normal(width).astype(dtype)
+    result = np.full((height, width), np.nan, dtype)
+    PRODUCTS[vectors][2](result.reshape(-1), row)
+    assert_array_equal(result, np.broadcast_to(row, result.shape))
+
+
+@inline
+def _row_times_matrix(c, x, w, step, depth):
+    tile = _tile.tile_zeros(c, 1)
+    tile = _tile.tile_multiply_vector(tile, x, 0, w, 0, step, depth)
+    _tile.tile_store(tile, c, 0, vector_lanes(c), vector_lanes(c))
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+@both_dtypes
+def test_multiply_vector(depth, dtype):
+    """The cells side by side as one row: x @ w, w row-major with rows further apart."""
+    count, height, _ = sizes(dtype, 1)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1, depth)).astype(dtype)
+    w = np.full((depth, height * count + 5), np.nan, dtype)
+    w[:, : height * count] = rng.standard_normal((depth, height * count))
+    used, result = w[:, : height * count], np.full((1, height * count), np.nan, dtype)
+    _row_times_matrix(result.reshape(-1), x.reshape(-1), w.reshape(-1), w.shape[1], depth)
+    assert_within(result, x.astype(np.float64) @ used, product_bound(x, used))
+
+
+@inline
+def _halve(gradient, values, factors):
+    """A rule of two states with factors of its own."""
+    parameter, first, second = values
+    return parameter - factors[0] * gradient, first + gradient, factors[1] * second
+
+
+_tile_halve = _tile.tile_updater(_halve)
+
+
+@inline
+def _update(c, arrays, step, scale, factors):
+    tile = _tile.tile_load(c, 0, 2 * vector_lanes(c), vector_lanes(c), 2)
+    _tile_halve(tile, scale, arrays, 0, step, factors)
+
+
+@both_dtypes
+def test_update_rule_in_registers(dtype):
+    """Any rule of one number updates the tile's place in all its arrays, and nothing around it."""
+    _, height, width = sizes(dtype, 2)
+    rng = np.random.default_rng(0)
+    arrays = rng.integers(-8, 8, (3, height, width + 5)).astype(dtype)
+    gradient = rng.integers(-8, 8, (height, width)).astype(dtype)
+    expected = arrays.copy()
+    w, first, second = (a[:, :width] for a in expected)
+    w -= 0.5 * (2 * gradient)
+    first += 2 * gradient
+    second *= 0.25
+    operands = tuple(a.reshape(-1) for a in arrays)
+    _update(gradient.reshape(-1), operands, width + 5, dtype(2), (dtype(0.5), dtype(0.25)))
+    assert_array_equal(arrays, expected)
+
+
+@both_dtypes
+def test_shape_of_the_tile(dtype):
+    """It never spans two blocks of features; accumulators and operands fit in 32 registers."""
+    count, height, _ = sizes(dtype, 1)
+    assert count * np.dtype(dtype).itemsize in (16, 32, 64)
+    assert 1 <= height <= count
+    assert height * TILE_VECTORS + TILE_VECTORS + 1 <= 32
