@@ -122,28 +122,24 @@ def _ticker() -> Iterator[Ticker]:
     if not sys.stdout.isatty():
 
         class Lines(Ticker):
-            def begin(self, what: str, epochs: float = 0) -> None:
-                print(f"{what} ({epochs:g} epochs)" if epochs else what, flush=True)
+            def begin(self, what: str, total: float = 0) -> None:
+                print(what, flush=True)
 
         yield Lines()
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[epochs]}"),
-        TimeElapsedColumn(),
-    ) as progress:  # fmt: skip
+    with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()) as progress:
 
         class Bar(Ticker):
             task: Any = None
 
-            def begin(self, what: str, epochs: float = 0) -> None:
+            def begin(self, what: str, total: float = 0) -> None:
                 self.end()
-                shown = f"{epochs:g} epochs" if epochs else ""
-                self.task = progress.add_task(what, total=epochs or None, epochs=shown)
+                self.task = progress.add_task(what, total=total or None)
 
-            def advance(self, epochs: float) -> None:
-                progress.advance(self.task, epochs)
+            def advance(self, done: float) -> None:
+                progress.advance(self.task, done)
 
             def end(self) -> None:
                 if self.task is not None:

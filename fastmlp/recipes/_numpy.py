@@ -126,7 +126,9 @@ def ece421_gradients(x: np.ndarray, y: np.ndarray, params: Arrays, total: bool) 
     delta2 = softmax(a1 @ w2 + b2) - y
     if not total:
         delta2 /= len(x)
-    delta1 = delta2 @ w2.T * (z1 > 0)
+    slopes = np.zeros_like(z1)
+    slopes[z1 > 0] = 1
+    delta1 = delta2 @ w2.T * slopes
     return [
         x.T @ delta1, delta1.sum(axis=0, keepdims=True),
         a1.T @ delta2, delta2.sum(axis=0, keepdims=True),

@@ -145,7 +145,9 @@ def _sweep(setting: Setting, train: Part, valid: Part) -> dict[Run, History]:
     # The longest first, so that no core is left with one at the end.
     order = sorted(runs, key=lambda run: (run.batch_size, run))
     epochs = setting.choose(EPOCHS, 1)
-    setting.ticker.begin(f"VU 1: {len(order)} networks, figures 4 to 9", epochs * len(order))
+    setting.ticker.begin(
+        f"VU 1: {len(order)} networks, figures 4 to 9, {epochs} epochs each", epochs * len(order)
+    )
     histories = train_many(
         (
             _network(run),
@@ -167,7 +169,7 @@ def _timing(setting: Setting, train: Part, valid: Part) -> Any:
         return lambda: _numpy.vu_training(parts[0], parts[1], params, 1, LR, BATCH_SIZE)
 
     return compare(
-        setting, f"1 epoch, batch {BATCH_SIZE}, and its validation", transcription,
+        setting, f"1 epoch in batches of {BATCH_SIZE}, then validation", transcription,
         lambda: _network(Run()).fit(*train, batch_size=BATCH_SIZE, validation_data=valid),
     )  # fmt: skip
 

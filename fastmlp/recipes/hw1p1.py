@@ -85,7 +85,7 @@ def visualisation(setting: Setting) -> Outcome:
         ((), ()),
     )
     epochs, stretch = setting.choose(200, 4), setting.choose(10, 2)
-    setting.ticker.begin("HW1P1: four curves", epochs)
+    setting.ticker.begin(f"HW1P1: four curves, {epochs} epochs", epochs)
 
     def run() -> np.ndarray:
         mlp, curves = _network(), []
@@ -102,7 +102,7 @@ def visualisation(setting: Setting) -> Outcome:
         train_and_valid(LOSS, stats[0], stats[2]),
         train_and_valid(ERROR, percent(stats[1]), percent(stats[3])),
     )
-    raced = setting.choose(20, 2)
+    raced = setting.choose(5, 2)
 
     def transcription() -> Any:
         np.random.seed(0)
