@@ -123,8 +123,8 @@ def import_seconds(times: int = 3) -> dict[str, float]:
     return {name: min(run[name] for run in runs) for name in runs[0]}
 
 
-def start(cache: Path, dtype: str = "float32") -> dict[str, Any]:
-    """A first training and all other uses, in a fresh process.
+def start(cache: Path | None = None, dtype: str = "float32") -> dict[str, Any]:
+    """A first training and all other uses, in a fresh process; by default with the usual cache.
 
     Returns "first_step": seconds from calling ``fit`` to the end of its first steps; "uses":
     seconds of each use; "compiled": (function, seconds) of all that was not found in the cache.

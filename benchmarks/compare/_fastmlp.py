@@ -56,7 +56,7 @@ class Course:
 
     def __init__(self, workload: Workload) -> None:
         self.workload = workload
-        self.dataset = _recipes.course_data()
+        self.dataset = _recipes.course_data(workload.samples)
         self.mlp = _recipes.course_network(workload, fastmlp.MLP)
         self.validation_loss = np.nan
 

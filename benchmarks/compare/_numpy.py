@@ -43,7 +43,7 @@ class Course:
 
     def __init__(self, workload: Workload, dtype: str) -> None:
         self.workload = workload
-        self.dataset = _recipes.course_data()
+        self.dataset = _recipes.course_data(workload.samples)
         self.mlp = _recipes.course_network(workload, ReferenceMLP)
         self.validation_loss = np.nan
 

@@ -14,10 +14,10 @@ from ._data import images, standardised
 from ._workloads import COURSE_VALIDATION, Workload
 
 
-def course_data() -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+def course_data(samples: int) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
     """((train_x, train_y), (val_x, val_y), nothing), standardised per partition, labels one-hot."""
     data = images()
-    train = data.train_x[:-COURSE_VALIDATION], data.train_y[:-COURSE_VALIDATION]
+    train = data.train_x[:samples], data.train_y[:samples]
     validation = data.train_x[-COURSE_VALIDATION:], data.train_y[-COURSE_VALIDATION:]
     parts = [
         (standardised(x, x.mean(), x.std(), np.float64), one_hot(y, 10))

@@ -38,7 +38,7 @@ def row(workload: Workload, measured: list[Measured]) -> dict[str, Any]:
 
 def _peer(result: Measured) -> dict[str, Any]:
     found: dict[str, Any] = {"note": result.note}
-    if result.figure is not None and math.isfinite(result.figure):
+    if math.isfinite(result.figure):
         found["figure"] = float(f"{result.figure:.6g}")
     if result.seconds:
         low, high = _quartiles(result.seconds)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
-from ._peers import PEERS, PROBE, Peer
+from ._peers import ORDINARY_TOLERANCE, PEERS, PROBE, Peer
 from ._worker import PeerError, Process
 from ._workloads import Workload
 
@@ -25,7 +26,7 @@ class Measured:
     peer: Peer
     seconds: list[float] = field(default_factory=list)
     extra: list[dict[str, float]] = field(default_factory=list)
-    figure: float | None = None
+    figure: float = math.nan
     note: str = ""
 
     def fail(self, note: str) -> None:
@@ -65,7 +66,7 @@ class Comparison:
                 self._round(workload, result, seed)
         for result in results:
             answer = self._ask(result, "figure")
-            result.figure = None if answer is None else float(answer)
+            result.figure = math.nan if answer is None else float(answer)
         judge(results)
         return results
 
@@ -136,14 +137,13 @@ def judge(results: list[Measured]) -> None:
     """
     running = [r for r in results if r.seconds and r.peer is not PROBE]
     trusted = [
-        r.figure for r in running
-        if r.peer.tolerance <= 0.02 and not r.peer.name.startswith("fastmlp-")
+        result.figure for result in running
+        if result.peer.tolerance <= ORDINARY_TOLERANCE
+        and not result.peer.name.startswith("fastmlp-")
+        and math.isfinite(result.figure)
     ]  # fmt: skip
-    if not trusted:
-        return
-    agreed = median(figure for figure in trusted if figure is not None)
+    agreed = median(trusted) if trusted else math.nan
     for result in running:
-        figure = result.figure
         allowed = result.peer.tolerance * abs(agreed) + ABSOLUTE_TOLERANCE
-        if figure is None or not abs(figure - agreed) <= allowed:
-            result.fail(f"void: reached {figure:.4f}, the others {agreed:.4f}")
+        if not abs(result.figure - agreed) <= allowed:
+            result.fail(f"void: reached {result.figure:.4f}, the others {agreed:.4f}")

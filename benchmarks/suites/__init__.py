@@ -25,4 +25,6 @@ def _source_digest() -> str:
 
 
 sys.path.append(str(_REPOSITORY))
-os.environ["NUMBA_CACHE_DIR"] = str(_REPOSITORY / ".asv" / "compiled" / _source_digest())
+# Numba looks at this once, when it is imported.
+if "numba" not in sys.modules:
+    os.environ["NUMBA_CACHE_DIR"] = str(_REPOSITORY / ".asv" / "compiled" / _source_digest())
