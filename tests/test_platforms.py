@@ -1,0 +1,98 @@
+"""The kernels on other processors than this one, and with Numba's poorest threading layer."""
+
+import platform
+
+import llvmlite.binding as llvm
+import pytest
+
+from tests.processes import output_of, run_python
+
+# Processors that this one can stand in for: AVX2 with fused multiply-add; baseline x86-64 (SSE2,
+# products and sums rounded apart). Name: (features needed here, bytes of a register, fused or not).
+# aarch64 is reached by construction only: vectors are generic, and no test here runs it.
+PROCESSORS = {"haswell": (("avx2", "fma"), 32, True), "x86-64": ((), 16, False)}
+
+KERNEL_TESTS = [
+    f"tests/test_{name}.py"
+    for name in (
+        "activation",
+        "batchnorm",
+        "kernels",
+        "linear",
+        "loss",
+        "packing",
+        "tile",
+        "update",
+    )
+]
+MATH_TESTS = ["tests/test_math.py"]
+FIT_TESTS = ["tests/test_fit.py", "-k", "float32 and hand_written_loop or labels_in_any_form"]
+
+PROBE = """
+import re
+import numpy as np
+from fastmlp.kernels._host import lanes
+from fastmlp.kernels._jit import inline
+from fastmlp.kernels._memory import load, store
+from fastmlp.kernels._simd import fma
+
+@inline
+def square(y, x):
+    store(y, 0, fma(load(x, 0), load(x, 0), load(y, 0)))
+
+square(np.ones(64, np.float32), np.ones(64, np.float32))
+(assembly,) = square.inspect_asm().values()
+print(4 * lanes(4), bool(re.search("vfn?m(add|sub)", assembly)), "zmm" in assembly)
+"""
+
+
+@pytest.fixture(params=PROCESSORS)
+def processor(request, pytestconfig):
+    """(name, environment in which Numba compiles for it and keeps the code from run to run)."""
+    needed, _, _ = PROCESSORS[request.param]
+    if platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip(f"{platform.machine()} cannot run code of {request.param}")
+    if not all(llvm.get_host_cpu_features().get(feature) for feature in needed):
+        pytest.skip(f"this processor cannot run code of {request.param}")
+    # Without the features Numba would compile for that name, but with all that this machine has.
+    return request.param, {
+        "NUMBA_CPU_NAME": request.param,
+        "NUMBA_CPU_FEATURES": "",
+        "NUMBA_CACHE_DIR": str(pytestconfig.cache.mkdir(f"kernels_{request.param}")),
+    }
+
+
+def test_the_environment_selects_the_processor(processor):
+    name, environment = processor
+    _, register, fused = PROCESSORS[name]
+    assert output_of("-c", PROBE, **environment).split() == [str(register), str(fused), "False"]
+
+
+@pytest.mark.parametrize("tests", [KERNEL_TESTS, MATH_TESTS, FIT_TESTS],
+                         ids=["kernels", "math", "fit"])  # fmt: skip
+def test_kernels_elsewhere(processor, tests):
+    """Bounds count roundings, so they hold unfused too; so do the 2 ULP of exp and its kin."""
+    _, environment = processor
+    process = run_python("-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, **environment)
+    assert process.returncode == 0, process.stdout[-5000:] + process.stderr
+    assert " passed" in process.stdout
+
+
+WORKQUEUE = """
+from concurrent.futures import ThreadPoolExecutor
+from numba import config
+from tests.networks import assert_same_state
+from tests.test_threads import fitted
+
+assert config.THREADING_LAYER == "workqueue"
+expected = [fitted(seed) for seed in range(6)]
+with ThreadPoolExecutor(2) as pool:
+    for actual, value in zip(pool.map(fitted, range(6)), expected, strict=True):
+        assert_same_state(actual, value)
+print("equal")
+"""
+
+
+def test_two_callers_on_the_workqueue_layer():
+    """That layer aborts when two threads enter it; the library's own threads never do."""
+    assert output_of("-c", WORKQUEUE, NUMBA_THREADING_LAYER="workqueue") == "equal\n"
