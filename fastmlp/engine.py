@@ -13,7 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import threads
-from .kernels._geometry import Geometry, blocks_size, geometry_of, padded_width, panels_size
+from .kernels._geometry import (
+    Geometry,
+    blocks_size,
+    geometry_of,
+    padded_width,
+    panels_size,
+    pitch_of,
+)
 from .kernels._host import aligned_empty, aligned_zeros
 from .kernels.activation import ACTIVATIONS
 from .kernels.epoch import train_steps
@@ -39,7 +46,7 @@ STEP_WORK_PER_THREAD = 1_200_000
 FEW_ROWS = 4
 
 # Rows that a thread takes through all layers at once.
-CHUNK_ROWS = 64
+INFERENCE_ROWS = 64
 
 # Rows that one call of the compiled forward pass takes: what keeps Ctrl-C alive.
 ROWS_PER_CALL = 1 << 15
@@ -59,7 +66,7 @@ class LayerSpec(NamedTuple):
 class Layout:
     """Where the parameters of a network lie in its flat and in its packed buffers.
 
-    ``table`` is the layer table of ``kernels.epoch``; ``parameters``, ``statistics``, ``packed``
+    ``table`` is the layer table of ``kernels.network``; ``parameters``, ``statistics``, ``packed``
     and ``transposed`` are buffer sizes. ``dtype`` decides on the padding of the packed ones.
     """
 
@@ -181,8 +188,7 @@ def infer(layout: Layout, flat: Flat, x: np.ndarray) -> np.ndarray:
         for row in range(len(x)):
             infer_row(out[row], layout.table, flat, source_of(x), row, room)
         return out
-    weights = aligned_empty(layout.packed, dtype)
-    weights[:] = 0
+    weights = aligned_zeros(layout.packed, dtype)
     threads.run(
         pack_buffer, threads.worth(layout.parameters), (layout.table, weights, flat.parameters)
     )
@@ -198,8 +204,8 @@ def _infer_packed(
     """``infer`` for as many rows of x from ``first`` as ``out`` has, from packed weights."""
     # A chunk for every thread even where the rows would fit in one.
     wanted = threads.worth(layout.multiply_adds * len(out))
-    chunk_rows = geometry_of(min(CHUNK_ROWS, -(-len(out) // wanted)), layout.dtype).chunk_rows
-    geometry = Geometry(len(out), chunk_rows, chunk_rows + 1)
+    chunk_rows = geometry_of(min(INFERENCE_ROWS, -(-len(out) // wanted)), layout.dtype).chunk_rows
+    geometry = Geometry(len(out), chunk_rows, pitch_of(chunk_rows))
     size = wanted * widest * geometry.pitch
     room = aligned_empty(size, layout.dtype), aligned_empty(size, layout.dtype)
     arguments = (

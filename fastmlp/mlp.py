@@ -25,6 +25,7 @@ from .validation import (
     check_labels,
     check_matrix,
     check_samples,
+    check_sequence,
     label_rows,
 )
 
@@ -83,9 +84,10 @@ class MLP:
     ) -> None:
         self.input_size = check_count("input_size", input_size)
         self.output_size = check_count("output_size", output_size)
-        self.hiddens = tuple(check_count(f"hiddens[{i}]", width) for i, width in enumerate(hiddens))
+        widths = check_sequence("hiddens", hiddens)
+        self.hiddens = tuple(check_count(f"hiddens[{i}]", w) for i, w in enumerate(widths))
         self.nlayers = len(self.hiddens) + 1
-        self.activations = list(activations)
+        self.activations = check_sequence("activations", activations)
         if len(self.activations) != self.nlayers:
             raise ValueError(
                 f"activations must have {self.nlayers} entries, one per layer, "
@@ -332,20 +334,20 @@ class MLP:
         Returns a ``History``. An interrupt leaves the network as of the last finished step.
         Raises ValueError or TypeError before anything has changed.
         """
-        self._check_criterion()
-        self._check_activations()
         return training.fit(self, x, labels, **options)
 
     def _check_activations(self) -> None:
         for activation in self.activations:
             name_of(activation)
 
-    def _check_criterion(self) -> None:
+    def check_compiled(self) -> None:
+        """Raise TypeError unless ``fit`` can train the network: criterion and activations."""
         if type(self.criterion) is not SoftmaxCrossEntropy:
             raise TypeError(
                 "fit and evaluate need the criterion SoftmaxCrossEntropy, "
                 f"got {type(self.criterion).__name__}; use forward, backward and step"
             )
+        self._check_activations()
 
     def _outputs(self, x: Any) -> np.ndarray:
         self._check_activations()
@@ -364,7 +366,7 @@ class MLP:
 
     def evaluate(self, x: Any, labels: Any) -> tuple[float, float]:
         """(mean loss per sample, fraction classified wrongly) on x, in eval mode."""
-        self._check_criterion()
+        self.check_compiled()
         x = check_samples("x", x, self.input_size)
         labels = check_labels("labels", labels, len(x), self.output_size)
         outputs = self._outputs(x)

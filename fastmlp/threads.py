@@ -23,7 +23,9 @@ import numpy as np
 # job over costs 20 to 40 µs.
 WORK_PER_THREAD = 2_000_000
 
-_SLOT = 8
+# Counters of threads that meet lie a cache line apart (in int64), so that one that counts does not
+# disturb one that waits.
+SLOT = 8
 
 
 def _default_threads() -> int:
@@ -33,7 +35,7 @@ def _default_threads() -> int:
             return len(os.sched_getaffinity(0))
         except AttributeError:
             return os.cpu_count() or 1
-    if not requested.strip().isdigit() or int(requested) < 1:
+    if not requested.strip().isdecimal() or int(requested) < 1:
         raise ValueError(f"FASTMLP_NUM_THREADS must be a whole number from 1, got {requested!r}")
     return int(requested)
 
@@ -51,11 +53,12 @@ class _Worker(threading.Thread):
     def run(self) -> None:
         while True:
             function, arguments = self.jobs.get()
-            # What fails here fails in the caller's own part too, and is raised there.
+            # A call that does not compile fails in the caller's own part too, and is raised there.
             with contextlib.suppress(Exception):
                 function(*arguments)
             del function, arguments
-            _pool.give_back(self)
+            if not _pool.give_back(self):
+                return
 
 
 class _Pool:
@@ -71,13 +74,21 @@ class _Pool:
         """Up to ``wanted - 1`` workers, as many as the callers at work have left."""
         with self.lock:
             count = max(0, min(wanted, self.threads - self.busy) - 1)
-            self.busy += 1 + count
             workers = [self.idle.pop() for _ in range(min(count, len(self.idle)))]
-        return workers + [_Worker() for _ in range(count - len(workers))]
+            # At the limit of the system's threads, or while the interpreter ends: do with fewer.
+            with contextlib.suppress(RuntimeError):
+                while len(workers) < count:
+                    workers.append(_Worker())
+            self.busy += 1 + len(workers)
+        return workers
 
-    def give_back(self, worker: _Worker) -> None:
+    def give_back(self, worker: _Worker) -> bool:
+        """Keep a worker for the next caller; False if there are enough of them."""
         with self.lock:
+            if len(self.idle) >= self.threads - 1:
+                return False
             self.idle.append(worker)
+            return True
 
     def finish(self, count: int) -> None:
         with self.lock:
@@ -126,18 +137,24 @@ def run(function: Callable[..., Any], wanted: int, arguments: tuple[Any, ...]) -
     """
     workers = _pool.take(wanted)
     parts = 1 + len(workers)
-    sync = np.zeros(_SLOT * (1 + parts), np.int64)
+    sync = np.zeros(SLOT * (1 + parts), np.int64)
     jobs = [(function, (part, parts, sync, *arguments)) for part in range(1, parts)]
     posted: list[None] = []
     try:
         # One call into C, so that an interrupt comes before all workers have a job or after.
         posted.extend(map(queue.SimpleQueue.put, [worker.jobs for worker in workers], jobs))
         return function(0, parts, sync, *arguments)
-    except KeyboardInterrupt:
-        # Workers wait for part 0, which counts in its slot once it has met them.
-        if posted and sync[_SLOT] == 0:
-            function(0, parts, sync, *arguments)
-        raise
+    except BaseException as error:
+        # An interrupt, or what another signal's handler raised: the workers wait for part 0, which
+        # counts in its slot once it has met them. Code that does not compile fails them all.
+        while posted and sync[SLOT] == 0:
+            try:
+                function(0, parts, sync, *arguments)
+            except KeyboardInterrupt:
+                continue
+            except Exception:
+                break
+        raise error
     finally:
         _pool.finish(parts)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,15 +74,13 @@ class _Training:
         self.mlp, self.x, self.plan = mlp, x, plan
         self.rates = None if schedule is None else _rates(schedule, plan, mlp.dtype)
         self.rows = _readable_rows(labels, mlp.dtype) if labels.ndim == 2 else None
-        # A read-only or strided array would be another type to the compiler: it gets a plain copy.
-        self.classes = np.require(
-            labels if self.rows is None else [], np.int64, ["C_CONTIGUOUS", "WRITEABLE"]
-        )
+        # A copy: a read-only or strided array would be another type to the compiler.
+        self.classes = np.array(labels if self.rows is None else [], np.int64)
         self.steps_out = np.zeros(plan.steps), np.zeros(plan.steps)
         self.trainer = Trainer(mlp.layout, mlp.flat, plan.batch_size)
         self.steps_per_call = 1
 
-    def epoch(self, epoch: int, order: np.ndarray) -> Iterator[Progress]:
+    def epoch(self, epoch: int, order: np.ndarray) -> Generator[Progress, None, None]:
         """Train on the rows in ``order``, pausing a few times a second to say where it stands.
 
         The network's own buffers are read at the start, so that callbacks may change them between
@@ -95,9 +94,14 @@ class _Training:
         try:
             yield from self._steps(epoch, data)
         finally:
-            self.trainer.unpack()
+            try:
+                self.trainer.unpack()
+            except KeyboardInterrupt:
+                # Half unpacked, the network would be of no step at all.
+                self.trainer.unpack()
+                raise
 
-    def _steps(self, epoch: int, data: Data) -> Iterator[Progress]:
+    def _steps(self, epoch: int, data: Data) -> Generator[Progress, None, None]:
         started, step = time.perf_counter(), 0
         before_epoch = epoch * self.plan.steps
         end = min(self.plan.steps, self.plan.total_steps - before_epoch)
@@ -145,7 +149,7 @@ def _rates(schedule: Any, plan: FitPlan, dtype: Any) -> np.ndarray:
     if callable(schedule):
         rates = np.array([schedule(step / total) for step in range(total)], dtype)
     else:
-        rates = np.asarray(schedule, dtype)
+        rates = np.array(schedule, dtype)
     if rates.shape != (total,):
         raise ValueError(f"lr_schedule must have one rate per step, ({total},), got {rates.shape}")
     if not np.isfinite(rates).all():
@@ -177,6 +181,7 @@ def fit(
     lr_schedule: Schedule = None,
 ) -> History:
     """Train ``mlp`` in compiled epochs; ``MLP.fit`` documents the arguments."""
+    mlp.check_compiled()
     epochs = check_count("epochs", epochs, least=0)
     batch_size = check_count("batch_size", batch_size)
     x = check_samples("x", x, mlp.input_size)
@@ -191,7 +196,7 @@ def fit(
 
         callbacks = (*callbacks, ProgressBar())
     generator = np.random.default_rng(seed)
-    order = np.arange(len(x))
+    order = np.arange(len(x), dtype=np.int64)
     training = _Training(mlp, x, labels, plan, lr_schedule)
     history = History()
     _tell(callbacks, "on_train_begin", mlp, plan)
@@ -239,8 +244,9 @@ def _run_epoch(
 ) -> None:  # fmt: skip
     """Train for one epoch and write down its figures."""
     started = time.perf_counter()
-    for state in training.epoch(epoch, order):
-        _tell(callbacks, "on_progress", state)
+    with contextlib.closing(training.epoch(epoch, order)) as steps:
+        for state in steps:
+            _tell(callbacks, "on_progress", state)
     history.epoch_seconds.append(time.perf_counter() - started)
     history.train_loss.append(state.loss)
     history.train_error.append(state.error)
@@ -258,13 +264,14 @@ def get_training_stats(
     (nepochs,) float64: average loss per sample and fraction wrong. Training figures accumulate
     over the batches, validation figures are taken after the epoch in eval mode.
     """
+    mlp.check_compiled()
     nepochs = check_count("nepochs", nepochs, least=0)
     batch_size = check_count("batch_size", batch_size)
     train_x, train_y = _check_pair("dset[0]", dset[0], mlp)
     validation = _check_pair("dset[1]", dset[1], mlp)
     training = _Training(mlp, train_x, train_y, _plan(nepochs, batch_size, len(train_x), True))
     history = History()
-    order = np.arange(len(train_x))
+    order = np.arange(len(train_x), dtype=np.int64)
     for epoch in range(nepochs):
         np.random.shuffle(order)
         _run_epoch(training, epoch, order, history)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,13 @@ def check_instance(name: str, value: Any, cls: type) -> None:
     """An object of the class, not the class itself."""
     if not isinstance(value, cls):
         raise TypeError(f"{name} must be a {cls.__name__} object, got {value!r}")
+
+
+def check_sequence(name: str, value: Any) -> list[Any]:
+    """A list, tuple or other iterable, as a list."""
+    if not isinstance(value, Iterable) or isinstance(value, str):
+        raise TypeError(f"{name} must be a list, got {value!r}")
+    return list(value)
 
 
 def check_dtype(dtype: Any) -> np.dtype[Any]:
@@ -98,10 +105,18 @@ def check_labels(name: str, labels: Any, rows: int, classes: int) -> np.ndarray:
 def label_rows(labels: np.ndarray, classes: int, dtype: Any) -> np.ndarray:
     """Labels as C-contiguous rows of ``dtype``: a class k becomes the k-th unit vector."""
     if labels.ndim == 2:
-        return np.ascontiguousarray(labels, dtype)
+        return plain(labels, dtype)
     rows = np.zeros((len(labels), classes), dtype)
     rows[np.arange(len(labels)), labels] = 1
     return rows
+
+
+def plain(array: Any, dtype: Any) -> np.ndarray:
+    """The array itself where it is C-contiguous, aligned, writeable and of ``dtype``, or a copy.
+
+    Anything else would be another type to the compiler, and compile kernels anew.
+    """
+    return np.require(array, dtype, ["C", "A", "W"])
 
 
 def check_shape(name: str, array: np.ndarray, shape: Sequence[int]) -> None:

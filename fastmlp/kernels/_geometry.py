@@ -27,15 +27,19 @@ class Geometry(NamedTuple):
 
 
 def geometry_of(rows: int, dtype) -> Geometry:
-    """The layout of a batch of ``rows`` rows of a dtype.
-
-    The pitch is odd: blocks a multiple of 2,048 bytes apart would share a few sets of the
-    first-level cache.
-    """
+    """The layout of a batch of ``rows`` rows of a dtype."""
     height = tile_rows(np.dtype(dtype).itemsize)
     chunks = 1 if rows <= WHOLE_ROWS else -(-rows // CHUNK_ROWS)
     chunk_rows = padded(-(-rows // chunks), height)
-    return Geometry(rows, chunk_rows, chunk_rows + 1 - chunk_rows % 2)
+    return Geometry(rows, chunk_rows, pitch_of(chunk_rows))
+
+
+def pitch_of(chunk_rows: int) -> int:
+    """Room for rows in a block: odd, since a chunk has whole tiles.
+
+    Blocks a multiple of 2,048 bytes apart would share a few sets of the first-level cache.
+    """
+    return chunk_rows + 1
 
 
 def padded(size: int, multiple: int) -> int:

@@ -14,11 +14,10 @@ from numba.core import types
 from numba.core.extending import intrinsic
 from numba.core.typing.templates import signature
 
+from ..threads import SLOT
 from ._jit import inline
 from ._memory import address_ir
 
-# One slot per cache line, so that a thread that counts does not disturb one that waits.
-SLOT = 8
 # A wait shorter than this many looks stays on the core; a longer one means that the others have no
 # core to run on (more threads than cores), and lets them have this one.
 _LOOKS = 20_000

@@ -50,7 +50,7 @@ def _layer_blocks(layer, flat, weights, y, x, room_at, geometry):
 def infer_rows(part, parts, sync, out, table, flat, weights, source, first, geometry, room):
     """out = the network's outputs for rows first, first + 1, ... of the source.
 
-    out : (rows, K) flattened    weights : packed, see ``pack_network``
+    out : (rows, K) flattened    weights : packed, see ``pack_buffer``
     geometry : (rows, rows of a chunk, pitch)
     room : two arrays, blocks of one chunk of the widest layer for every part
     Chunks are shared among the parts; each takes its own through all layers, so the activations

@@ -57,7 +57,8 @@ def row_loss(z, z_at, z_step, y, y_at, y_step, classes):
     lanes = vector_lanes(z)
     m, normaliser = row_normaliser(z, z_at, z_step, classes)
     log_normaliser = math.log(normaliser)
-    loss = z.dtype.type(0)
+    # Not just 0: a NaN among the logits must be seen even where all labels are 0.
+    loss = normaliser * z.dtype.type(0)
     for block in range(ceil_div(classes, lanes)):
         count = min(lanes, classes - block * lanes)
         v = load_partial(z, z_at + block * z_step, count)

@@ -82,7 +82,7 @@ class Plan(NamedTuple):
 
 @inline
 def renew_transposed(part, parts, table, index, packed):
-    """The transposed copy of layer l's weights."""
+    """The transposed copy of one layer's weights."""
     layer = table[index]
     transpose_panels(
         part, parts, packed.transposed, layer.transposed_w, packed.weights, layer.packed_w,

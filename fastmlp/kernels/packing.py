@@ -3,7 +3,8 @@
 V is the lanes of a vector. Arrays are flat; ``at`` is where an operand starts.
 
 blocks   activations and their gradients: [feature // V][row][feature % V], a block having room for
-         ``pitch`` rows. The last block is padded with zeros.
+         ``pitch`` rows. Lanes beyond the last feature hold anything: no product
+         runs over them.
 panels   weights: columns cut into panels of one to three vectors, [panel][row][column in panel].
          Rows and columns are padded to whole vectors.
 

@@ -15,9 +15,6 @@ from ._memory import load_partial, store_partial
 from ._simd import vector_lanes
 from ._sync import barrier, share
 
-MOMENTUM = 0
-RULES = {"momentum": MOMENTUM}
-
 
 @inline
 def momentum_rule(gradient, values, factors):

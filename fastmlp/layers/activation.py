@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..kernels.activation import ACTIVATIONS, activation_backward, activation_forward
-from ..validation import FLOATS, check_real, check_shape
+from ..validation import FLOATS, check_real, check_shape, plain
 
 
 class Activation:
@@ -74,7 +74,7 @@ class _Compiled(Activation):
         Raises RuntimeError before the first ``forward``, ValueError on another shape.
         """
         state = self._kept()
-        delta = np.ascontiguousarray(delta, state.dtype)
+        delta = plain(delta, state.dtype)
         check_shape("delta", delta, state.shape)
         dz = np.empty_like(state)
         activation_backward(
@@ -85,7 +85,7 @@ class _Compiled(Activation):
     def _kept(self) -> np.ndarray:
         if self.state is None:
             raise RuntimeError(f"{type(self).__name__}: call forward before the derivative")
-        return np.ascontiguousarray(self.state)
+        return plain(self.state, self.state.dtype)
 
 
 class Identity(_Compiled):
@@ -142,4 +142,4 @@ def _layers_by_name() -> dict[str, type[_Compiled]]:
 def _real_array(x: Any) -> np.ndarray:
     """x as a C-contiguous float array: float32 stays, other real dtypes become float64."""
     x = check_real("x", x)
-    return np.ascontiguousarray(x, x.dtype if x.dtype in FLOATS else np.float64)
+    return plain(x, x.dtype if x.dtype in FLOATS else np.float64)

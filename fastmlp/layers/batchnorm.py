@@ -13,7 +13,15 @@ from ..kernels.batchnorm import (
     batchnorm_inference,
     batchnorm_running,
 )
-from ..validation import FLOATS, check_count, check_dtype, check_matrix, check_shape
+from ..validation import (
+    FLOATS,
+    check_count,
+    check_dtype,
+    check_finite,
+    check_matrix,
+    check_shape,
+    plain,
+)
 from ._state import Held, hold
 
 
@@ -46,7 +54,6 @@ class BatchNorm:
     def __init__(self, in_feature: int, alpha: float = 0.9, dtype: Any = np.float64) -> None:
         self.in_feature = check_count("in_feature", in_feature)
         self.alpha = alpha
-        self.eps = EPS
         dtype = check_dtype(dtype)
         shape = (1, self.in_feature)
         hold(self, "gamma", np.ones(shape, dtype))
@@ -63,6 +70,20 @@ class BatchNorm:
         self.mean: np.ndarray | None = None
         self.var: np.ndarray | None = None
 
+    @property
+    def alpha(self) -> float:
+        """Share of the old value in the running statistics."""
+        return self._alpha
+
+    @alpha.setter
+    def alpha(self, value: float) -> None:
+        self._alpha = check_finite("alpha", value)
+
+    @property
+    def eps(self) -> float:
+        """What is added to the variance, fixed."""
+        return EPS
+
     def __call__(self, x: Any, eval: bool = False) -> np.ndarray:
         return self.forward(x, eval)
 
@@ -76,7 +97,7 @@ class BatchNorm:
         with the biased variance. Returns an array of x's shape and floating dtype.
         """
         x = check_matrix("x", x, self.in_feature)
-        self.x = np.ascontiguousarray(x, x.dtype if x.dtype in FLOATS else self.gamma.dtype)
+        self.x = plain(x, x.dtype if x.dtype in FLOATS else self.gamma.dtype)
         self.out = np.empty_like(self.x)
         gamma, beta = self._as_input(self.gamma), self._as_input(self.beta)
         if eval:
@@ -108,7 +129,7 @@ class BatchNorm:
         """
         if self.norm is None or self.var is None:
             raise RuntimeError("BatchNorm: call forward in training mode before backward")
-        delta = np.ascontiguousarray(delta, self.norm.dtype)
+        delta = plain(delta, self.norm.dtype)
         check_shape("delta", delta, self.norm.shape)
         dx, dgamma, dbeta = np.empty_like(delta), np.empty_like(self.var), np.empty_like(self.var)
         gamma = self._as_input(self.gamma)

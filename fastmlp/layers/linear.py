@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..kernels.linear import linear_backward, linear_forward
-from ..validation import FLOATS, check_count, check_matrix, check_real, check_shape
+from ..validation import FLOATS, check_count, check_matrix, check_real, check_shape, plain
 from ._state import Held, hold
 
 
@@ -79,7 +79,7 @@ class Linear:
     def forward(self, x: Any) -> np.ndarray:
         """x @ W + b, of the layer's dtype, (N, out); x, (N, in), is kept for ``backward``."""
         x = check_matrix("x", x, self.in_feature)
-        self.x = np.ascontiguousarray(x, self.W.dtype)
+        self.x = plain(x, self.W.dtype)
         y = np.empty((len(x), self.out_feature), self.W.dtype)
         linear_forward(y, self.x, self.W, self.b)
         return y
@@ -93,7 +93,7 @@ class Linear:
         """
         if self.x is None:
             raise RuntimeError("Linear: call forward before backward")
-        delta = np.ascontiguousarray(delta, self.W.dtype)
+        delta = plain(delta, self.W.dtype)
         check_shape("delta", delta, (len(self.x), self.out_feature))
         dx = np.empty_like(self.x) if input_gradient else None
         linear_backward(self.dW, self.db, dx, self.x, self.W, delta)
