@@ -167,6 +167,8 @@ ARGUMENTS = {
         ("hiddens", [-7, 4], "hidden.*-7"),
         ("hiddens", [7, 4.5], r"hidden.*4\.5"),
         ("hiddens", [7, "4"], "hidden.*4"),
+        ("hiddens", 5, "hiddens.*list.*5"),
+        ("activations", None, "activations.*list.*None"),
         ("activations", [ReLU(), Identity()], "activation.*3.*2"),
         ("activations", [ReLU()] * 4, "activation.*3.*4"),
         ("activations", [ReLU, Sigmoid, Identity], "activation.*class"),

@@ -144,3 +144,9 @@ def test_a_poisoned_row_stays_alone(value, classes, dtype):
 def test_empty_batch():
     with pytest.raises(ValueError, match=r"at least one row, got shape \(0, 3\)"):
         SoftmaxCrossEntropy().forward(np.empty((0, 3)), np.empty((0, 3)))
+
+
+def test_nan_logits_are_seen_without_labels():
+    """In NumPy 0 * NaN is NaN too."""
+    loss = SoftmaxCrossEntropy()(np.full((1, 3), np.nan), np.zeros((1, 3)))
+    assert np.isnan(loss).all()

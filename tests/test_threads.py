@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -216,3 +217,38 @@ def test_a_forked_child_trains(before):
 def test_worker_processes_train(method):
     status, output, errors = run_python(POOL.format(method=method))
     assert (status, output) == (0, "equal"), errors
+
+
+def test_threads_that_cannot_be_started_are_done_without(monkeypatch):
+    """And the next caller gets its threads again."""
+
+    def refuse():
+        raise RuntimeError("can't start new thread")
+
+    pool = threads._Pool(3)
+    monkeypatch.setattr(threads, "_Worker", refuse)
+    assert pool.take(3) == []
+    pool.finish(1)
+    assert pool.busy == 0
+
+
+def test_an_exception_before_the_meeting_lets_the_workers_finish():
+    """What a signal's handler raises while part 0 has not met the others."""
+    fastmlp.set_num_threads(2)
+    calls = []
+
+    def interrupted_once(part, parts, sync):
+        calls.append(part)
+        if part == 0 and calls.count(0) == 1:
+            raise TimeoutError
+        if part == 0:
+            sync[threads.SLOT] = parts
+        while sync[threads.SLOT] == 0:
+            time.sleep(0.001)
+
+    with pytest.raises(TimeoutError):
+        threads.run(interrupted_once, 2, ())
+    deadline = time.monotonic() + 10
+    while len(calls) < 3 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert sorted(calls) == [0, 0, 1]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastmlp import MLP, Identity, Sigmoid, get_training_stats
+from fastmlp import MLP, Activation, Identity, Sigmoid, get_training_stats
 from tests.networks import assert_close, assert_same_state, batch, build, state
 from tests.reference import ReferenceMLP, reference_training_stats
 
@@ -73,4 +73,25 @@ def test_bad_input_is_refused_before_the_first_step(part, batch_size, message):
     before = state(mlp)
     with pytest.raises(ValueError, match=message):
         get_training_stats(mlp, dset, 1, batch_size)
+    assert_same_state(state(mlp), before)
+
+
+class Doubled(Activation):
+    """An activation of the user's own."""
+
+    def forward(self, x):
+        self.state = 2 * x
+        return self.state
+
+    def derivative(self):
+        return 2.0
+
+
+def test_an_activation_that_is_not_compiled_is_refused():
+    """It is not trained as something else."""
+    x, _, y = batch(9, 5, 3)
+    mlp = build([5, 7, 3], [Doubled, Identity])
+    before = state(mlp)
+    with pytest.raises(TypeError, match="Doubled"):
+        get_training_stats(mlp, ((x, y), (x, y), None), 1, 8)
     assert_same_state(state(mlp), before)
