@@ -36,7 +36,7 @@ class History:
     val_loss: list[float] = field(default_factory=list)
     val_error: list[float] = field(default_factory=list)
     epoch_seconds: list[float] = field(default_factory=list)
-    step_loss: list[float] = field(default_factory=list)
+    step_loss: list[float] = field(default_factory=list, repr=False)
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,20 @@ class _Training:
         self.trainer = Trainer(mlp.layout, mlp.flat, plan.batch_size)
         self.steps_per_call = 1
 
+    def prepare(self, order: np.ndarray) -> None:
+        """Compile what an epoch needs, so that the first one's seconds are of training."""
+        self._pack()
+        self.trainer.train(self._data(order), np.zeros(1, self.mlp.dtype), 0, 0, self.steps_out)
+        self.trainer.unpack()
+
+    def _pack(self) -> None:
+        mlp = self.mlp
+        self.trainer.pack(mlp.momentum, mlp.weight_decay, mlp.batchnorm_reduction == "mean")
+
+    def _data(self, order: np.ndarray) -> Data:
+        x = source_of(self.x)
+        return Data(x, x if self.rows is None else source_of(self.rows), self.classes, order)
+
     def epoch(self, epoch: int, order: np.ndarray) -> Generator[Progress, None, None]:
         """Train on the rows in ``order``, pausing a few times a second to say where it stands.
 
@@ -87,12 +101,9 @@ class _Training:
         epochs, and brought up to date at the end, also on an interrupt, which leaves the network as
         of the last finished step.
         """
-        mlp = self.mlp
-        x = source_of(self.x)
-        data = Data(x, x if self.rows is None else source_of(self.rows), self.classes, order)
-        self.trainer.pack(mlp.momentum, mlp.weight_decay, mlp.batchnorm_reduction == "mean")
+        self._pack()
         try:
-            yield from self._steps(epoch, data)
+            yield from self._steps(epoch, self._data(order))
         finally:
             try:
                 self.trainer.unpack()
@@ -199,6 +210,7 @@ def fit(
     order = np.arange(len(x), dtype=np.int64)
     training = _Training(mlp, x, labels, plan, lr_schedule)
     history = History()
+    training.prepare(order)
     _tell(callbacks, "on_train_begin", mlp, plan)
     try:
         for epoch in range(plan.epochs):
@@ -272,6 +284,7 @@ def get_training_stats(
     training = _Training(mlp, train_x, train_y, _plan(nepochs, batch_size, len(train_x), True))
     history = History()
     order = np.arange(len(train_x), dtype=np.int64)
+    training.prepare(order)
     for epoch in range(nepochs):
         np.random.shuffle(order)
         _run_epoch(training, epoch, order, history)

@@ -34,7 +34,7 @@ def check_finite(name: str, value: Any) -> float:
 def check_instance(name: str, value: Any, cls: type) -> None:
     """An object of the class, not the class itself."""
     if not isinstance(value, cls):
-        raise TypeError(f"{name} must be a {cls.__name__} object, got {value!r}")
+        raise TypeError(f"{name} must be an object of class {cls.__name__}, got {value!r}")
 
 
 def check_sequence(name: str, value: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from typing import Any
 
@@ -14,9 +15,11 @@ from .mlp import MLP
 from .validation import check_dtype
 
 
-def is_cold() -> bool:
-    """Whether the machine code of the compiled epoch is still to be made on this machine."""
-    return bool(getattr(train_steps._cache, "is_empty", True))
+def is_cold(dtype: Any = np.float32) -> bool:
+    """Whether the machine code of a dtype's compiled epoch is still to be made."""
+    rates = list(inspect.signature(train_steps.py_func).parameters).index("rates")
+    signatures: list[Any] = getattr(train_steps._cache, "signatures", list)()
+    return all(types[rates].dtype.name != check_dtype(dtype).name for types in signatures)
 
 
 def warmup(dtype: Any = np.float32) -> float:

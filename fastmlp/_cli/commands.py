@@ -16,7 +16,8 @@ from .._extras import require
 from ..layers import activation_named
 from ..presets import PRESETS, recipe_for
 from ..threads import set_num_threads
-from ..warmup import is_cold, warmup
+from ..warmup import warmup
+from . import report
 from .errors import INTERRUPTED, CommandError
 from .predict import lines
 from .report import table
@@ -194,7 +195,7 @@ def warm_up(
 ) -> None:
     """Compile the kernels now, so that the first training starts at once."""
     _check_dtype(dtype)
-    print("compiling kernels, once per machine ..." if is_cold() else "kernels are on disk")
+    report.announce_compilation(dtype)
     print(f"ready after {warmup(dtype):.1f} s")
 
 

@@ -59,7 +59,12 @@ def _read_image(path: Path, pixels: int, invert: bool) -> np.ndarray:
         )
         gray = gray.resize((side, side), Image.Resampling.LANCZOS)
     x = np.asarray(gray).reshape(1, pixels)
-    return 255 - x if invert else x
+    if invert:
+        x = 255 - x
+    if x.mean() > 127 or x.min() == x.max():
+        what = "one shade only" if x.min() == x.max() else "mostly light, unlike MNIST"
+        print(f"{path}: {what}; try it {'without' if invert else 'with'} --invert", file=sys.stderr)
+    return x
 
 
 def _grayscale(image: Image, background: Any) -> Image:

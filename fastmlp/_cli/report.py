@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import plotting
+from ..warmup import is_cold
 
 if TYPE_CHECKING:
     from ..mlp import MLP
@@ -37,6 +38,12 @@ def write_mistakes(
         return []
     plotting.mistakes(x, labels, predicted, out / "mistakes.png")
     return [out / "mistakes.png"]
+
+
+def announce_compilation(dtype: str) -> None:
+    """Say what takes half a minute, where the library itself does not: at a terminal it does."""
+    if is_cold(dtype) and not sys.stderr.isatty():
+        print("compiling kernels, once per installation ...", flush=True)
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -15,7 +15,7 @@ from ..mlp import MLP
 from ..presets import Recipe, one_cycle
 from ..threads import get_num_threads
 from ..training import History
-from ..warmup import is_cold, warmup
+from ..warmup import warmup
 from . import report
 from .errors import INTERRUPTED, CommandError
 
@@ -41,8 +41,7 @@ def train_and_report(data: Dataset, recipe: Recipe, *, seed: int, dtype: str, ou
         train = _standardised(train[0], moments), train[1]
     watch = _Watch()
     try:
-        if is_cold():
-            print("compiling kernels, once per machine ...", flush=True)
+        report.announce_compilation(dtype)
         warmup(dtype)
         history = _fit(mlp, train, validation, recipe, seed, watch)
     except KeyboardInterrupt:

@@ -16,7 +16,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import signal
 import sys
+import threading
 from pathlib import Path
 
 import numba
@@ -80,22 +82,50 @@ class _KernelCache(FunctionCache):
             _announce_compilation()
         return found
 
-    @property
-    def is_empty(self):
-        """Whether no machine code of this version is on disk."""
-        return not self._cache_file._load_index()
+    def signatures(self):
+        """The argument types that machine code of this version is on disk for."""
+        return [key[0] for key in self._cache_file._load_index()]
 
 
 @functools.cache
 def _announce_compilation():
     """Say once per process why the first call takes a while, to who watches it."""
     if sys.stderr is not None and sys.stderr.isatty():
-        print("fastmlp: compiling kernels, once per machine ...", file=sys.stderr, flush=True)
+        print("fastmlp: compiling kernels, once per installation ...", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _interrupts_held():
+    """Answer Ctrl-C at the end: raised while LLVM calls back into Python, it would be lost.
+
+    A second one ends the process.
+    """
+    held = []
+
+    def hold(number, frame):
+        if held:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGINT)
+        held.append(number)
+        print("fastmlp: stopping once the kernels are compiled ...", file=sys.stderr, flush=True)
+
+    in_charge = threading.current_thread() is threading.main_thread()
+    if not in_charge or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, hold)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if held:
+        raise KeyboardInterrupt
 
 
 def entry(function):
     """Compile an entry point, called from Python; its machine code is kept on disk."""
     compiled = numba.njit(**_OPTIONS)(function)
+    compiled.compile = _interrupts_held()(compiled.compile)
     # Without a folder to write to (a read-only home, say) code lives as long as the process.
     with contextlib.suppress(RuntimeError):
         compiled._cache = _KernelCache(function)
