@@ -130,6 +130,11 @@ def test_pixels_are_numbers():
     pixels = np.random.default_rng(0).integers(0, 256, (6, 7), np.uint8)
     w, b = parameters()[:2]
     assert_close(ece421.compute(pixels, w, b), pixels.astype(float) @ w + b, 1e-12)
+    results = []
+    for x in (pixels, pixels.astype(float)):
+        np.random.seed(0)
+        results.append(ece421.training(x, Y[:6], 2, 1e-6, 0.9, 5).W[1])
+    np.testing.assert_array_equal(*results)
 
 
 @pytest.mark.parametrize(

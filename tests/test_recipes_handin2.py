@@ -40,6 +40,21 @@ def test_the_sum_is_the_default_and_biases_may_be_vectors():
     assert_close(handin2.cost_grad(X, CLASSES, flat)[1]["d_b1"], grads["d_b1"])
 
 
+def test_pixels_are_numbers():
+    pixels = np.random.default_rng(0).integers(0, 256, (33, 7), np.uint8)
+    results = []
+    for x in (pixels, pixels.astype(float)):
+        net = handin2.NetClassifier().fit(
+            x, CLASSES, init_params=parameters(), lr=1e-6, epochs=1, seed=0
+        )
+        loss, grads = handin2.cost_grad(x, CLASSES, parameters())
+        results.append(
+            (net.params["W1"], net.predict(x), net.score(x, CLASSES), loss, grads["d_w1"])
+        )
+    for got, expected in zip(*results, strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
 @pytest.mark.parametrize("mean", [False, True])
 def test_transcription_s_gradients_are_derivatives(mean):
     params = parameters()
