@@ -33,13 +33,13 @@ def _classifier(workload: Workload, x: np.ndarray, y: np.ndarray) -> MLPClassifi
     if network.batchnorm:
         raise LookupError("has no batch norm")
     generator = _GivenOrder(0)
+    few = min(len(x), network.batch_size)
     classifier = MLPClassifier(
         network.sizes[1:-1], activation=_ACTIVATIONS[network.activation], solver="sgd", alpha=0,
-        batch_size=network.batch_size, learning_rate="constant", learning_rate_init=network.lr,
+        batch_size=few, learning_rate="constant", learning_rate_init=network.lr,
         momentum=network.momentum, nesterovs_momentum=False, shuffle=True, random_state=generator,
     )  # fmt: skip
     # The first call builds the layers and the optimiser; their arrays are then set in place.
-    few = min(len(x), network.batch_size)
     generator.order = np.arange(few)
     classifier.partial_fit(x[:few], y[:few], classes=np.arange(10))
     initial = network.initial_weights(x.dtype)

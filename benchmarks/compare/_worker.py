@@ -16,6 +16,7 @@ from ._workloads import Workload
 
 # A peer that takes longer than this for one command is given up.
 TIMEOUT_SECONDS = 600.0
+EXIT_SECONDS = 3.0
 
 
 def environment(threads: int) -> dict[str, str]:
@@ -70,8 +71,12 @@ class Process:
         return answer
 
     def close(self) -> None:
-        self._process.kill()
-        self._process.join()
+        """End the process, by force if it is busy."""
+        self._pipe.close()
+        self._process.join(EXIT_SECONDS)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
 
 
 @contextlib.contextmanager
