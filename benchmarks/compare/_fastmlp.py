@@ -10,7 +10,7 @@ import fastmlp
 
 from . import _recipes
 from ._data import orders, training_set
-from ._judge import Parameters, loss, share_wrong_in_test, wrong_share
+from ._judge import Parameters, loss, wrong_share
 from ._workloads import Workload
 
 
@@ -94,17 +94,19 @@ class Record:
         self.workload = workload
         self.record = _recipes.Record()
         self.rates = self.record.rates()
+        self.trained: list[list[Parameters]] = []
 
     def run(self, seed: int) -> None:
         recipe = self.record.recipe
-        self.mlp = self.workload.network.build(np.float32, seed=seed)
-        self.mlp.fit(
+        mlp = self.workload.network.build(np.float32, seed=seed)
+        mlp.fit(
             self.record.x, self.record.y, epochs=recipe.epochs, batch_size=recipe.batch_size,
             max_steps=recipe.max_steps, seed=seed, lr_schedule=self.rates,
         )  # fmt: skip
+        self.trained.append(parameters_of(mlp))
 
     def figure(self) -> float:
-        return share_wrong_in_test(self.workload, parameters_of(self.mlp), self.record.prepare)
+        return self.record.mean_error(self.workload, self.trained)
 
 
 JOBS = {"train": Training, "course": Course, "inference": Inference, "record": Record}

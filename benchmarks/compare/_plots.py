@@ -16,6 +16,7 @@ _COLOURS = {
     "numpy-f32": "#2e86ab", "numpy-f64": "#9cc5dc", "sklearn": "#e9a23b",
 }  # fmt: skip
 _OWN = "#1b1b1b"
+_BAR = 0.12
 
 
 def bar_chart(record: dict[str, Any], path: Path) -> None:
@@ -29,11 +30,11 @@ def bar_chart(record: dict[str, Any], path: Path) -> None:
     for position, row in enumerate(rows):
         ratios = {name: results.times_as_fast(row, name) for name in LIBRARIES}
         speeds = {name: 1 / value for name, value in ratios.items() if value}
-        heights = np.linspace(-0.38, 0.38, max(2, len(speeds)))[: len(speeds)]
+        heights = _BAR * (np.arange(len(speeds)) - (len(speeds) - 1) / 2)
         for offset, (name, speed) in zip(heights, speeds.items(), strict=True):
             label = PEERS[name].label if name not in labelled else None
             labelled.add(name)
-            axes.barh(position + offset, speed, 0.1, color=_COLOURS[name], label=label)
+            axes.barh(position + offset, speed, 0.85 * _BAR, color=_COLOURS[name], label=label)
             axes.text(speed + 0.008, position + offset, f"{speed:.2f}", va="center", size=6)
     axes.axvline(1, color=_OWN, linewidth=1.2)
     axes.set_yticks(range(len(rows)), [_row_label(record, row) for row in rows], size=8)
@@ -57,6 +58,10 @@ def roofline(record: dict[str, Any], path: Path) -> None:
 
     figure = Figure(figsize=(8.5, 5.5), layout="constrained")
     axes = figure.subplots()
+    axes.set(
+        xscale="log", yscale="log", xlim=(0.25, 2000), ylabel="GFLOP/s",
+        xlabel="FLOP per byte, if nothing stays in cache from step to step",
+    )  # fmt: skip
     _roofs(axes, record)
     labelled = set()
     for number, row in enumerate(record["workloads"], start=1):
@@ -81,12 +86,8 @@ def roofline(record: dict[str, Any], path: Path) -> None:
             str(number), (intensity, speed), xytext=(0, 6), textcoords="offset points",
             ha="center", size=8,
         )  # fmt: skip
-    axes.set(
-        xscale="log", yscale="log",
-        xlabel="FLOP per byte, if nothing stays in cache from step to step", ylabel="GFLOP/s",
-    )  # fmt: skip
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8, frameon=False, loc="upper left")
+    figure.legend(loc="outside upper center", ncols=len(labelled), fontsize=8, frameon=False)
     names = "\n".join(f"{n} {row['label']}" for n, row in enumerate(record["workloads"], start=1))
     axes.text(0.99, 0.02, names, transform=axes.transAxes, size=7, ha="right", va="bottom")
     figure.savefig(path, dpi=130)
@@ -97,15 +98,17 @@ def _roofs(axes: Any, record: dict[str, Any]) -> None:
     intensity = np.geomspace(0.25, 2000, 200)
     bandwidths = {
         "memory": limits["read_gbytes"],
-        "cache, weights of the first network": limits["weights_read_gbytes"],
+        "weights in cache": limits["weights_read_gbytes"],
     }
     peaks = {name: threads * limits[f"peak_{name}_gflops"] for name in ("float32", "float64")}
     for style, (name, bandwidth) in zip(("-", "--"), bandwidths.items(), strict=True):
         roof = np.minimum(intensity * bandwidth, peaks["float32"])
         axes.plot(intensity, roof, style, color="#888888", linewidth=1)
+        # The slope is 1 in logarithmic axes, and the bandwidth in the data that rotation is in.
         axes.text(
             0.3, 0.33 * bandwidth, f"{name}, {bandwidth:.0f} GB/s", size=7, color="#666666",
-            rotation=45, rotation_mode="anchor", transform_rotates_text=True, va="bottom",
+            rotation=np.degrees(np.arctan(bandwidth)), rotation_mode="anchor",
+            transform_rotates_text=True, va="bottom",
         )  # fmt: skip
     for name, peak in peaks.items():
         axes.axhline(peak, color="#bbbbbb", linewidth=0.8, linestyle=":")

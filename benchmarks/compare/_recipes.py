@@ -11,6 +11,7 @@ from tests.reference import one_hot
 
 from ..cases import layers
 from ._data import images, standardised
+from ._judge import Parameters, share_wrong_in_test
 from ._workloads import COURSE_VALIDATION, Workload
 
 
@@ -55,3 +56,8 @@ class Record:
         steps = self.recipe.max_steps or 0
         rate = one_cycle(self.recipe.lr)
         return [rate(step / steps) for step in range(steps)]
+
+    def mean_error(self, workload: Workload, trainings: list[list[Parameters]]) -> float:
+        """Share of the test images classified wrongly, mean over all trainings."""
+        errors = [share_wrong_in_test(workload, layers, self.prepare) for layers in trainings]
+        return float(np.mean(errors))

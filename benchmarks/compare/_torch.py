@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from torch import nn
 
 from . import _recipes
 from ._data import orders, training_set
-from ._judge import Parameters, loss, share_wrong_in_test, wrong_share
+from ._judge import Parameters, loss, wrong_share
 from ._workloads import Workload
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -143,6 +144,7 @@ class Record:
         self.workload = workload
         self.record = _recipes.Record()
         self.rates = self.record.rates()
+        self.trained: list[list[Parameters]] = []
         self.x, self.y = torch.from_numpy(self.record.x), torch.from_numpy(self.record.y)
         self.network = _network(workload, np.float32)
         recipe = self.record.recipe
@@ -163,9 +165,10 @@ class Record:
             rates = self.rates[done : done + steps]
             self.loop.epoch(self.x, self.y, order, recipe.batch_size, rates)
             done += len(rates)
+        self.trained.append(_parameters(copy.deepcopy(self.network)))
 
     def figure(self) -> float:
-        return share_wrong_in_test(self.workload, _parameters(self.network), self.record.prepare)
+        return self.record.mean_error(self.workload, self.trained)
 
 
 JOBS = {"train": Training, "inference": Inference, "record": Record}
