@@ -322,6 +322,10 @@ def _linear_layer(width: int, dtype: Any) -> layers.Linear:
     return layers.Linear(width, width, lambda *_: w, lambda n: np.zeros((1, n), dtype))
 
 
+def _activation_layer(name: str) -> LayerCase:
+    return LayerCase(lambda width, dtype: layers.activation_named(name), _matrix_pair)
+
+
 LAYERS: dict[str, LayerCase] = {
     "Linear": LayerCase(_linear_layer, _matrix_pair),
     "BatchNorm": LayerCase(lambda width, dtype: layers.BatchNorm(width, dtype=dtype), _matrix_pair),
@@ -330,10 +334,7 @@ LAYERS: dict[str, LayerCase] = {
     ),
 }
 LAYERS |= {
-    type(layers.activation_named(name)).__name__: LayerCase(
-        lambda width, dtype, name=name: layers.activation_named(name), _matrix_pair
-    )
-    for name in ACTIVATIONS
+    type(layers.activation_named(name)).__name__: _activation_layer(name) for name in ACTIVATIONS
 }
 
 NETWORKS: dict[str, Network] = {
