@@ -49,7 +49,8 @@ def markdown(outcomes: Sequence[Outcome], quick: bool) -> str:
     machine = _machine()
     where = (
         f"fastmlp {machine['fastmlp']}, NumPy {machine['numpy']}, Python {machine['python']}, "
-        f"{machine['machine']}, {machine['threads']} threads."
+        f"{machine['machine']}; threads: fastmlp {machine['threads']}, "
+        f"NumPy {machine['numpy_threads']}."
     )
     if quick:
         where += " A quick run on a part of the data: its figures are not those to be reached."
@@ -122,4 +123,5 @@ def _machine() -> dict[str, Any]:
     return {
         "fastmlp": __version__, "numpy": np.__version__, "python": platform.python_version(),
         "machine": platform.machine(), "cores": os.cpu_count(), "threads": get_num_threads(),
+        "numpy_threads": os.environ.get("OPENBLAS_NUM_THREADS", "its default"),
     }  # fmt: skip
