@@ -18,12 +18,12 @@ from .layers import Activation, BatchNorm, Criterion, Linear, SoftmaxCrossEntrop
 from .layers._state import hold
 from .layers.activation import is_compiled, name_of
 from .validation import (
+    check_callbacks,
     check_count,
     check_dtype,
     check_finite,
     check_instance,
     check_labels,
-    check_matrix,
     check_samples,
     check_sequence,
     label_rows,
@@ -233,9 +233,10 @@ class MLP:
     def forward(self, x: Any) -> np.ndarray:
         """The output activations, (N, K), of a batch x, (N, D); kept in ``output``.
 
-        uint8 is scaled to [0, 1]. In training mode batch norm uses the batch's own moments.
+        x : uint8 (scaled to [0, 1]), float32 or float64, as in ``fit``
+        In training mode batch norm uses the batch's own moments.
         """
-        out = check_matrix("x", x, self.input_size)
+        out = check_samples("x", x, self.input_size)
         if out.dtype == np.uint8:
             out = out.astype(self.dtype) / self.dtype.type(255)
         for i in range(self.nlayers):
@@ -314,7 +315,7 @@ class MLP:
 
     # Training and prediction on whole data sets
 
-    def fit(self, x: Any, labels: Any, **options: Any) -> training.History:
+    def fit(self, x: Any, labels: Any, *, callbacks: Any = (), **options: Any) -> training.History:
         """Train on (x, labels) from the present weights and momenta on.
 
         x : (N, D) uint8 (scaled to [0, 1]), float32 or float64, any strides; read in place
@@ -327,14 +328,15 @@ class MLP:
         validation_data : (x, labels) or None; evaluated after every epoch
         callbacks : objects with ``on_train_begin(mlp, plan)``, ``on_progress(progress)``,
             ``on_epoch_end(mlp, history)`` (True stops), ``on_train_end(mlp, history)``, or some of
-            them
+            them; functions are refused
         progress : bool; show a progress bar
         lr_schedule : one learning rate per step, or a function of the progress in [0, 1)
 
         Returns a ``History``. An interrupt leaves the network as of the last finished step.
         Raises ValueError or TypeError before anything has changed.
         """
-        return training.fit(self, x, labels, **options)
+        callbacks = check_callbacks("callbacks", callbacks)
+        return training.fit(self, x, labels, callbacks=callbacks, **options)
 
     def _check_activations(self) -> None:
         for activation in self.activations:

@@ -11,6 +11,7 @@ import numpy as np
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 IN_PLACE = (np.dtype(np.uint8), *FLOATS)
+EVENTS = ("on_train_begin", "on_progress", "on_epoch_end", "on_train_end")
 
 
 def check_count(name: str, value: Any, least: int = 1) -> int:
@@ -42,6 +43,19 @@ def check_sequence(name: str, value: Any) -> list[Any]:
     if not isinstance(value, Iterable) or isinstance(value, str):
         raise TypeError(f"{name} must be a list, got {value!r}")
     return list(value)
+
+
+def check_callbacks(name: str, callbacks: Any) -> list[Any]:
+    """Objects with at least one of the methods in ``EVENTS``, as a list."""
+    callbacks = check_sequence(name, callbacks)
+    for i, callback in enumerate(callbacks):
+        methods = [getattr(callback, event) for event in EVENTS if hasattr(callback, event)]
+        if isinstance(callback, type) or not methods or not all(map(callable, methods)):
+            raise TypeError(
+                f"{name}[{i}] must be an object with one or more of the methods "
+                f"{', '.join(EVENTS)}, got {callback!r}"
+            )
+    return callbacks
 
 
 def check_dtype(dtype: Any) -> np.dtype[Any]:

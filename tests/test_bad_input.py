@@ -1,5 +1,7 @@
 """Wrong input is refused with what was expected and what came, before anything changes."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -29,6 +31,11 @@ BAD_X = {
     "complex": (np.zeros((9, 5), complex), "(float|real).*complex"),
     "string": (np.full((9, 5), "1.0"), "(float|real).*(U3|str)"),
     "None": (None, "(float|real).*object"),
+    # Unlike uint8, nothing says how these are to be scaled.
+    "int64": (np.zeros((9, 5), int), "float32, float64 or uint8, got int64"),
+    "uint16": (np.zeros((9, 5), np.uint16), "float32, float64 or uint8, got uint16"),
+    "float16": (np.zeros((9, 5), np.float16), "float32, float64 or uint8, got float16"),
+    "bool": (np.zeros((9, 5), bool), "float32, float64 or uint8, got bool"),
 }
 
 # What to pass as labels for nine samples and three classes.
@@ -128,6 +135,13 @@ def test_before_any_forward(method):
         getattr(mlp, method)(np.eye(3))
 
 
+class Watcher:
+    """A callback."""
+
+    def on_epoch_end(self, mlp, history):
+        return False
+
+
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
@@ -139,6 +153,12 @@ def test_before_any_forward(method):
         ("validation_data", (np.zeros((9, 5)),), "validation_data"),
         ("validation_data", (np.zeros((9, 5)), np.zeros(9, int), np.ones(9)), "validation_data"),
         ("validation_data", {"x": np.zeros((9, 5))}, "validation_data"),
+        ("callbacks", [print], r"callbacks\[0\].*methods on_train_begin, .*got <built-in"),
+        ("callbacks", [Watcher(), "bar"], r"callbacks\[1\].*methods.*got 'bar'"),
+        ("callbacks", [Watcher], r"callbacks\[0\].*object.*got <class"),
+        ("callbacks", [SimpleNamespace(on_epoch_end=None)], r"callbacks\[0\].*methods.*None"),
+        ("callbacks", Watcher(), "callbacks must be a list, got .*Watcher"),
+        ("callbacks", None, "callbacks must be a list, got None"),
     ],
 )
 def test_fit_options(mlp, option, value, message):

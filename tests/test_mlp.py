@@ -295,6 +295,16 @@ def test_any_memory_layout_gives_the_same_numbers(layout, dtype):
     assert twins[1].evaluate(strided_x, strided_y) == twins[0].evaluate(x, y)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_forward_scales_pixels_as_fit_does(dtype):
+    looped, fitted = (build(SIZES, dtype=dtype, num_bn_layers=1, momentum=0.9) for _ in range(2))
+    pixels = np.random.default_rng(0).integers(0, 256, (33, 5), dtype=np.uint8)
+    _, labels, y = batch(33, 5, 3, dtype=dtype)
+    train_epoch(looped, pixels, y, 8)
+    fitted.fit(pixels, labels, batch_size=8, shuffle=False)
+    assert_same_state(state(looped), state(fitted), 1e-13 if dtype == np.float64 else 1e-5)
+
+
 def test_linear_classifier():
     mlp, expected = (build([5, 3], [Identity], cls, momentum=0.9) for cls in (MLP, ReferenceMLP))
     x, _, y = batch(33, 5, 3)
