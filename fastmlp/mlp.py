@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from . import training
+from .callbacks import warn_if_lost
 from .engine import LayerSpec, Layout, infer, layout_of
 from .kernels.loss import softmax
 from .kernels.network import Flat
 from .kernels.update import SEGMENT, momentum_update
 from .layers import Activation, BatchNorm, Criterion, Linear, SoftmaxCrossEntropy
-from .layers._state import hold
+from .layers._state import bind
 from .layers.activation import is_compiled, name_of
 from .validation import (
     check_callbacks,
@@ -167,14 +168,14 @@ class MLP:
             self._bind_layer(linear, offsets)
             if batchnorm is not None:
                 self._bind_layer(batchnorm, (row["flat_gamma"], row["flat_beta"]))
-                _bind_array(batchnorm, "running_mean", self.statistics, row["flat_mean"])
-                _bind_array(batchnorm, "running_var", self.statistics, row["flat_var"])
+                bind(batchnorm, "running_mean", self.statistics, row["flat_mean"])
+                bind(batchnorm, "running_var", self.statistics, row["flat_var"])
 
     def _bind_layer(self, layer: Linear | BatchNorm, offsets: Iterable[int]) -> None:
         buffers = self.parameters, self.gradients, self.velocities
         for names, offset in zip(layer.parameters, offsets, strict=True):
             for name, buffer in zip(names, buffers, strict=True):
-                _bind_array(layer, name, buffer, offset)
+                bind(layer, name, buffer, offset)
 
     def _rows(self, layout: Layout) -> Iterable[tuple[Any, Linear, BatchNorm | None]]:
         """(row of the layer table, linear layer, its batch norm or None)."""
@@ -332,11 +333,13 @@ class MLP:
         progress : bool; show a progress bar
         lr_schedule : one learning rate per step, or a function of the progress in [0, 1)
 
-        Returns a ``History``. An interrupt leaves the network as of the last finished step.
-        Raises ValueError or TypeError before anything has changed.
+        Returns a ``History``; warns where its last loss is not finite. An interrupt leaves the
+        network as of the last finished step. Raises ValueError or TypeError before anything has
+        changed.
         """
-        callbacks = check_callbacks("callbacks", callbacks)
-        return training.fit(self, x, labels, callbacks=callbacks, **options)
+        history = training.fit(self, x, labels, callbacks=check_callbacks(callbacks), **options)
+        warn_if_lost(history, self.lr)
+        return history
 
     def _check_activations(self) -> None:
         for activation in self.activations:
@@ -388,13 +391,3 @@ class MLP:
         from .checkpoint import load
 
         return load(path)
-
-
-def _bind_array(layer: Any, name: str, buffer: np.ndarray, offset: int) -> None:
-    """Make the layer's array a view of the buffer at offset, keeping its values."""
-    array = getattr(layer, name)
-    if array is None:
-        return
-    view = buffer[offset : offset + array.size].reshape(array.shape)
-    view[...] = array
-    hold(layer, name, view)

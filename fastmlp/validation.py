@@ -45,14 +45,14 @@ def check_sequence(name: str, value: Any) -> list[Any]:
     return list(value)
 
 
-def check_callbacks(name: str, callbacks: Any) -> list[Any]:
+def check_callbacks(callbacks: Any) -> list[Any]:
     """Objects with at least one of the methods in ``EVENTS``, as a list."""
-    callbacks = check_sequence(name, callbacks)
+    callbacks = check_sequence("callbacks", callbacks)
     for i, callback in enumerate(callbacks):
         methods = [getattr(callback, event) for event in EVENTS if hasattr(callback, event)]
         if isinstance(callback, type) or not methods or not all(map(callable, methods)):
             raise TypeError(
-                f"{name}[{i}] must be an object with one or more of the methods "
+                f"callbacks[{i}] must be an object with one or more of the methods "
                 f"{', '.join(EVENTS)}, got {callback!r}"
             )
     return callbacks

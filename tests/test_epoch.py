@@ -144,7 +144,8 @@ def test_a_schedule_that_does_not_fit_changes_nothing(schedule):
 def test_a_diverging_loss_is_seen(dtype):
     mlp = build([5, 17, 3], dtype=dtype, lr=1e30, momentum=0.9)
     x, labels, _ = batch(33, 5, 3, dtype=dtype)
-    history = mlp.fit(x, labels, epochs=4, batch_size=8)
+    with pytest.warns(RuntimeWarning, match="the loss is .* after epoch 4, .* lr is 1e\\+30"):
+        history = mlp.fit(x, labels, epochs=4, batch_size=8)
     assert not np.isfinite(history.train_loss[-1])
     assert not np.isfinite(history.step_loss[-1])
     assert np.isfinite(history.step_loss[0])
@@ -156,7 +157,8 @@ def test_a_sample_that_is_not_a_number_is_seen(x_dtype):
     mlp = build([5, 17, 3], dtype=np.float32)
     x, labels, _ = batch(33, 5, 3, dtype=x_dtype)
     x[20, 4] = np.nan
-    history = mlp.fit(x, labels, batch_size=8, shuffle=False)
+    with pytest.warns(RuntimeWarning, match="the loss is nan after epoch 1"):
+        history = mlp.fit(x, labels, batch_size=8, shuffle=False)
     assert_array_equal(np.isnan(history.step_loss), [False, False, True, True, True])
     assert all(np.isnan(layer.W).any() for layer in mlp.linear_layers)
 

@@ -32,3 +32,13 @@ class Held:
 def hold(layer: Any, name: str, array: np.ndarray | None) -> None:
     """Make ``array`` the one behind the attribute, in place of the present one."""
     layer.__dict__[name] = array
+
+
+def bind(layer: Any, name: str, buffer: np.ndarray, offset: int) -> None:
+    """Make the layer's array, if it has it, a view of the buffer at offset, keeping its values."""
+    array = getattr(layer, name)
+    if array is None:
+        return
+    view = buffer[offset : offset + array.size].reshape(array.shape)
+    view[...] = array
+    hold(layer, name, view)
