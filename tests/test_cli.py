@@ -76,15 +76,15 @@ def test_options_reach_the_network(command):
 def test_batch_norm_and_no_hidden_layer(command):
     assert command("train digits --hidden 9,8 --batchnorm --epochs 1")[0] == 0
     assert MLP.load(MODEL).num_bn_layers == 2
-    assert command("train digits --hidden none --batchnorm --epochs 1")[0] == 0
-    mlp = MLP.load(MODEL)
+    assert command("train digits --hidden none --batchnorm --epochs 1 --out linear")[0] == 0
+    mlp = MLP.load("linear/model.safetensors")
     assert (mlp.hiddens, mlp.num_bn_layers) == ((), 0)
 
 
 def test_the_seed_alone_decides(command):
     models = []
     for options in ("--seed 1", "--seed 1 --threads 1", "--seed 2"):
-        assert command(f"train digits --epochs 2 {options}")[0] == 0
+        assert command(f"train digits --epochs 2 {options} --out {Path(MODEL).parent}")[0] == 0
         models.append(Path(MODEL).read_bytes())
     assert models[0] == models[1]
     assert models[0] != models[2]
@@ -94,6 +94,37 @@ def test_the_seed_draws_the_weights(command):
     assert command("train digits --hidden 9 --lr 1e-9 --epochs 1 --no-batchnorm --seed 5")[0] == 0
     w = MLP.load(MODEL).linear_layers[0].W
     np.testing.assert_allclose(w, he_normal(5)(64, 9), atol=1e-6)
+
+
+def test_a_run_leaves_earlier_ones_alone(command):
+    """Each has a folder of its own and says which; an empty one may belong to a run at work."""
+    Path("runs/digits").mkdir(parents=True)
+    for folder in (Path("runs/digits-2"), Path("runs/digits-3")):
+        status, output, _ = command("train digits --hidden none --epochs 1")
+        assert status == 0
+        assert f"results go to {folder}\n" in output
+        assert str(folder / "model.safetensors") in output
+        assert files(folder) == RESULTS
+    assert files("runs/digits") == set()
+    assert "runs/DATASET-2" in command("train --help")[1]
+
+
+def test_results_replace_those_in_a_folder_that_is_named(command):
+    for epochs in (1, 2):
+        assert command(f"train digits --hidden none --epochs {epochs} --out mine")[0] == 0
+    assert len(history("mine")) == 2
+    assert files(".") == {"mine"}
+
+
+@pytest.mark.parametrize("what", ["a file", "a link to nothing"])
+def test_no_place_for_results(what, command):
+    if what == "a file":
+        Path("runs").touch()
+    else:
+        Path("runs").symlink_to("nowhere")
+    status, output, errors = command("train digits")
+    assert (status, output) == (2, "")
+    assert re.fullmatch(r"fastmlp: runs/digits cannot be made, give another --out: .*\n", errors)
 
 
 def clusters(samples, features, classes=3):
@@ -153,12 +184,15 @@ def test_the_recipe_for_mnist(command, monkeypatch):
 
 
 def test_a_loss_that_is_lost(command):
-    status, _, errors = command("train digits --lr 1e20 --no-batchnorm --epochs 9")
+    status, output, errors = command("train digits --lr 1e20 --no-batchnorm --epochs 9")
     assert status == 1
     assert re.fullmatch(
-        r"fastmlp: the loss is (nan|inf) after epoch 1, .*--lr than 1e\+20\n", errors
+        r"fastmlp: the loss is (nan|inf) by step \d+ of 41 in epoch 1, with lr 1e\+20: "
+        r"nothing was written; try a smaller --lr\n",
+        errors,
     )
-    assert files("runs/digits") == set()
+    assert "accuracy" not in output
+    assert files("runs") == set()
 
 
 # Interruption
@@ -190,9 +224,11 @@ def test_ctrl_c_before_the_first_epoch_ends_replaces_nothing(command, monkeypatc
         raise KeyboardInterrupt
 
     monkeypatch.setattr(MLP, "fit", interrupted)
-    status, _, errors = command("train digits")
-    assert status == 130
-    assert errors == "fastmlp: interrupted in the first epoch, nothing was written\n"
+    for line in ("train digits", "train digits --out runs/digits"):
+        status, _, errors = command(line)
+        assert status == 130
+        assert errors == "fastmlp: interrupted in the first epoch, nothing was written\n"
+    assert files("runs") == {"digits"}
     assert {path: path.read_bytes() for path in Path("runs/digits").iterdir()} == before
 
 

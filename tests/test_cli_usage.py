@@ -140,6 +140,16 @@ def test_version_and_help(command):
     assert all(option in output for option in options.split())
 
 
+@pytest.mark.parametrize("name", ["", "train", "predict", "datasets", "warmup"])
+def test_help_in_80_columns(name, command, monkeypatch):
+    """Every option's value has a name, not its type's; no description is cut short."""
+    monkeypatch.setenv("COLUMNS", "80")
+    _, output, _ = command(f"{name} --help")
+    assert max(map(len, output.splitlines())) <= 80
+    assert not re.search(r"^ +-.*<\w+>", output, re.MULTILINE)
+    assert not re.search(r"\w\.\.\.$", output, re.MULTILINE)
+
+
 # Wrong usage
 
 
@@ -147,7 +157,7 @@ USAGE = {
     "trian": "trian",
     "--nope": "--nope",
     "train --hiden 5": "--hiden.*--hidden",
-    "train nope": "nope.*",
+    "train mnsit": "DATASET.*one of mnist, .*path of an .npz.*mnsit",
     "train digits more": "more",
     "train digits --hidden": "--hidden",
     "train digits --hidden 12,abc": "--hidden.*widths.*12,abc",

@@ -30,7 +30,8 @@ _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode="rich" if sys.stdout.isatty() else None,
+    # Rich's help takes a third of 80 columns for frames and breaks lines where this file does.
+    rich_markup_mode=None,
 )
 
 LARGEST = 1e30
@@ -39,9 +40,14 @@ LARGEST = 1e30
 DataDir = Annotated[
     Path | None,
     typer.Option(
-        exists=True, file_okay=False, help="Folder of data files, looked in before FASTMLP_DATA."
+        metavar="DIR",
+        exists=True,
+        file_okay=False,
+        help="Folder of data files, looked in before FASTMLP_DATA.",
     ),
 ]
+
+DType = Annotated[str, typer.Option(metavar="NAME", help="float32 or float64.")]
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -72,7 +78,10 @@ def _print_version(wanted: bool) -> None:
 def root(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="And exit.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
+        ),
     ] = False,
 ) -> None:
     """Train multi-layer perceptrons on the CPU."""
@@ -85,14 +94,14 @@ def train(
     dataset: Annotated[
         str | None,
         typer.Argument(
-            metavar="[DATASET]",
+            metavar="DATASET",
             help="A name that `fastmlp datasets` lists, or the path of an .npz with x and y. "
             "By default mnist, or digits where that cannot be had.",
         ),
     ] = None,
     hidden: Annotated[
         str | None,
-        typer.Option(metavar="SIZES", help="Widths of the hidden layers: 512,512; or none."),
+        typer.Option(metavar="WIDTHS", help="Of the hidden layers: 512,512; or none."),
     ] = None,
     activation: Annotated[
         str | None, typer.Option(metavar="NAME", help="Of the hidden layers: relu, tanh, sigmoid.")
@@ -101,13 +110,19 @@ def train(
         bool | None,
         typer.Option("--batchnorm/--no-batchnorm", help="Normalise every hidden layer."),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Samples per step.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(metavar="N", help="Passes over the training set.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(metavar="N", help="Samples per step.")] = None,
     lr: Annotated[
         float | None,
-        typer.Option(help="Peak of the learning rate, which rises, then falls to zero."),
+        typer.Option(
+            metavar="RATE", help="Peak of the learning rate, which rises, then falls to zero."
+        ),
     ] = None,
-    momentum: Annotated[float | None, typer.Option(help="From 0 to less than 1.")] = None,
+    momentum: Annotated[
+        float | None, typer.Option(metavar="NUMBER", help="From 0 to less than 1.")
+    ] = None,
     preset: Annotated[
         str | None,
         typer.Option(
@@ -116,14 +131,22 @@ def train(
             "data set's own recipe.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the initial weights and the shuffles.")] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Of the initial weights and the shuffles.")
+    ] = 0,
     threads: Annotated[
-        int | None, typer.Option(help="By default one per core; results do not depend on it.")
+        int | None,
+        typer.Option(metavar="N", help="By default one per core; results do not depend on it."),
     ] = None,
-    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    dtype: DType = "float32",
     data_dir: DataDir = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="For the results, by default runs/DATASET.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="For the results, in place of those of an earlier run. By default a new folder: "
+            "runs/DATASET, or runs/DATASET-2 and so on.",
+        ),
     ] = None,
 ) -> None:
     """Train a network on a data set, and test it.
@@ -152,7 +175,7 @@ def train(
     data = _named(dataset, data_dir) if dataset is not None else _mnist_or_digits(data_dir)
     given = {option: value for option, value in given.items() if value is not None}
     recipe = replace(PRESETS[preset] if preset else recipe_for(data.name), **given)
-    train_and_report(data, recipe, seed=seed, dtype=dtype, out=out or Path("runs", data.name))
+    train_and_report(data, recipe, seed=seed, dtype=dtype, out=out)
 
 
 @app.command()
@@ -166,7 +189,7 @@ def predict(
     images: Annotated[
         list[Path],
         typer.Argument(
-            metavar="IMAGE...",
+            metavar="IMAGE",
             exists=True,
             dir_okay=False,
             help="PNG files, light on dark as in MNIST; or .npz archives with rows x.",
@@ -191,9 +214,9 @@ def predict(
 
 @app.command("warmup")
 def warm_up(
-    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    dtype: DType = "float32",
 ) -> None:
-    """Compile the kernels now, so that the first training starts at once."""
+    """Compile the kernels ahead of the first training."""
     _check_dtype(dtype)
     report.announce_compilation(dtype)
     print(f"ready after {warmup(dtype):.1f} s")
@@ -214,7 +237,7 @@ def list_datasets(data_dir: DataDir = None) -> None:
     )
 
 
-app.command()(reproduce)
+app.command(short_help="Run the experiments of course write-ups.")(reproduce)
 
 
 def _absent(entry: datasets.Availability) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
-from ..callbacks import ProgressBar
+from ..callbacks import ProgressBar, StopOnNonFinite
 from ..datasets import Dataset
 from ..initializers import he_normal, xavier_normal, zeros
 from ..layers import Identity, SoftmaxCrossEntropy, activation_named
@@ -25,16 +26,24 @@ VALIDATION_ROWS = 5_000
 Rows = tuple[np.ndarray, np.ndarray]
 
 
-def train_and_report(data: Dataset, recipe: Recipe, *, seed: int, dtype: str, out: Path) -> None:
+def train_and_report(
+    data: Dataset, recipe: Recipe, *, seed: int, dtype: str, out: Path | None
+) -> None:
     """Train, test and write the results into the folder out; print as it goes.
 
+    out : by default the first of runs/NAME, runs/NAME-2, ... that is not there yet
     Raises CommandError when the folder cannot be made, when the loss is no longer finite, and,
     after writing what there is, when the user interrupts.
     """
-    _make_folder(out)
+    with _results_folder(out, data.name) as folder:
+        _train_into(folder, data, recipe, seed, dtype)
+
+
+def _train_into(out: Path, data: Dataset, recipe: Recipe, seed: int, dtype: str) -> None:
     train, validation = _split(data) if recipe.validate else ((data.train_x, data.train_y), None)
     mlp = _network(data, recipe, seed, dtype)
     _announce(data, train, validation, mlp, recipe, seed)
+    print(f"results go to {out}\n", flush=True)
     moments = None
     if recipe.standardise:
         moments = _moments(train[0])
@@ -47,22 +56,19 @@ def train_and_report(data: Dataset, recipe: Recipe, *, seed: int, dtype: str, ou
     except KeyboardInterrupt:
         message = _keep_unfinished(out, mlp, watch.history)
         raise CommandError(message, INTERRUPTED) from None
+    except FloatingPointError as error:
+        raise CommandError(f"{error}: nothing was written; try a smaller --lr") from None
     if moments is not None:
         _take_pixels(mlp, moments)
-    if not math.isfinite(history.train_loss[-1]):
-        raise CommandError(
-            f"the loss is {history.train_loss[-1]} after epoch {len(history.train_loss)}, "
-            f"nothing was written: try a smaller --lr than {recipe.lr:g}"
-        )
     files = report.write_model(out, mlp, history)
     files += report.write_mistakes(out, data.test_x, data.test_y, mlp.predict(data.test_x))
-    loss, error = mlp.evaluate(data.test_x, data.test_y)
+    loss, wrong = mlp.evaluate(data.test_x, data.test_y)
     seconds = sum(history.epoch_seconds)
     samples = len(history.step_loss) * recipe.batch_size
     speed = min(samples, len(history.epoch_seconds) * len(train[1])) / seconds
     figures = [
         ("test loss", f"{loss:.4f}"),
-        ("test accuracy", f"{100 * (1 - error):.2f} %"),
+        ("test accuracy", f"{100 * (1 - wrong):.2f} %"),
         ("training time", f"{seconds:.2f} s"),
         ("training speed", f"{speed:,.0f} samples/s"),
         *(("" if index else "files", str(path)) for index, path in enumerate(files)),
@@ -72,13 +78,12 @@ def train_and_report(data: Dataset, recipe: Recipe, *, seed: int, dtype: str, ou
 
 
 class _Watch:
-    """Keeps the history at hand should the fit be interrupted; ends it when the loss is lost."""
+    """Keeps the history at hand should the fit be interrupted."""
 
     history: History | None = None
 
-    def on_epoch_end(self, mlp: MLP, history: History) -> bool:
+    def on_epoch_end(self, mlp: MLP, history: History) -> None:
         self.history = history
-        return not math.isfinite(history.train_loss[-1])
 
 
 def _fit(
@@ -92,7 +97,7 @@ def _fit(
             max_steps=recipe.max_steps,
             seed=seed,
             validation_data=validation,
-            callbacks=[bar, watch],
+            callbacks=[bar, watch, StopOnNonFinite()],
             lr_schedule=one_cycle(recipe.lr),
         )
 
@@ -129,11 +134,47 @@ def _keep_unfinished(out: Path, mlp: MLP, history: History | None) -> str:
     )
 
 
-def _make_folder(out: Path) -> None:
+@contextmanager
+def _results_folder(out: Path | None, name: str) -> Iterator[Path]:
+    """The folder for the results; a numbered one goes again if nothing was written into it."""
+    if out is not None:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CommandError(f"--out {out} must be a folder to write to: {error}", 2) from None
+        yield out
+        return
+    folder = _numbered_folder(Path("runs", name))
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        yield folder
+    finally:
+        # Only an empty folder can be removed.
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _numbered_folder(first: Path) -> Path:
+    """A new folder of that name, or of the first of NAME-2, NAME-3, ... that is free.
+
+    Made at once, so that two trainings that start together do not share one.
+    """
+    number, folder = 1, first
+    try:
+        first.parent.mkdir(parents=True, exist_ok=True)
+        while not _make_new(folder):
+            number += 1
+            folder = first.with_name(f"{first.name}-{number}")
     except OSError as error:
-        raise CommandError(f"--out {out} must be a folder to write to: {error}", 2) from None
+        raise CommandError(f"{folder} cannot be made, give another --out: {error}", 2) from None
+    return folder
+
+
+def _make_new(folder: Path) -> bool:
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True
 
 
 def _split(data: Dataset) -> tuple[Rows, Rows | None]:
@@ -181,6 +222,6 @@ def _announce(
         f"{len(data.test_y):,} test samples\n"
         f"{sizes} {recipe.activation}{normalised}, {mlp.dtype}, batch {recipe.batch_size}, "
         f"lr {recipe.lr:g}, momentum {recipe.momentum:g}, seed {seed}, "
-        f"threads {get_num_threads()}\n",
+        f"threads {get_num_threads()}",
         flush=True,
     )
