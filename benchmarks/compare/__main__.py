@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import datetime
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..source import installed_digest
 from . import _machine, _readme, _results
 from ._data import images
 from ._peers import PEERS
@@ -36,6 +38,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help=f"beside fastmlp, some of: {', '.join(PEERS)}")  # fmt: skip
     parser.add_argument("--threads", type=_count, default=_machine.cores(), help="of every library")
     parser.add_argument("--rounds", type=_count, help="default 7, quick 3")
+    parser.add_argument("--resume", action="store_true", help="keep the workloads that an earlier "
+        f"run of the same kind has left in {CASUAL}/, measure the others")  # fmt: skip
     task = parser.add_mutually_exclusive_group()
     task.add_argument("--readme", action="store_true", help="keep the results as the record, and "
         "rewrite the README's table")  # fmt: skip
@@ -72,30 +76,59 @@ def _peers_of(workload: Workload, arguments: argparse.Namespace) -> list[str]:
     return ["fastmlp", *(name for name in workload.peers if name in wanted)]
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The record of a run."""
-    rounds = arguments.rounds or (3 if arguments.quick else 7)
-    record: dict[str, Any] = {
+def _new_record(arguments: argparse.Namespace) -> dict[str, Any]:
+    """A record without figures: when, how, on what."""
+    return {
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         "quick": arguments.quick,
         "threads": arguments.threads,
-        "rounds": rounds,
+        "rounds": arguments.rounds or (3 if arguments.quick else 7),
         "data": images().source,
         "machine": _machine.describe(),
         "versions": _machine.versions(),
+        "source": installed_digest(),
+        "peers": arguments.peers,
         "warnings": _machine.warnings(arguments.threads),
         "workloads": [],
     }
-    chosen = _chosen(arguments)
+
+
+def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """The record of a run, which is written to the folder after every workload."""
+    record = _new_record(arguments)
+    if arguments.resume:
+        _take_over(record, folder)
+    order, done = list(WORKLOADS), {row["name"] for row in record["workloads"]}
+    chosen = [workload for workload in _chosen(arguments) if workload.name not in done]
     everyone = dict.fromkeys(name for w in chosen for name in _peers_of(w, arguments))
+    started = time.monotonic()
     with Comparison(arguments.threads, _say) as comparison:
         comparison.start(everyone)
         record["limits"] = comparison.limits(WORKLOADS["784-512-512-10"])
-        for workload in chosen:
-            _say(workload.label)
-            measured = comparison.measure(workload, _peers_of(workload, arguments), rounds)
+        for number, workload in enumerate(chosen, start=1):
+            minutes = (time.monotonic() - started) / 60
+            _say(f"[{number}/{len(chosen)}, {minutes:.1f} min] {workload.label}")
+            measured = comparison.measure(
+                workload, _peers_of(workload, arguments), record["rounds"]
+            )
             record["workloads"].append(_results.row(workload, measured))
+            record["workloads"].sort(key=lambda row: order.index(row["name"]))
+            _results.write(record, folder)
     return record
+
+
+def _take_over(record: dict[str, Any], folder: Path) -> None:
+    """The rows of an earlier run. Raises SystemExit if there is none, or it was another kind."""
+    try:
+        earlier = _results.read(folder)
+    except FileNotFoundError:
+        raise SystemExit(f"there is no earlier run in {CASUAL}/ to resume") from None
+    now, then = _results.setup(record), _results.setup(earlier)
+    other = sorted(name for name in now | then if now.get(name) != then.get(name))
+    if other:
+        raise SystemExit(f"the run in {CASUAL}/ is of another kind: {', '.join(other)} differ")
+    record["workloads"] = earlier["workloads"]
+    record["warnings"] = sorted({*earlier["warnings"], *record["warnings"]})
 
 
 def _say(text: str) -> None:
@@ -121,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         from ._tables import print_record
 
-        record = measure(arguments)
+        record = measure(arguments, Path.cwd() / CASUAL)
         print_record(record)
     for_the_record = arguments.readme or arguments.render
     _keep(record, ROOT / RECORD if for_the_record else Path.cwd() / CASUAL)

@@ -41,10 +41,12 @@ def generated(train: int = 60_000, test: int = 10_000) -> Images:
     return Images(x[:train], labels[:train], x[train:], labels[train:], "generated, MNIST-shaped")
 
 
-def training_set(samples: int | None, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The first ``samples`` training images, in [0, 1] or as uint8, and their classes."""
+def training_set(
+    samples: int | None, dtype: Any, features: int = 784
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first pixels of the first training images, in [0, 1] or as uint8, and their classes."""
     data = images()
-    x, y = data.train_x[:samples], data.train_y[:samples]
+    x, y = np.ascontiguousarray(data.train_x[:samples, :features]), data.train_y[:samples]
     return (x if np.dtype(dtype) == np.uint8 else scaled(x, dtype)), y
 
 

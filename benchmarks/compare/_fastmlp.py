@@ -31,7 +31,8 @@ class Training:
         self, workload: Workload, input_dtype: str | None = None, by_hand: bool = False
     ) -> None:
         self.workload = workload
-        self.x, self.y = training_set(workload.samples, input_dtype or workload.dtype)
+        dtype, features = input_dtype or workload.dtype, workload.network.sizes[0]
+        self.x, self.y = training_set(workload.samples, dtype, features)
         self.mlp = workload.network.build(np.dtype(workload.dtype).type)
         self.by_hand = by_hand
 

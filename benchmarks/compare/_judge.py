@@ -25,8 +25,10 @@ class Parameters(NamedTuple):
 
 def loss(workload: Workload, layers: Sequence[Parameters]) -> float:
     """Mean cross-entropy in float64 on the first training rows, batch norm in evaluation mode."""
-    x, y = training_set(min(ROWS, workload.samples), np.float64)
-    return float(reference.softmax_cross_entropy(_logits(workload, layers, x), _rows(y))[0].mean())
+    features, *_, classes = workload.network.sizes
+    x, y = training_set(min(ROWS, workload.samples), np.float64, features)
+    logits, rows = _logits(workload, layers, x), reference.one_hot(y, classes)
+    return float(reference.softmax_cross_entropy(logits, rows)[0].mean())
 
 
 def share_wrong_in_test(
@@ -46,10 +48,6 @@ def wrong_share(predict: Callable[[np.ndarray], Any], rows: int, dtype: Any) -> 
         np.asarray(predict(x[first : first + rows])).reshape(-1) for first in range(0, count, rows)
     ]
     return float((np.concatenate(found) != y).mean())
-
-
-def _rows(y: np.ndarray) -> np.ndarray:
-    return reference.one_hot(y, 10)
 
 
 def _logits(workload: Workload, layers: Sequence[Parameters], x: np.ndarray) -> np.ndarray:

@@ -18,6 +18,8 @@ DISTRIBUTIONS = (
     "fastmlp", "numba", "llvmlite", "numpy", "scikit-learn", "torch", "jax", "jaxlib",
 )  # fmt: skip
 
+_SUPPLIES = Path("/sys/class/power_supply")
+
 
 def cores() -> int:
     """Cores that this process may use."""
@@ -60,7 +62,7 @@ def warnings(threads: int) -> list[str]:
         found.append(f"{threads} threads on {cores()} cores")
     if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.25 * cores():
         found.append(f"load average {os.getloadavg()[0]:.1f} before the start")
-    if _on_battery(Path("/sys/class/power_supply").glob("*")):
+    if _on_battery(_SUPPLIES.glob("*")):
         found.append("running on battery")
     return found
 

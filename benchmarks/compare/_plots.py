@@ -23,7 +23,7 @@ def bar_chart(record: dict[str, Any], path: Path) -> None:
     """Every library's speed relative to fastmlp, a group of bars per workload."""
     from matplotlib.figure import Figure
 
-    rows = [row for row in record["workloads"] if results.seconds(row) is not None]
+    rows = [r for r in results.beside_libraries(record) if results.seconds(r) is not None]
     figure = Figure(figsize=(9, 1.2 + 0.95 * len(rows)), layout="constrained")
     axes = figure.subplots()
     labelled = set()
@@ -64,7 +64,8 @@ def roofline(record: dict[str, Any], path: Path) -> None:
     )  # fmt: skip
     _roofs(axes, record)
     labelled = set()
-    for number, row in enumerate(record["workloads"], start=1):
+    rows = results.beside_libraries(record)
+    for number, row in enumerate(rows, start=1):
         own = results.seconds(row)
         if own is None:
             continue
@@ -88,7 +89,7 @@ def roofline(record: dict[str, Any], path: Path) -> None:
         )  # fmt: skip
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=len(labelled), fontsize=8, frameon=False)
-    names = "\n".join(f"{n} {row['label']}" for n, row in enumerate(record["workloads"], start=1))
+    names = "\n".join(f"{n} {row['label']}" for n, row in enumerate(rows, start=1))
     axes.text(0.99, 0.02, names, transform=axes.transAxes, size=7, ha="right", va="bottom")
     figure.savefig(path, dpi=130)
 

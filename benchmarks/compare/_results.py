@@ -16,6 +16,9 @@ from ._workloads import WORKLOADS, Workload
 # Beyond this, half of the rounds lie too far apart for the median to be believed.
 SPREAD_LIMIT = 0.10
 
+# What may differ between runs that continue one another.
+_PER_RUN = {"date", "warnings", "limits", "workloads"}
+
 
 def row(workload: Workload, measured: list[Measured]) -> dict[str, Any]:
     """A workload's part of the record."""
@@ -32,6 +35,7 @@ def row(workload: Workload, measured: list[Measured]) -> dict[str, Any]:
         "peak_gflops": _significant(median(e["gflops"] for e in probe.extra))
         if probe.extra
         else None,
+        "libxsmm": workload.libxsmm,
         "peers": {result.peer.name: _peer(result) for result in peers},
     }
 
@@ -59,6 +63,16 @@ def _quartiles(values: list[float]) -> tuple[float, float]:
         return values[0], values[0]
     low, _, high = quantiles(values, n=4, method="inclusive")
     return low, high
+
+
+def beside_libraries(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows in which other libraries take part."""
+    return [row for row in record["workloads"] if not row.get("libxsmm")]
+
+
+def anchors(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows whose share of peak stands beside LIBXSMM-DNN's."""
+    return [row for row in record["workloads"] if row.get("libxsmm")]
 
 
 def seconds(row: dict[str, Any], peer: str = "fastmlp") -> float | None:
@@ -128,6 +142,19 @@ def missed(record: dict[str, Any], row: dict[str, Any]) -> Iterator[str]:
         value = times_as_fast(row, peer)
         if value is not None and value < aim:
             yield f"{value:.2f} × {PEERS[peer].label}, aim {aim:g}"
+    own, found = seconds(row), row["peers"]["fastmlp"]
+    if workload.aim_seconds and own is not None and own > workload.aim_seconds:
+        yield f"{own:.3f} s, aim {workload.aim_seconds:g} s"
+    if workload.aim_accuracy and own is not None and 1 - found["figure"] < workload.aim_accuracy:
+        yield f"test accuracy {1 - found['figure']:.2%}, aim {workload.aim_accuracy:.0%}"
+    reads = times_weights_read(record, row) if workload.aim_weights_read else None
+    if reads is not None and reads > workload.aim_weights_read:
+        yield f"{reads:.2f} × reading the weights, aim {workload.aim_weights_read:g}"
+
+
+def setup(record: dict[str, Any]) -> dict[str, Any]:
+    """What two runs must have in common for their rows to stand in one table."""
+    return {name: value for name, value in record.items() if name not in _PER_RUN}
 
 
 def write(record: dict[str, Any], folder: Path) -> Path:

@@ -18,6 +18,10 @@ SETTLE_SECONDS = 0.1
 
 ABSOLUTE_TOLERANCE = 2e-3
 
+# A workload whose rounds have taken this long gets no more of them, once it has a few.
+LONG_SECONDS = 60.0
+FEW_ROUNDS = 3
+
 
 @dataclass
 class Measured:
@@ -55,15 +59,16 @@ class Comparison:
                 self._processes[peer.name] = Process(peer, self.threads)
 
     def measure(self, workload: Workload, names: Iterable[str], rounds: int) -> list[Measured]:
-        """All peers' rounds, the probe's first. A peer that fails has a note and no seconds."""
+        """All peers' rounds, the probe's first. A peer that fails has a note and no seconds.
+
+        rounds : at most; fewer if they take long, more if the workload asks for more
+        """
         self.start(names)
         results = [Measured(PROBE), *(Measured(PEERS[name]) for name in names)]
         for result in results:
             result.note = result.peer.missing() or ""
         self._prepare(workload, results)
-        for seed in range(1, rounds + 1):
-            for result in results:
-                self._round(workload, result, seed)
+        self._rounds(workload, results, max(rounds, workload.rounds))
         for result in results:
             answer = self._ask(result, "figure")
             result.figure = math.nan if answer is None else float(answer)
@@ -119,6 +124,19 @@ class Comparison:
         except PeerError as error:
             self._lose(result, error)
             return None
+
+    def _rounds(self, workload: Workload, results: list[Measured], rounds: int) -> None:
+        started = time.monotonic()
+        for seed in range(1, rounds + 1):
+            for result in results:
+                self._round(workload, result, seed)
+            spent = time.monotonic() - started
+            if spent > LONG_SECONDS and FEW_ROUNDS <= seed < rounds:
+                self.say(f"  {seed} of {rounds} rounds must do, after {spent:.0f} s")
+                break
+            if seed == 1:
+                left = min((rounds - 1) * spent, max(LONG_SECONDS, FEW_ROUNDS * spent) - spent)
+                self.say(f"  a round takes {spent:.1f} s: about {left:.0f} s more")
 
     def _round(self, workload: Workload, result: Measured, seed: int) -> None:
         answer = self._ask(result, "run", seed)

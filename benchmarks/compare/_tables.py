@@ -24,9 +24,11 @@ def print_record(record: dict[str, Any]) -> None:
         table.add_column(heading, justify="left" if heading == "workload" else "right")
     for name in _columns(record):
         table.add_column(PEERS[name].label, justify="right")
-    for row in record["workloads"]:
+    for row in results.beside_libraries(record):
         table.add_row(*_cells(record, row, aims=True))
     console.print(table)
+    if results.anchors(record):
+        console.print(_anchor_table(record))
     for line in [*_variant_lines(record), *_machine_lines(record)]:
         console.print(line, highlight=False)
     for row in record["workloads"]:
@@ -36,17 +38,34 @@ def print_record(record: dict[str, Any]) -> None:
             console.print(f"{row['label']}: {line}", style="red", highlight=False)
 
 
+def _anchor_table(record: dict[str, Any]) -> Any:
+    """Shares of peak beside those of LIBXSMM-DNN, whose kernels are assembled at run time."""
+    from rich.table import Table
+
+    table = Table(
+        title="Share of peak",
+        caption="LIBXSMM-DNN: on the reference machine, without update, gather and softmax",
+    )
+    for heading in ("network", "batch", "seconds", "fastmlp", "LIBXSMM-DNN"):
+        table.add_column(heading, justify="left" if heading == "network" else "right")
+    for row in results.anchors(record):
+        table.add_row(*_cells(record, row, aims=False)[:4], f"{row['libxsmm']:.0%}")
+    return table
+
+
 def markdown(record: dict[str, Any]) -> str:
     """The README's table and the notes below it."""
     headings = ["workload", "batch", "seconds", "of peak"]
     headings += [f"× {PEERS[name].label}" for name in _columns(record)]
     lines = [_markdown_row(headings), _markdown_row(["---"] + ["---:"] * (len(headings) - 1))]
-    lines += [_markdown_row(_cells(record, row, aims=False)) for row in record["workloads"]]
+    rows = results.beside_libraries(record)
+    lines += [_markdown_row(_cells(record, row, aims=False)) for row in rows]
     notes = [
-        "seconds: median per epoch; per call of predict; per training for the 98 % row. "
+        "seconds: median per epoch; per call of predict; per training for the preset. "
         "of peak: share of the FMA peak that was measured in the same rounds. "
         "× …: times as fast as that library.",
         *_variant_lines(record),
+        *_anchor_lines(record),
         *_machine_lines(record),
         *(
             f"{row['label']}: {line}."
@@ -124,10 +143,25 @@ def _variant_lines(record: dict[str, Any]) -> list[str]:
                     f"({row['bytes'] / rate / 1e3:.0f} µs)"
                 )
         if row["name"] == "record" and "figure" in row["peers"]["fastmlp"]:
-            found.append(f"test accuracy {1 - row['peers']['fastmlp']['figure']:.2%}")
+            accuracy = 1 - row["peers"]["fastmlp"]["figure"]
+            trainings = 1 + len(row["peers"]["fastmlp"].get("rounds", ()))
+            found.append(f"test accuracy {accuracy:.2%}, mean of {trainings} seeds")
         if found:
             lines.append(f"{row['label']}: {', '.join(found)}.")
     return lines
+
+
+def _anchor_lines(record: dict[str, Any]) -> list[str]:
+    """One line on the networks of LIBXSMM-DNN, if any were run."""
+    shares = [
+        f"{row['label']}, batch {row['batch_size']}: {results.share_of_peak(record, row) or 0:.0%} "
+        f"({row['libxsmm']:.0%})"
+        for row in results.anchors(record)
+    ]
+    return shares and [
+        "Of peak, beside LIBXSMM-DNN's share on the reference machine without update, gather and "
+        f"softmax: {'; '.join(shares)}."
+    ]
 
 
 def _machine_lines(record: dict[str, Any]) -> list[str]:
