@@ -1,25 +1,20 @@
-"""benchmarks: the table of cases, the comparison with other libraries, the asv suites."""
+"""benchmarks: the table of cases, start-up, the cost of a sample, the asv suites."""
 
+import contextlib
 import importlib.util
 import itertools
 import math
-import os
 import pkgutil
 import sys
-import types
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import cases, coldstart, suites
-from benchmarks.compare import _machine, _readme, _results, _rounds, _tables, _worker
-from benchmarks.compare._data import generated, orders
-from benchmarks.compare._peers import PEERS, PROBE, Peer
-from benchmarks.compare._workloads import WORKLOADS, Workload
+import fastmlp
+from benchmarks import cases, coldstart, flat, suites
 from fastmlp.kernels import loss
-from tests.networks import build
+from fastmlp.kernels.epoch import train_steps
 
 # The table of cases
 
@@ -53,265 +48,6 @@ def test_flops_leave_out_the_gradient_of_the_input():
     assert network.flops_per_sample == 2 * (12 + 8) + 2 * (12 + 8) + 2 * 8
 
 
-# The peers of the comparison
-
-TINY = Workload(
-    "tiny", "tiny", "train", cases.Network((784, 16, 10), "relu", 32, 0.05, samples=200), repeats=2
-)
-TINY_BATCHNORM = replace(TINY, network=replace(TINY.network, batchnorm=True, samples=224))
-TINY_INFERENCE = replace(TINY, kind="inference", rows=50)
-TINY_COURSE = replace(
-    WORKLOADS["course"], network=replace(WORKLOADS["course"].network, samples=300), repeats=1
-)
-
-
-class Crash:
-    """A peer's job that ends its process."""
-
-    def __init__(self, workload):
-        pass
-
-    def run(self, seed):
-        os._exit(3)
-
-
-JOBS = {"train": Crash}
-
-
-@pytest.fixture(scope="module")
-def processes():
-    """Started when first asked for, kept for the module."""
-    started = {}
-
-    def process(name):
-        peer = PEERS[name]
-        if peer.missing():
-            pytest.skip(f"{peer.missing()}; the extra 'compare' brings it")
-        if name not in started:
-            started[name] = _worker.Process(peer, threads=2)
-        return started[name]
-
-    yield process
-    for process in started.values():
-        process.close()
-
-
-def figure(process, workload):
-    """A peer's figure after the uncounted run and one that is counted."""
-    process.send("prepare", workload)
-    process.receive()
-    process.send("run", 1)
-    seconds, _ = process.receive()
-    assert seconds > 0
-    process.send("figure")
-    return process.receive()
-
-
-# Compiling C++ takes half a minute; the comparison itself shows whether that peer works.
-EAGER = [name for name in PEERS if name not in ("fastmlp", "torch-compile")]
-
-
-@pytest.mark.parametrize("name", EAGER)
-def test_peers_reach_the_same_loss(processes, name):
-    expected = figure(processes("fastmlp"), TINY)
-    # bfloat16 has 8 bits; the others differ by rounding alone, over 28 steps.
-    tolerance = 0.05 if name == "torch-bf16" else 1e-3
-    assert figure(processes(name), TINY) == pytest.approx(expected, rel=tolerance)
-
-
-@pytest.mark.parametrize("name", ["torch", "jax", "numpy-f64"])
-def test_peers_agree_on_batch_norm(processes, name):
-    expected = figure(processes("fastmlp"), TINY_BATCHNORM)
-    # PyTorch keeps the unbiased variance, 32/31 of the others', which evaluation mode shows.
-    tolerance = 0.02 if name == "torch" else 1e-3
-    assert figure(processes(name), TINY_BATCHNORM) == pytest.approx(expected, rel=tolerance)
-
-
-@pytest.mark.parametrize("name", ["torch", "jax", "numpy-f32", "sklearn"])
-def test_peers_predict_alike(processes, name):
-    assert figure(processes(name), TINY_INFERENCE) == figure(processes("fastmlp"), TINY_INFERENCE)
-
-
-def test_the_course_workload_is_the_same_in_numpy(processes):
-    expected = figure(processes("numpy-f64"), TINY_COURSE)
-    assert figure(processes("fastmlp"), TINY_COURSE) == pytest.approx(expected, rel=1e-9)
-
-
-def test_what_a_peer_cannot_do_is_said(processes):
-    process = processes("sklearn")
-    process.send("prepare", TINY_BATCHNORM)
-    with pytest.raises(_worker.PeerError, match="no batch norm"):
-        process.receive()
-
-
-def test_a_crash_is_an_error_of_the_peer_alone():
-    process = _worker.Process(Peer("crash", "crash", __name__), threads=1)
-    process.send("prepare", TINY)
-    with pytest.raises(_worker.PeerError, match="exit code 3"):
-        process.receive()
-
-
-def test_the_probe_measures_the_peak():
-    process = _worker.Process(PROBE, threads=1)
-    try:
-        process.send("prepare", TINY)
-        process.receive()
-        process.send("run", 0)
-        assert process.receive()[1]["gflops"] > 0.1
-    finally:
-        process.close()
-
-
-def test_missing_and_old_packages_are_named():
-    assert Peer("p", "p", "m", {"no-such-package": "1.0"}).missing() == (
-        "no-such-package is not installed"
-    )
-    assert "is older than 999.0" in Peer("p", "p", "m", {"numpy": "999.0"}).missing()
-    assert Peer("p", "p", "m", {"numpy": "1.26"}).missing() is None
-
-
-def test_threads_are_set_for_every_library():
-    one, four = _worker.environment(1), _worker.environment(4)
-    assert {name for name in one if one[name] == "1" and four[name] == "4"} == {
-        "FASTMLP_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS",
-        "VECLIB_MAXIMUM_THREADS", "NPROC",
-    }  # fmt: skip
-    assert one["XLA_FLAGS"].endswith("false")
-    assert four["XLA_FLAGS"].endswith("true")
-
-
-def test_orders_are_those_of_fit():
-    """A network that has seen the rows in ``orders`` is the one that fit has trained."""
-    fitted, looped = build([5, 4, 3]), build([5, 4, 3])
-    rng = np.random.default_rng(0)
-    x, y = rng.standard_normal((20, 5)), rng.integers(0, 3, 20)
-    fitted.fit(x, y, epochs=2, batch_size=6, seed=7)
-    for order in orders(20, 7, 2):
-        looped.fit(x[order], y[order], batch_size=6, shuffle=False)
-    np.testing.assert_array_equal(fitted.parameters, looped.parameters)
-
-
-def test_generated_images_have_mnists_shape_and_can_be_learnt():
-    data = generated(train=1000, test=100)
-    assert data.train_x.shape == (1000, 784)
-    assert data.train_x.dtype == data.test_x.dtype == np.uint8
-    assert set(data.train_y) == set(range(10))
-    centres = [data.train_x[data.train_y == k].mean(axis=0) for k in range(10)]
-    distances = [((data.test_x - centre) ** 2).sum(axis=1) for centre in centres]
-    assert (np.argmin(distances, axis=0) == data.test_y).mean() > 0.9
-
-
-# The record
-
-
-def measured(name, figure, seconds=(1.0, 1.1, 1.2)):
-    return _rounds.Measured(PEERS[name], list(seconds), figure=figure)
-
-
-@pytest.mark.parametrize("wrong", [0.6, math.nan])
-def test_a_peer_with_another_loss_is_void(wrong):
-    results = [measured("fastmlp", 0.5), measured("torch", 0.501), measured("jax", wrong)]
-    _rounds.judge(results)
-    assert [bool(result.seconds) for result in results] == [True, True, False]
-    assert results[2].note.startswith("void")
-
-
-def test_fastmlp_itself_can_be_void():
-    results = [measured("fastmlp", 0.6), measured("torch", 0.5), measured("jax", 0.501)]
-    _rounds.judge(results)
-    assert not results[0].seconds
-
-
-def test_bfloat16_may_differ_more_and_has_no_say():
-    results = [measured("fastmlp", 0.5), measured("torch-bf16", 0.55)]
-    _rounds.judge(results)
-    assert all(result.seconds for result in results)
-
-
-@pytest.fixture
-def record():
-    """A record with one workload: fastmlp, a peer, a peer that failed."""
-    failed = _rounds.Measured(PEERS["jax"], note="jax is not installed")
-    results = [
-        _rounds.Measured(PROBE, [0.1], [{"gflops": 100.0}]),
-        measured("fastmlp", 0.5, [0.5, 0.5, 0.5]),
-        measured("torch", 0.5, [1.0, 2.0, 3.0]),
-        failed,
-    ]
-    workload = WORKLOADS["784-512-512-10"]
-    return {
-        "date": "2026-01-01", "quick": False, "threads": 2, "rounds": 3, "data": "MNIST",
-        "machine": _machine.describe(), "versions": _machine.versions(), "warnings": [],
-        "limits": {
-            "peak_float32_gflops": 100.0, "peak_float64_gflops": 50.0, "read_gbytes": 30.0,
-            "triad_gbytes": 35.0, "weights_read_1_thread_gbytes": 90.0,
-            "weights_read_gbytes": 180.0,
-        },
-        "workloads": [_results.row(workload, results)],
-    }  # fmt: skip
-
-
-def test_figures_that_follow_from_the_record(record):
-    (row,) = record["workloads"]
-    assert _results.times_as_fast(row, "torch") == pytest.approx(4)
-    assert _results.times_as_fast(row, "jax") is None
-    flops = WORKLOADS["784-512-512-10"].flops
-    assert _results.share_of_peak(record, row) == pytest.approx(flops / 0.5 / 200e9)
-    assert list(_results.doubts(row)) == ["PyTorch: spread 50%", "JAX: jax is not installed"]
-    assert "4.00 × NumPy f32" not in " ".join(_results.missed(record, row))
-
-
-def test_a_missed_aim_is_said(record):
-    (row,) = record["workloads"]
-    row["peers"]["torch"]["median"] = 0.6
-    assert "1.20 × PyTorch, aim 3.3" in list(_results.missed(record, row))
-
-
-def test_the_readme_shows_the_record(record, tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{_readme.BEGIN}\nold\n{_readme.END}\nafter\n", encoding="utf-8")
-    _results.write(record, tmp_path)
-    text = _readme.section(_results.read(tmp_path), "results")
-    assert not _readme.is_current(readme, text)
-    _readme.rewrite(readme, text)
-    assert _readme.is_current(readme, text)
-    content = readme.read_text(encoding="utf-8")
-    assert content.startswith("before\n")
-    assert content.endswith("after\n")
-    assert "| 784-512-512-10 ReLU | 128 | 0.500 |" in content
-    record["workloads"][0]["peers"]["fastmlp"]["median"] = 0.4
-    assert not _readme.is_current(readme, _readme.section(record, "results"))
-
-
-def test_a_readme_without_markers_is_refused(record, tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text("nothing here", encoding="utf-8")
-    with pytest.raises(ValueError, match="must contain"):
-        _readme.rewrite(readme, "text")
-
-
-def test_the_record_prints_and_draws(record, tmp_path, capsys):
-    from benchmarks.compare import _plots
-
-    _tables.print_record(record)
-    printed = capsys.readouterr().out
-    assert "4.0 (3.3)" in printed
-    assert "jax is not installed" in printed
-    _plots.bar_chart(record, tmp_path / "bars.png")
-    _plots.roofline(record, tmp_path / "roofline.png")
-    for name in ("bars.png", "roofline.png"):
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
-
-
-def test_the_committed_readme_shows_the_committed_results():
-    root = Path(_readme.__file__).parents[2]
-    results = root / "benchmarks" / "results"
-    if not (results / "results.json").exists():
-        pytest.skip("no comparison has been recorded in this checkout")
-    text = _readme.section(_results.read(results), "benchmarks/results")
-    assert _readme.is_current(root / "README.md", text)
-
-
 # Start-up
 
 
@@ -328,16 +64,28 @@ def test_cache_size_counts_files_in_subfolders(tmp_path):
     assert coldstart.cache_size(tmp_path) == (2, 5)
 
 
+def test_a_sample_of_a_mapped_set_has_a_cost(tmp_path):
+    network = cases.Network((784, 8, 10), "relu", 16, 0.01)
+    sets = {rows: (flat.mapped(tmp_path, rows), np.arange(rows) % 10) for rows in (20, 50)}
+    assert sets[50][0].shape == (50, 784)
+    costs = flat.measure(network, sets, samples=64, turns=2)
+    assert [len(found) for found in costs.values()] == [2, 2]
+    assert all(0 < each.training <= each.whole for found in costs.values() for each in found)
+
+
 # The asv suites
 
 
 def benchmarks_of(module):
-    """(name, bound benchmark, setup, parameters): first and last of each parameter."""
+    """(name, function, setup, parameters) of every benchmark with every set of parameters."""
     for name, suite in vars(module).items():
-        if not isinstance(suite, type) or suite.__module__ != module.__name__:
+        if getattr(suite, "__module__", None) != module.__name__:
             continue
-        ends = [dict.fromkeys((values[0], values[-1])) for values in suite.params]
-        for parameters in itertools.product(*ends):
+        if name.startswith("track_"):
+            yield name, suite, lambda: None, ()
+        if not isinstance(suite, type):
+            continue
+        for parameters in itertools.product(*getattr(suite, "params", ())):
             instance = suite()
             for attribute in dir(instance):
                 if attribute.startswith(("time_", "track_", "peakmem_")):
@@ -345,18 +93,27 @@ def benchmarks_of(module):
                     yield label, getattr(instance, attribute), instance.setup, parameters
 
 
-def suite_modules():
-    return [info.name for info in pkgutil.iter_modules(suites.__path__) if info.name != "startup"]
+@pytest.fixture
+def compiled_already(monkeypatch):
+    """Start-up is measured with the usual cache: compiling everything takes half a minute."""
+    folder = Path(train_steps._cache.cache_path).parent
+    monkeypatch.setattr(coldstart, "empty_cache", lambda: contextlib.nullcontext(None))
+    monkeypatch.setattr(coldstart, "cache_size", lambda cache: (1, folder.stat().st_size))
 
 
-@pytest.mark.parametrize("name", suite_modules())
-def test_suites_run(name):
-    """startup is left out: it does nothing but call coldstart."""
+@pytest.mark.parametrize("name", [info.name for info in pkgutil.iter_modules(suites.__path__)])
+def test_suites_run(name, monkeypatch, compiled_already):
+    """Every benchmark once, with each of its parameters."""
     module = importlib.import_module(f"{suites.__name__}.{name}")
-    assert isinstance(module, types.ModuleType)
+    for shortened, value in {"_TURNS": 1, "_SEEDS": range(1)}.items():
+        monkeypatch.setattr(module, shortened, value, raising=False)
+    threads = fastmlp.get_num_threads()
     found = list(benchmarks_of(module))
     assert found
-    for _, function, setup, parameters in found:
-        setup(*parameters)
-        result = function(*parameters)
-        assert result is None or math.isfinite(result)
+    try:
+        for _, function, setup, parameters in found:
+            setup(*parameters)
+            result = function(*parameters)
+            assert result is None or math.isfinite(result)
+    finally:
+        fastmlp.set_num_threads(threads)

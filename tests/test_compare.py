@@ -1,0 +1,381 @@
+"""benchmarks.compare: the peers, the rounds, the record."""
+
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import cases
+from benchmarks.compare import __main__ as compare
+from benchmarks.compare import _machine, _readme, _results, _rounds, _tables, _worker
+from benchmarks.compare._data import generated, orders
+from benchmarks.compare._peers import PEERS, PROBE, Peer
+from benchmarks.compare._workloads import WORKLOADS, Workload
+from tests.networks import build
+
+# The peers of the comparison
+
+TINY = Workload(
+    "tiny", "tiny", "train", cases.Network((784, 16, 10), "relu", 32, 0.05, samples=200), repeats=2
+)
+TINY_BATCHNORM = replace(TINY, network=replace(TINY.network, batchnorm=True, samples=224))
+TINY_INFERENCE = replace(TINY, kind="inference", rows=50)
+TINY_COURSE = replace(
+    WORKLOADS["course"], network=replace(WORKLOADS["course"].network, samples=300), repeats=1
+)
+
+
+class Crash:
+    """A peer's job that ends its process."""
+
+    def __init__(self, workload):
+        pass
+
+    def run(self, seed):
+        os._exit(3)
+
+
+JOBS = {"train": Crash}
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Started when first asked for, kept for the module."""
+    started = {}
+
+    def process(name):
+        peer = PEERS[name]
+        if peer.missing():
+            pytest.skip(f"{peer.missing()}; the extra 'compare' brings it")
+        if name not in started:
+            started[name] = _worker.Process(peer, threads=2)
+        return started[name]
+
+    yield process
+    for process in started.values():
+        process.close()
+
+
+def figure(process, workload):
+    """A peer's figure after the uncounted run and one that is counted."""
+    process.send("prepare", workload)
+    process.receive()
+    process.send("run", 1)
+    seconds, _ = process.receive()
+    assert seconds > 0
+    process.send("figure")
+    return process.receive()
+
+
+# Compiling C++ takes half a minute; the comparison itself shows whether that peer works.
+EAGER = [name for name in PEERS if name not in ("fastmlp", "torch-compile")]
+
+
+@pytest.mark.parametrize("name", EAGER)
+def test_peers_reach_the_same_loss(processes, name):
+    expected = figure(processes("fastmlp"), TINY)
+    # bfloat16 has 8 bits; the others differ by rounding alone, over 28 steps.
+    tolerance = 0.05 if name == "torch-bf16" else 1e-3
+    assert figure(processes(name), TINY) == pytest.approx(expected, rel=tolerance)
+
+
+@pytest.mark.parametrize("name", ["torch", "jax", "numpy-f64"])
+def test_peers_agree_on_batch_norm(processes, name):
+    expected = figure(processes("fastmlp"), TINY_BATCHNORM)
+    # PyTorch keeps the unbiased variance, 32/31 of the others', which evaluation mode shows.
+    tolerance = 0.02 if name == "torch" else 1e-3
+    assert figure(processes(name), TINY_BATCHNORM) == pytest.approx(expected, rel=tolerance)
+
+
+@pytest.mark.parametrize("name", ["torch", "jax", "numpy-f32", "sklearn"])
+def test_peers_predict_alike(processes, name):
+    assert figure(processes(name), TINY_INFERENCE) == figure(processes("fastmlp"), TINY_INFERENCE)
+
+
+def test_the_course_workload_is_the_same_in_numpy(processes):
+    expected = figure(processes("numpy-f64"), TINY_COURSE)
+    assert figure(processes("fastmlp"), TINY_COURSE) == pytest.approx(expected, rel=1e-9)
+
+
+def test_what_a_peer_cannot_do_is_said(processes):
+    process = processes("sklearn")
+    process.send("prepare", TINY_BATCHNORM)
+    with pytest.raises(_worker.PeerError, match="no batch norm"):
+        process.receive()
+
+
+def test_a_crash_is_an_error_of_the_peer_alone():
+    process = _worker.Process(Peer("crash", "crash", __name__), threads=1)
+    process.send("prepare", TINY)
+    with pytest.raises(_worker.PeerError, match="exit code 3"):
+        process.receive()
+
+
+def test_a_comparison_goes_on_without_those_that_fail(monkeypatch):
+    others = [Peer("crash", "crash", __name__), Peer("absent", "absent", "m", {"no-such": "1"})]
+    monkeypatch.setattr(_rounds, "PEERS", PEERS | {peer.name: peer for peer in others})
+    said = []
+    with _rounds.Comparison(threads=1, say=said.append) as comparison:
+        for _ in range(2):
+            found = comparison.measure(TINY, ["fastmlp", "crash", "absent"], rounds=2)
+            _, own, crashed, absent = found
+            assert len(own.seconds) == 2
+            assert not own.note
+            assert (crashed.note, crashed.seconds) == ("crashed, exit code 3", [])
+            assert (absent.note, absent.seconds) == ("no-such is not installed", [])
+    assert said.count("crash: crashed, exit code 3") == 2
+
+
+def test_long_workloads_get_fewer_rounds(monkeypatch):
+    monkeypatch.setattr(_rounds, "LONG_SECONDS", 0.0)
+    with _rounds.Comparison(threads=1, say=lambda text: None) as comparison:
+        _, own = comparison.measure(TINY, ["fastmlp"], rounds=7)
+    assert len(own.seconds) == _rounds.FEW_ROUNDS
+
+
+def test_a_network_beside_libxsmm_has_its_own_widths():
+    workload = WORKLOADS["libxsmm-768-128-64"]
+    workload = replace(workload, network=replace(workload.network, samples=300))
+    with _rounds.Comparison(threads=1, say=lambda text: None) as comparison:
+        _, own = comparison.measure(workload, ["fastmlp"], rounds=1)
+    assert own.seconds
+    assert 0 < own.figure < math.log(64)
+
+
+def test_the_probe_measures_the_peak():
+    process = _worker.Process(PROBE, threads=1)
+    try:
+        process.send("prepare", TINY)
+        process.receive()
+        process.send("run", 0)
+        assert process.receive()[1]["gflops"] > 0.1
+    finally:
+        process.close()
+
+
+def test_missing_and_old_packages_are_named():
+    assert Peer("p", "p", "m", {"no-such-package": "1.0"}).missing() == (
+        "no-such-package is not installed"
+    )
+    assert "is older than 999.0" in Peer("p", "p", "m", {"numpy": "999.0"}).missing()
+    assert Peer("p", "p", "m", {"numpy": "1.26"}).missing() is None
+
+
+def test_a_doubtful_machine_is_named(monkeypatch, tmp_path):
+    supply = tmp_path / "BAT0"
+    supply.mkdir()
+    (supply / "status").write_text("Discharging\n")
+    monkeypatch.setattr(_machine, "_SUPPLIES", tmp_path)
+    monkeypatch.setattr(_machine, "cores", lambda: 2)
+    monkeypatch.setattr(os, "getloadavg", lambda: (3.0, 0.0, 0.0), raising=False)
+    assert _machine.warnings(threads=4) == [
+        "4 threads on 2 cores", "load average 3.0 before the start", "running on battery",
+    ]  # fmt: skip
+    (supply / "status").write_text("Charging\n")
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.1, 9.0, 9.0))
+    assert _machine.warnings(threads=2) == []
+
+
+def test_threads_are_set_for_every_library():
+    one, four = _worker.environment(1), _worker.environment(4)
+    assert {name for name in one if one[name] == "1" and four[name] == "4"} == {
+        "FASTMLP_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS",
+        "VECLIB_MAXIMUM_THREADS", "NPROC",
+    }  # fmt: skip
+    assert one["XLA_FLAGS"].endswith("false")
+    assert four["XLA_FLAGS"].endswith("true")
+
+
+def test_orders_are_those_of_fit():
+    """A network that has seen the rows in ``orders`` is the one that fit has trained."""
+    fitted, looped = build([5, 4, 3]), build([5, 4, 3])
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((20, 5)), rng.integers(0, 3, 20)
+    fitted.fit(x, y, epochs=2, batch_size=6, seed=7)
+    for order in orders(20, 7, 2):
+        looped.fit(x[order], y[order], batch_size=6, shuffle=False)
+    np.testing.assert_array_equal(fitted.parameters, looped.parameters)
+
+
+def test_generated_images_have_mnists_shape_and_can_be_learnt():
+    data = generated(train=1000, test=100)
+    assert data.train_x.shape == (1000, 784)
+    assert data.train_x.dtype == data.test_x.dtype == np.uint8
+    assert set(data.train_y) == set(range(10))
+    centres = [data.train_x[data.train_y == k].mean(axis=0) for k in range(10)]
+    distances = [((data.test_x - centre) ** 2).sum(axis=1) for centre in centres]
+    assert (np.argmin(distances, axis=0) == data.test_y).mean() > 0.9
+
+
+# The record
+
+
+def measured(name, figure, seconds=(1.0, 1.1, 1.2)):
+    return _rounds.Measured(PEERS[name], list(seconds), figure=figure)
+
+
+@pytest.mark.parametrize("wrong", [0.6, math.nan])
+def test_a_peer_with_another_loss_is_void(wrong):
+    results = [measured("fastmlp", 0.5), measured("torch", 0.501), measured("jax", wrong)]
+    _rounds.judge(results)
+    assert [bool(result.seconds) for result in results] == [True, True, False]
+    assert results[2].note.startswith("void")
+
+
+def test_fastmlp_itself_can_be_void():
+    results = [measured("fastmlp", 0.6), measured("torch", 0.5), measured("jax", 0.501)]
+    _rounds.judge(results)
+    assert not results[0].seconds
+
+
+def test_bfloat16_may_differ_more_and_has_no_say():
+    results = [measured("fastmlp", 0.5), measured("torch-bf16", 0.55)]
+    _rounds.judge(results)
+    assert all(result.seconds for result in results)
+
+
+@pytest.fixture
+def record():
+    """A record with one workload: fastmlp, a peer, a peer that failed."""
+    failed = _rounds.Measured(PEERS["jax"], note="jax is not installed")
+    results = [
+        _rounds.Measured(PROBE, [0.1], [{"gflops": 100.0}]),
+        measured("fastmlp", 0.5, [0.5, 0.5, 0.5]),
+        measured("torch", 0.5, [1.0, 2.0, 3.0]),
+        failed,
+    ]
+    workload = WORKLOADS["784-512-512-10"]
+    return {
+        "date": "2026-01-01", "quick": False, "threads": 2, "rounds": 3, "data": "MNIST",
+        "machine": _machine.describe(), "versions": _machine.versions(), "warnings": [],
+        "limits": {
+            "peak_float32_gflops": 100.0, "peak_float64_gflops": 50.0, "read_gbytes": 30.0,
+            "triad_gbytes": 35.0, "weights_read_1_thread_gbytes": 90.0,
+            "weights_read_gbytes": 180.0,
+        },
+        "workloads": [_results.row(workload, results)],
+    }  # fmt: skip
+
+
+def test_figures_that_follow_from_the_record(record):
+    (row,) = record["workloads"]
+    assert _results.times_as_fast(row, "torch") == pytest.approx(4)
+    assert _results.times_as_fast(row, "jax") is None
+    flops = WORKLOADS["784-512-512-10"].flops
+    assert _results.share_of_peak(record, row) == pytest.approx(flops / 0.5 / 200e9)
+    assert list(_results.doubts(row)) == ["PyTorch: spread 50%", "JAX: jax is not installed"]
+    assert "4.00 × NumPy f32" not in " ".join(_results.missed(record, row))
+
+
+def test_a_missed_aim_is_said(record):
+    (row,) = record["workloads"]
+    row["peers"]["torch"]["median"] = 0.6
+    assert "1.20 × PyTorch, aim 3.3" in list(_results.missed(record, row))
+
+
+def test_missed_seconds_and_accuracy_are_said(record):
+    own = measured("fastmlp", 0.021, [0.36, 0.36, 0.36])
+    row = _results.row(WORKLOADS["record"], [_rounds.Measured(PROBE), own])
+    assert list(_results.missed(record, row)) == [
+        "0.360 s, aim 0.35 s", "test accuracy 97.90%, aim 98%",
+    ]  # fmt: skip
+
+
+def test_one_row_slower_than_reading_the_weights_is_said(record):
+    workload = WORKLOADS["one-row"]
+    reading = workload.bytes / (1e9 * record["limits"]["weights_read_1_thread_gbytes"])
+    own = measured("fastmlp", 0.1, [2 * reading])
+    row = _results.row(workload, [_rounds.Measured(PROBE), own])
+    assert list(_results.missed(record, row)) == ["2.00 × reading the weights, aim 1.3"]
+
+
+def test_shares_of_peak_stand_beside_libxsmm(record, capsys):
+    workload = WORKLOADS["libxsmm-768-128-64"]
+    probe = _rounds.Measured(PROBE, [0.1], [{"gflops": 100.0}])
+    own = measured("fastmlp", 0.1, [workload.flops / 100e9])  # half of what two threads could
+    record["workloads"].append(_results.row(workload, [probe, own]))
+    assert "768-128-64 ReLU, batch 32: 50% (72%)" in _tables.markdown(record)
+    assert "| 768-128-64" not in _tables.markdown(record)
+    _tables.print_record(record)
+    assert "50% of peak, aim 72%" in capsys.readouterr().out
+
+
+def test_an_interrupted_run_is_resumed(record, monkeypatch, tmp_path, capsys):
+    arguments = compare._arguments(["--resume", "--workloads", "one-row", "784-512-512-10"])
+    begun = compare._new_record(arguments) | {"workloads": record["workloads"]}
+    _results.write(begun | {"date": "2000-01-01", "limits": {}}, tmp_path)
+    asked = []
+
+    class Stub(_rounds.Comparison):
+        def start(self, names):
+            pass
+
+        def limits(self, workload):
+            return record["limits"]
+
+        def measure(self, workload, names, rounds):
+            asked.append(workload.name)
+            return [_rounds.Measured(PROBE), measured("fastmlp", 0.1)]
+
+    monkeypatch.setattr(compare, "Comparison", Stub)
+    found = compare.measure(arguments, tmp_path)
+    assert asked == ["one-row"]
+    assert [row["name"] for row in found["workloads"]] == ["784-512-512-10", "one-row"]
+    assert found["workloads"][0] == record["workloads"][0]
+    assert _results.read(tmp_path)["workloads"] == found["workloads"]
+    capsys.readouterr()
+
+    arguments = compare._arguments(["--resume", "--threads", "1"])
+    monkeypatch.setattr(_machine, "cores", lambda: 64)
+    with pytest.raises(SystemExit, match="machine, threads differ"):
+        compare.measure(arguments, tmp_path)
+    with pytest.raises(SystemExit, match="no earlier run"):
+        compare.measure(arguments, tmp_path / "empty")
+
+
+def test_the_readme_shows_the_record(record, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{_readme.BEGIN}\nold\n{_readme.END}\nafter\n", encoding="utf-8")
+    _results.write(record, tmp_path)
+    text = _readme.section(_results.read(tmp_path), "results")
+    assert not _readme.is_current(readme, text)
+    _readme.rewrite(readme, text)
+    assert _readme.is_current(readme, text)
+    content = readme.read_text(encoding="utf-8")
+    assert content.startswith("before\n")
+    assert content.endswith("after\n")
+    assert "| 784-512-512-10 ReLU | 128 | 0.500 |" in content
+    record["workloads"][0]["peers"]["fastmlp"]["median"] = 0.4
+    assert not _readme.is_current(readme, _readme.section(record, "results"))
+
+
+def test_a_readme_without_markers_is_refused(record, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("nothing here", encoding="utf-8")
+    with pytest.raises(ValueError, match="must contain"):
+        _readme.rewrite(readme, "text")
+
+
+def test_the_record_prints_and_draws(record, tmp_path, capsys):
+    from benchmarks.compare import _plots
+
+    _tables.print_record(record)
+    printed = capsys.readouterr().out
+    assert "4.0 (3.3)" in printed
+    assert "jax is not installed" in printed
+    _plots.bar_chart(record, tmp_path / "bars.png")
+    _plots.roofline(record, tmp_path / "roofline.png")
+    for name in ("bars.png", "roofline.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_committed_readme_shows_the_committed_results():
+    root = Path(_readme.__file__).parents[2]
+    results = root / "benchmarks" / "results"
+    if not (results / "results.json").exists():
+        pytest.skip("no comparison has been recorded in this checkout")
+    text = _readme.section(_results.read(results), "benchmarks/results")
+    assert _readme.is_current(root / "README.md", text)
