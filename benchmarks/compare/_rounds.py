@@ -86,23 +86,12 @@ class Comparison:
         return figures
 
     def _prepare(self, workload: Workload, results: list[Measured]) -> None:
-        """All get ready at once, for nothing is timed yet; but fastmlp's variants after fastmlp.
+        """One after another: libraries' spinning threads slow each other down many times over.
 
-        They then find its compiled kernels in the cache.
+        fastmlp's variants come after it and find its compiled kernels in the cache.
         """
-        waiting = [result for result in results if not result.note]
-        variants = [r for r in waiting if r.peer.name.startswith("fastmlp-")]
-        self._prepare_together(workload, [r for r in waiting if r not in variants])
-        self._prepare_together(workload, variants)
-
-    def _prepare_together(self, workload: Workload, results: list[Measured]) -> None:
         for result in results:
-            self._process(result.peer).send("prepare", workload)
-        for result in results:
-            try:
-                self._process(result.peer).receive()
-            except PeerError as error:
-                self._lose(result, error)
+            self._ask(result, "prepare", workload)
 
     def _process(self, peer: Peer) -> Process:
         return self._processes[peer.name]
