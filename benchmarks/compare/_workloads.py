@@ -86,7 +86,7 @@ class Workload:
         """The same on a part of the data, for a rough answer."""
         if self.kind in ("inference", "record"):
             return replace(self, repeats=max(1, self.repeats // 4))
-        samples = min(self.samples, max(12_800, self.network.batch_size))
+        samples = min(self.samples, max(6_400, self.network.batch_size))
         return replace(self, network=replace(self.network, samples=samples))
 
 
