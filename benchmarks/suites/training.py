@@ -48,7 +48,7 @@ class Inputs:
 
 
 class Step:
-    """A step by hand through the layers."""
+    """A step by hand through the layers, and by a ``fit`` of one batch, packing included."""
 
     param_names = ("network",)
     params = (["784-512-512-10", "784-512-512-10-bn", "784-128-10"],)
@@ -59,8 +59,12 @@ class Step:
         self.x, self.y = x[:batch], y[:batch]
         self.mlp = NETWORKS[network].build()
         self.time_step(network)
+        self.time_fit_of_one_batch(network)
 
     def time_step(self, network):
         self.mlp.forward(self.x)
         self.mlp.backward(self.y)
         self.mlp.step()
+
+    def time_fit_of_one_batch(self, network):
+        self.mlp.fit(self.x, self.y, batch_size=len(self.x), shuffle=False)
