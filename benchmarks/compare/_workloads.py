@@ -148,7 +148,7 @@ _ALL = [
     _training(
         "784-1024-1024-1024-10", "784-1024-1024-1024-10 ReLU", 0.80,
         {"torch": 3, "jax": 1.2, "numpy-f32": 2.3, "fastmlp-1-thread": 1.85},
-        peers=(*LIBRARIES, *_SELF),
+        peers=("torch", "torch-compile", "torch-bf16", "jax", "numpy-f32", *_SELF),
     ),
     _training(
         "784-1000-10", "784-1000-10 ReLU", 0.80,
