@@ -27,6 +27,16 @@ KERNEL_TESTS = [
 ]
 MATH_TESTS = ["tests/test_math.py"]
 FIT_TESTS = ["tests/test_fit.py", "-k", "float32 and hand_written_loop or labels_in_any_form"]
+BOUNDS_TESTS = ["tests/test_bounds.py", "-k"]
+TESTS = {
+    "kernels": KERNEL_TESTS,
+    "math": MATH_TESTS,
+    "fit": FIT_TESTS,
+    "bounds of kernels": [*BOUNDS_TESTS, "in_bounds and (kernel or linear)"],
+    # Training and inference.
+    "bounds of the engine, float32": [*BOUNDS_TESTS, "in_bounds and engine and float32"],
+    "bounds of the engine, float64": [*BOUNDS_TESTS, "in_bounds and engine and float64"],
+}
 
 PROBE = """
 import re
@@ -68,8 +78,7 @@ def test_the_environment_selects_the_processor(processor):
     assert output_of("-c", PROBE, **environment).split() == [str(register), str(fused), "False"]
 
 
-@pytest.mark.parametrize("tests", [KERNEL_TESTS, MATH_TESTS, FIT_TESTS],
-                         ids=["kernels", "math", "fit"])  # fmt: skip
+@pytest.mark.parametrize("tests", TESTS.values(), ids=TESTS)
 def test_kernels_elsewhere(processor, tests):
     """Bounds count roundings, so they hold unfused too; so do the 2 ULP of exp and its kin."""
     _, environment = processor
