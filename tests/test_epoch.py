@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from fastmlp import MLP, Identity, ReLU, Sigmoid, Tanh
+from fastmlp import MLP, Identity, ReLU, Sigmoid, Tanh, engine, threads, training
 from fastmlp.kernels.epoch import train_steps
 from tests.networks import assert_close, assert_same_state, batch, build, state
 from tests.processes import output_of
@@ -135,6 +135,58 @@ def test_a_schedule_that_does_not_fit_changes_nothing(schedule):
     with pytest.raises(ValueError, match="lr_schedule must"):
         mlp.fit(x, labels, epochs=2, batch_size=8, lr_schedule=schedule)
     assert_same_state(state(mlp), before)
+
+
+# What buffers hold beyond the numbers of the network
+
+
+def _poisoned(run):
+    """``threads.run`` with NaN in all padding of packed weights, and in all room to work."""
+
+    def poison(function, wanted, arguments):
+        if function is engine.train_steps:
+            packed = arguments[2]
+            for room in (
+                packed.inputs, packed.labels, packed.activations, packed.normals, packed.deltas,
+                packed.variances, packed.gradients,
+            ):  # fmt: skip
+                room[:] = np.nan
+        result = run(function, wanted, arguments)
+        if function is engine.pack_buffer:
+            table, packed, flat = arguments
+            places = np.zeros_like(packed)
+            run(function, 1, (table, places, np.ones_like(flat)))
+            assert (places == 0).any()
+            packed[places == 0] = np.nan
+        return result
+
+    return poison
+
+
+@pytest.mark.parametrize("batch_size", [8, 300])
+@pytest.mark.parametrize("num_bn_layers", [0, 2])
+@both_dtypes
+def test_padding_holds_anything(batch_size, num_bn_layers, dtype, monkeypatch):
+    """Rows and columns of zeros around weights are for speed alone: NaN there changes no bit.
+
+    They come as NaN into the padding of activations and of gradients. Rows beyond a short batch,
+    and what is left from an earlier step, count for nothing either.
+    """
+    sizes, activations = [19, 49, 33, 5], [Sigmoid, ReLU, Identity]
+    x, labels, _ = batch(2 * batch_size + 5, 19, 5, dtype=dtype)
+    monkeypatch.setattr(training, "SECONDS_PER_CALL", 0)
+
+    def results():
+        mlp = build(sizes, activations, dtype=dtype, num_bn_layers=num_bn_layers, momentum=0.9)
+        history = mlp.fit(x, labels, epochs=2, batch_size=batch_size, seed=0)
+        figures = {"loss": np.array(history.step_loss), "error": np.array(history.train_error)}
+        return state(mlp) | figures | {"probabilities": mlp.predict_proba(x)}
+
+    expected = results()
+    assert all(np.isfinite(value).all() for value in expected.values())
+    monkeypatch.setattr(threads, "run", _poisoned(threads.run))
+    monkeypatch.setattr(engine, "aligned_empty", lambda size, dtype: np.full(size, np.nan, dtype))
+    assert_same_state(results(), expected)
 
 
 # What is not a number must be seen
