@@ -8,11 +8,18 @@ import numpy as np
 import pytest
 
 from fastmlp import recipes
-from fastmlp.recipes import RECIPES, _report
-from fastmlp.recipes._experiment import Measure, Outcome, Recipe, Setting, Timing, compare
+from fastmlp.recipes import RECIPES, _experiment, _report
+from fastmlp.recipes._experiment import (
+    ROUNDS,
+    Measure,
+    Outcome,
+    Recipe,
+    Setting,
+    Timing,
+    compare,
+)
 
 DATA = os.environ.get("FASTMLP_DATA")
-PAGE = f"# Title\n\nbefore\n\n{_report.BEGIN}\nold\n{_report.END}\n\nafter\n"
 
 PICTURES = {
     "hw1p1": {"curves.png"},
@@ -34,6 +41,12 @@ def outcome(**more):
         "seconds": 1.0, "timing": None,
     }  # fmt: skip
     return Outcome(**(values | more))
+
+
+def page_of(*names):
+    """A Markdown page with a generated table for each recipe."""
+    tables = ["\nold\n".join(_report.markers(name)) for name in names]
+    return "\n\n".join(["# Title", "before", *tables, "after\n"])
 
 
 def rows(text):
@@ -71,18 +84,25 @@ def test_bounds(measure, reached, required):
     assert len(_report.missed([outcome(measures=[measure])])) == (not reached)
 
 
-def test_page_keeps_what_is_around_the_markers(tmp_path):
+def test_a_page_keeps_all_but_one_recipe_s_table(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text(PAGE, encoding="utf-8")
-    _report.write_page(page, "first")
-    _report.write_page(page, "second")
-    assert page.read_text(encoding="utf-8") == PAGE.replace("old", "\nsecond")
-    page.write_text("no markers")
-    with pytest.raises(ValueError, match="must have the lines <!-- reproduce:begin -->"):
-        _report.check_page(page)
+    page.write_text(page_of("one", "two"), encoding="utf-8")
+    _report.write_page(page, "two", "first")
+    _report.write_page(page, "two", "second")
+    kept, _, _ = page_of("one", "two").rpartition("old")
+    assert page.read_text(encoding="utf-8").startswith(f"{kept}\nsecond\n")
+    assert page.read_text(encoding="utf-8").endswith("\n\nafter\n")
+    with pytest.raises(ValueError, match="must have the lines <!-- reproduce:three:begin -->"):
+        _report.split_page(page, "three")
 
 
-def test_both_sides_are_timed_after_preparation(tmp_path):
+@pytest.fixture
+def no_pause(monkeypatch):
+    """Nothing spins here."""
+    monkeypatch.setattr(_experiment, "PAUSE", 0)
+
+
+def test_both_sides_are_timed_after_preparation(tmp_path, no_pause):
     calls = []
 
     def prepared():
@@ -95,12 +115,13 @@ def test_both_sides_are_timed_after_preparation(tmp_path):
     assert compare(Setting(tmp_path), "work", prepared, fastmlp) is None
     assert calls == []
     timing = compare(Setting(tmp_path, compare=True), "work", prepared, fastmlp)
-    assert calls == ["prepare", *["numpy", "fastmlp"] * 3]
+    assert calls == ["prepare", *["numpy", "fastmlp"] * ROUNDS]
     assert timing.work == "work"
 
 
-def test_the_best_round_of_each_counts(tmp_path, monkeypatch):
+def test_the_best_round_of_each_counts(tmp_path, monkeypatch, no_pause):
     clock = iter([0, 5, 0, 3, 0, 4, 0, 1, 0, 9, 0, 2])
+    monkeypatch.setattr(_experiment, "ROUNDS", 3)
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
     setting = Setting(tmp_path, compare=True)
     timing = compare(setting, "work", lambda: lambda: None, lambda: None)
@@ -138,7 +159,7 @@ def test_missing_data_end_with_what_to_put_where(command, name):
 @pytest.mark.skipif(not DATA, reason="FASTMLP_DATA names no folder with MNIST and notMNIST")
 @pytest.mark.parametrize("name", PICTURES)
 def test_quick_run(command, name, tmp_path):
-    Path("page.md").write_text(PAGE, encoding="utf-8")
+    Path("page.md").write_text(page_of(*PICTURES), encoding="utf-8")
     status, out, err = command(
         f"reproduce {name} --quick --compare --data-dir {DATA} --out out --page page.md"
     )
@@ -148,7 +169,10 @@ def test_quick_run(command, name, tmp_path):
     assert written == PICTURES[name] | {"report.json", "report.md"}
     text = Path("out", "report.md").read_text(encoding="utf-8")
     assert text in out
-    assert text in Path("page.md").read_text(encoding="utf-8")
+    begin, end = _report.markers(name)
+    assert f"{begin}\n\n{text}\n{end}" in Path("page.md").read_text(encoding="utf-8")
+    for words in ("reported", "reproduced", "NumPy, s", "fastmlp, s"):
+        assert words in text.splitlines()[0]
     report = json.loads(Path("out", "report.json").read_text(encoding="utf-8"))
     assert report["quick"]
     experiments = report["experiments"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,7 +46,7 @@ def reproduce(
     page: Annotated[
         Path | None,
         typer.Option(
-            exists=True, dir_okay=False, help="A Markdown page whose generated part is replaced."
+            exists=True, dir_okay=False, help="A Markdown page whose generated tables are replaced."
         ),
     ] = None,
 ) -> None:
@@ -64,7 +64,7 @@ def reproduce(
     chosen = _chosen(name, everything)
     require("matplotlib", "plot")
     if page is not None:
-        _checked(_report.check_page, page)
+        _check_page(page, chosen)
     out = out or Path("runs", "reproduce", name or "all")
     outcomes: list[Outcome] = []
     with _ticker() as ticker:
@@ -74,13 +74,13 @@ def reproduce(
             folder = out / recipe.name if everything else out
             setting = Setting(_made(folder), data_dir, quick, compare, ticker)
             done = [experiment(setting) for experiment in recipe.experiments]
-            _report.write(folder, done, quick)
+            text = _report.write(folder, done, quick)
+            if page is not None:
+                _report.write_page(page, recipe.name, text)
             outcomes += done
-    # Of a single recipe, the report has been written; the table is the same.
-    text = _report.write(out, outcomes, quick) if everything else _report.markdown(outcomes, quick)
+    if everything:
+        text = _report.write(out, outcomes, quick)
     print(f"\n{text}", flush=True)
-    if page is not None:
-        _report.write_page(page, text)
     missed = [] if quick else _report.missed(outcomes)
     if missed:
         raise CommandError("; ".join(missed))
@@ -107,9 +107,12 @@ def _made(out: Path) -> Path:
     return out
 
 
-def _checked(check: Any, page: Path) -> None:
+def _check_page(page: Path, recipes: Sequence[Recipe]) -> None:
+    from ..recipes import _report
+
     try:
-        check(page)
+        for recipe in recipes:
+            _report.split_page(page, recipe.name)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--page") from None
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import platform
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,6 @@ import numpy as np
 from .. import __version__
 from ..threads import get_num_threads
 from ._experiment import Measure, Outcome, Timing
-
-BEGIN, END = "<!-- reproduce:begin -->", "<!-- reproduce:end -->"
 
 _HEADINGS = (
     "experiment", "figure", "reported", "reproduced", "must reach", "NumPy, s", "fastmlp, s",
@@ -48,28 +47,34 @@ def markdown(outcomes: Sequence[Outcome], quick: bool) -> str:
     notes = [f"- {outcome.title}: {_note(outcome)}" for outcome in outcomes]
     machine = _machine()
     where = (
-        f"fastmlp {machine['fastmlp']}, NumPy {machine['numpy']}, Python {machine['python']}, "
-        f"{machine['machine']}; threads: fastmlp {machine['threads']}, "
-        f"NumPy {machine['numpy_threads']}."
+        f"{machine['date']}, fastmlp {machine['fastmlp']}, NumPy {machine['numpy']}, "
+        f"Python {machine['python']}, {machine['machine']}, {machine['cores']} cores; threads: "
+        f"fastmlp {machine['threads']}, NumPy {machine['numpy_threads']}."
     )
     if quick:
         where += " A quick run on a part of the data: its figures are not those to be reached."
     return "\n".join([*lines, "", *notes, "", where]) + "\n"
 
 
-def check_page(page: Path) -> tuple[str, str]:
-    """What a Markdown page has before and after its generated part; ValueError without markers."""
-    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
+def markers(name: str) -> tuple[str, str]:
+    """The lines of a Markdown page between which a recipe's table stands."""
+    return f"<!-- reproduce:{name}:begin -->", f"<!-- reproduce:{name}:end -->"
+
+
+def split_page(page: Path, name: str) -> tuple[str, str]:
+    """What a page has before and after a recipe's table; ValueError without its markers."""
+    first, last = markers(name)
+    before, begin, rest = page.read_text(encoding="utf-8").partition(first)
+    _, end, after = rest.partition(last)
     if not begin or not end:
-        raise ValueError(f"{page} must have the lines {BEGIN} and {END}, and lacks them")
+        raise ValueError(f"{page} must have the lines {first} and {last}, and lacks them")
     return before, after
 
 
-def write_page(page: Path, text: str) -> None:
-    """Put the text between the markers of a Markdown page."""
-    before, after = check_page(page)
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", encoding="utf-8")
+def write_page(page: Path, name: str, text: str) -> None:
+    """Put a recipe's table between its markers, and leave the rest of the page as it is."""
+    (before, after), (begin, end) = split_page(page, name), markers(name)
+    page.write_text(f"{before}{begin}\n\n{text}\n{end}{after}", encoding="utf-8")
 
 
 def missed(outcomes: Sequence[Outcome]) -> list[str]:
@@ -121,7 +126,8 @@ def _as_json(outcome: Outcome, out: Path) -> dict[str, Any]:
 
 def _machine() -> dict[str, Any]:
     return {
-        "fastmlp": __version__, "numpy": np.__version__, "python": platform.python_version(),
+        "date": time.strftime("%Y-%m-%d"), "fastmlp": __version__, "numpy": np.__version__,
+        "python": platform.python_version(),
         "machine": platform.machine(), "cores": os.cpu_count(), "threads": get_num_threads(),
         "numpy_threads": os.environ.get("OPENBLAS_NUM_THREADS", "its default"),
     }  # fmt: skip

@@ -276,7 +276,7 @@ def _experiment(
         ),
         train_and_valid(ACCURACY, percent(result.acc_train), percent(result.acc_valid)),
     )
-    raced = setting.choose(5, 3)
+    raced = setting.choose(20, 3)
 
     def transcription() -> Any:
         train, valid = (x.astype(float), y.astype(float)), (xv.astype(float), yv.astype(float))

@@ -102,7 +102,7 @@ def visualisation(setting: Setting) -> Outcome:
         train_and_valid(LOSS, stats[0], stats[2]),
         train_and_valid(ERROR, percent(stats[1]), percent(stats[3])),
     )
-    raced = setting.choose(5, 2)
+    raced = setting.choose(10, 2)
 
     def transcription() -> Any:
         np.random.seed(0)
