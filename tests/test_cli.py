@@ -116,7 +116,7 @@ def test_results_replace_those_in_a_folder_that_is_named(command):
     assert files(".") == {"mine"}
 
 
-@pytest.mark.parametrize("what", ["a file", "a link to nothing"])
+@pytest.mark.parametrize("what", ["a file", pytest.param("a link to nothing", marks=posix)])
 def test_no_place_for_results(what, command):
     if what == "a file":
         Path("runs").touch()
@@ -124,7 +124,8 @@ def test_no_place_for_results(what, command):
         Path("runs").symlink_to("nowhere")
     status, output, errors = command("train digits")
     assert (status, output) == (2, "")
-    assert re.fullmatch(r"fastmlp: runs/digits cannot be made, give another --out: .*\n", errors)
+    folder = re.escape(os.path.join("runs", "digits"))
+    assert re.fullmatch(rf"fastmlp: {folder} cannot be made, give another --out: .*\n", errors)
 
 
 def clusters(samples, features, classes=3):
