@@ -36,5 +36,9 @@ class Digits:
     def track_test_accuracy(self, activation, batchnorm, dtype):
         return float(self._figures(dtype)[1])
 
+    track_test_accuracy.unit = "of the digits"
+
     def track_test_loss(self, activation, batchnorm, dtype):
         return float(self._figures(dtype)[0])
+
+    track_test_loss.unit = "nats per digit"

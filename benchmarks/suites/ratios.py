@@ -51,6 +51,8 @@ class SmallNetworks:
         turns = [(self._seconds(_DEFAULT_THREADS), self._seconds(1)) for _ in range(_TURNS)]
         return median(default for default, _ in turns) / median(one for _, one in turns)
 
+    track_default_over_one_thread.unit = "of one thread's time"
+
 
 class OneRow:
     """``predict`` of a row over reading the weights from cache, both on one thread."""
@@ -75,3 +77,5 @@ class OneRow:
 
     def track_predict_over_reading_weights(self):
         return median(self._predicting() / self._reading() for _ in range(_TURNS))
+
+    track_predict_over_reading_weights.unit = "of the time to read the weights"
