@@ -217,6 +217,23 @@ def test_ctrl_c_keeps_what_was_trained():
     assert MLP.load("runs/synth/model.safetensors").evaluate(synth.test_x, synth.test_y)[1] < 0.1
 
 
+def test_ctrl_c_keeps_a_network_of_plain_pixels(command, monkeypatch):
+    """Also where it was trained on standardised ones: interrupted at the very end, the same."""
+    line = "train digits --preset speedrun --epochs 2"
+    assert command(f"{line} --out whole")[0] == 0
+    fit = MLP.fit
+
+    def interrupted(mlp, *arguments, callbacks=(), **options):
+        history = fit(mlp, *arguments, callbacks=callbacks, **options)
+        if callbacks:
+            raise KeyboardInterrupt
+        return history
+
+    monkeypatch.setattr(MLP, "fit", interrupted)
+    assert command(line)[0] == 130
+    assert Path(MODEL).read_bytes() == Path("whole/model.safetensors").read_bytes()
+
+
 def test_ctrl_c_before_the_first_epoch_ends_replaces_nothing(command, monkeypatch):
     command("train digits --epochs 1")
     before = {path: path.read_bytes() for path in Path("runs/digits").iterdir()}

@@ -44,32 +44,37 @@ def _train_into(out: Path, data: Dataset, recipe: Recipe, seed: int, dtype: str)
     mlp = _network(data, recipe, seed, dtype)
     _announce(data, train, validation, mlp, recipe, seed)
     print(f"results go to {out}\n", flush=True)
-    moments = None
-    if recipe.standardise:
-        moments = _moments(train[0])
-        train = _standardised(train[0], moments), train[1]
+    moments = _moments(train[0]) if recipe.standardise else None
     watch = _Watch()
     try:
         report.announce_compilation(dtype)
         warmup(dtype)
-        history = _fit(mlp, train, validation, recipe, seed, watch)
+        rows = train if moments is None else (_standardised(train[0], moments), train[1])
+        history = _fit(mlp, rows, validation, recipe, seed, watch)
     except KeyboardInterrupt:
-        message = _keep_unfinished(out, mlp, watch.history)
+        message = _keep_unfinished(out, mlp, moments, watch.history)
         raise CommandError(message, INTERRUPTED) from None
     except FloatingPointError as error:
         raise CommandError(f"{error}: nothing was written; try a smaller --lr") from None
-    if moments is not None:
-        _take_pixels(mlp, moments)
+    _take_pixels(mlp, moments)
+    _write_and_show(out, data, mlp, history, _samples_per_second(history, recipe, len(train[1])))
+
+
+def _samples_per_second(history: History, recipe: Recipe, rows: int) -> float:
+    """Of the training alone; the last batch of an epoch may be short."""
+    samples = len(history.step_loss) * recipe.batch_size
+    return min(samples, len(history.epoch_seconds) * rows) / sum(history.epoch_seconds)
+
+
+def _write_and_show(out: Path, data: Dataset, mlp: MLP, history: History, speed: float) -> None:
+    """The files in the folder, and a table of how well and how fast it went."""
     files = report.write_model(out, mlp, history)
     files += report.write_mistakes(out, data.test_x, data.test_y, mlp.predict(data.test_x))
-    loss, wrong = mlp.evaluate(data.test_x, data.test_y)
-    seconds = sum(history.epoch_seconds)
-    samples = len(history.step_loss) * recipe.batch_size
-    speed = min(samples, len(history.epoch_seconds) * len(train[1])) / seconds
+    loss, error = mlp.evaluate(data.test_x, data.test_y)
     figures = [
         ("test loss", f"{loss:.4f}"),
-        ("test accuracy", f"{100 * (1 - wrong):.2f} %"),
-        ("training time", f"{seconds:.2f} s"),
+        ("test accuracy", f"{100 * (1 - error):.2f} %"),
+        ("training time", f"{sum(history.epoch_seconds):.2f} s"),
         ("training speed", f"{speed:,.0f} samples/s"),
         *(("" if index else "files", str(path)) for index, path in enumerate(files)),
     ]
@@ -114,8 +119,10 @@ def _standardised(x: np.ndarray, moments: tuple[float, float]) -> np.ndarray:
     return (x.astype(np.float32) - np.float32(scale * mean)) / np.float32(scale * deviation)
 
 
-def _take_pixels(mlp: MLP, moments: tuple[float, float]) -> None:
+def _take_pixels(mlp: MLP, moments: tuple[float, float] | None) -> None:
     """Let a network trained on standardised pixels take plain ones: (x - m) / s @ W folded in."""
+    if moments is None:
+        return
     mean, deviation = moments
     first = mlp.linear_layers[0]
     w = first.W / deviation
@@ -123,10 +130,13 @@ def _take_pixels(mlp: MLP, moments: tuple[float, float]) -> None:
     first.W = w
 
 
-def _keep_unfinished(out: Path, mlp: MLP, history: History | None) -> str:
+def _keep_unfinished(
+    out: Path, mlp: MLP, moments: tuple[float, float] | None, history: History | None
+) -> str:
     """Write what an interrupted training leaves; say in a line what that is."""
     if history is None:
         return "interrupted in the first epoch, nothing was written"
+    _take_pixels(mlp, moments)
     report.write_model(out, mlp, history)
     return (
         f"interrupted in epoch {len(history.train_loss) + 1}: "
