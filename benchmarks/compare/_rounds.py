@@ -123,7 +123,7 @@ class Comparison:
             if spent > LONG_SECONDS and FEW_ROUNDS <= seed < rounds:
                 self.say(f"  {seed} of {rounds} rounds must do, after {spent:.0f} s")
                 break
-            if seed == 1:
+            if seed == 1 < rounds:
                 left = min((rounds - 1) * spent, max(LONG_SECONDS, FEW_ROUNDS * spent) - spent)
                 self.say(f"  a round takes {spent:.1f} s: about {left:.0f} s more")
 
