@@ -134,7 +134,7 @@ _ALL = [
     ),
     _training(
         "784-128-10", "784-128-10 ReLU", 0.60,
-        {"torch": 6, "jax": 2, "numpy-f32": 4, "numpy-f64": 15, "sklearn": 8}, repeats=3,
+        {"torch": 6, "jax": 2, "numpy-f32": 4, "numpy-f64": 15, "sklearn": 8}, repeats=2,
         quick=True,
     ),
     _training(
