@@ -141,11 +141,15 @@ def test_pixels_are_numbers():
     ("call", "message"),
     [
         (lambda: ece421.softmax(np.ones(3)), r"x must be \(N, 3\), got \(3,\)"),
+        (lambda: ece421.softmax(3), r"x must be \(N, K\), got a single number"),
+        (lambda: ece421.accuracy(Y, Y[:3]), r"label_pred must be \(33, 4\), got \(3, 4\)"),
         (lambda: ece421.compute(X, np.ones((8, 2)), 0), r"X must be \(N, 8\), got \(33, 7\)"),
         (lambda: ece421.compute(X, np.ones((7, 2)), np.ones(3)), r"b must be \(1, 2\), got \(3,\)"),
         (lambda: ece421.average_ce(np.full(33, 4), LOGITS), r"target must lie in 0 ... 3, got 4"),
         (lambda: ece421.grad_ce(np.full(33, -1), LOGITS), r"target must lie in 0 ... 3, got -1"),
         (lambda: ece421.training(X, CLASSES, 1, 0.1, 0.9, 5), r"label_train must be \(N, K\)"),
+        (lambda: ece421.training(X, Y, 1, 0.1, 0.9, 5, data_valid=X), "label_valid must be given"),
+        (lambda: ece421.training(X, Y, 1, 0.1, 0.9, 5, label_valid=Y), "data_valid must be given"),
         (lambda: ece421.training(X, Y, 1, 0.1, 0.9, 5, loss="mean"), "'average' or 'total'"),
         (lambda: ece421.training(X, Y, 1, np.nan, 0.9, 5), "alpha must be finite, got nan"),
         (lambda: ece421.training(X, Y, 1, 0.1, 0.9, 0), r"W\[1\] must be a matrix"),
@@ -162,6 +166,10 @@ def test_gradients_name_the_parameter_that_does_not_fit():
         ece421.compute_gradients(X, Y, [None, w1, w2[:4]], [None, b1, b2])
     with pytest.raises(ValueError, match=r"b\[1\] must be \(1, 19\), got \(1, 4\)"):
         ece421.compute_gradients(X, Y, [None, w1, w2], [None, b2, b2])
+    with pytest.raises(ValueError, match=r"W must be \[None, hidden, output\], got 2 entries"):
+        ece421.compute_gradients(X, Y, [w1, w2], [None, b1, b2])
+    with pytest.raises(ValueError, match=r"b must be \[None, hidden, output\], got 2 entries"):
+        ece421.compute_gradients(X, Y, [None, w1, w2], [b1, b2])
 
 
 @pytest.mark.parametrize("arrays", [{}, {"images": np.zeros((9, 28, 28), np.uint8)}])

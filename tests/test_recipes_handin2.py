@@ -133,6 +133,19 @@ def test_missing_keys_and_wrong_shapes_are_named():
 
 
 @pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        (None, "params must be a mapping of W1, b1, W2, b2, got None"),
+        (parameters() | {"b2": None}, "b2 must hold floats or integers, got dtype object"),
+        (parameters() | {"W1": 1j * X}, "W1 must hold floats or integers, got dtype complex128"),
+    ],
+)
+def test_wrong_types_are_named(params, message):
+    with pytest.raises(TypeError, match=message):
+        handin2.cost_grad(X, CLASSES, params)
+
+
+@pytest.mark.parametrize(
     ("labels", "message"),
     [
         (np.full(33, 4), r"labels must lie in 0 ... 3, got 4"),
@@ -145,6 +158,13 @@ def test_labels_are_checked(labels, message):
         handin2.cost_grad(X, labels, parameters())
     with pytest.raises(ValueError, match=message):
         handin2.NetClassifier().fit(X, labels, init_params=parameters())
+
+
+def test_validation_data_come_in_pairs():
+    with pytest.raises(ValueError, match="y_val must be given with X_val"):
+        handin2.NetClassifier().fit(X, CLASSES, X)
+    with pytest.raises(ValueError, match="X_val must be given with y_val"):
+        handin2.NetClassifier().fit(X, CLASSES, y_val=CLASSES)
 
 
 def test_other_refusals():

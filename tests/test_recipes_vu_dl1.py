@@ -165,6 +165,10 @@ def test_load_synth_is_the_course_s():
     ("call", "message"),
     [
         (lambda: vu_dl1.one_hot_encode([0, 10]), r"y must lie in 0 ... 9, got 10"),
+        (lambda: vu_dl1.cross_entropy([0.5, 0.5], [1]), "target must have 2 entries, got 1"),
+        (lambda: vu_dl1.get_accuracy([1, 2, 3], [1]), r"predictions must be \(1,\), got \(3,\)"),
+        (lambda: vu_dl1.update_weights(*parameters(), *parameters()[::-1], 0.1),
+         r"dW1 must be \(7, 19\), got \(1, 4\)"),
         (lambda: vu_dl1.forward_pass(INPUTS, [[1, 2, 3]], [0], W2, B2),
          "weights_input_hidden must have rows of 2 weights, got 3"),
         (lambda: vu_dl1.forward_pass(INPUTS, W1, [0, 0], W2, B2), "biases_hidden must have"),

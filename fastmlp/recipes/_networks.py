@@ -10,7 +10,7 @@ from ..kernels.linear import linear_forward
 from ..kernels.loss import softmax
 from ..layers import Activation, Identity, SoftmaxCrossEntropy
 from ..mlp import MLP
-from ..validation import check_matrix, check_shape
+from ..validation import check_matrix, check_real, check_shape
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 Names = tuple[str, str, str, str]
@@ -32,8 +32,17 @@ def as_numbers(x: Any, dtype: Any = None) -> np.ndarray:
 def as_rows(name: str, x: Any) -> np.ndarray:
     """x, (N, K), C-contiguous, float32 if it is that, else float64."""
     x = np.asarray(x)
-    check_matrix(name, x, x.shape[-1] if x.ndim else 0)
+    if x.ndim == 0:
+        raise ValueError(f"{name} must be (N, K), got a single number")
+    check_matrix(name, x, x.shape[-1])
     return np.ascontiguousarray(x, float_dtype(x))
+
+
+def check_together(names: tuple[str, str], x: Any, labels: Any) -> None:
+    """Both or neither; ValueError names the one that is missing."""
+    if (x is None) != (labels is None):
+        given, missing = names if labels is None else names[::-1]
+        raise ValueError(f"{missing} must be given with {given}, got None")
 
 
 def softmax_rows(name: str, x: Any) -> np.ndarray:
@@ -68,7 +77,7 @@ def two_layers(
     names : what the caller's user calls the arrays; ValueError names the one that does not fit.
     dtype : by default float32 where x and the arrays are    options : of MLP
     """
-    w1, b1, w2, b2 = map(np.asarray, arrays)
+    w1, b1, w2, b2 = map(check_real, names, arrays)
     for name, w in zip(names[::2], (w1, w2), strict=True):
         if w.ndim != 2 or 0 in w.shape:
             raise ValueError(f"{name} must be a matrix, got shape {w.shape}")

@@ -31,6 +31,8 @@ def softmax(x: Vector) -> list[float]:
 
 def cross_entropy(output: Vector, target: Vector) -> float:
     """-sum_k t_k log y_k, an output below 1e-15 counting as that."""
+    if len(target) != len(output):
+        raise ValueError(f"target must have {len(output)} entries, got {len(target)}")
     pairs = zip(output, target, strict=True)
     return -sum(t * math.log(max(y, 1e-15)) for y, t in pairs)
 

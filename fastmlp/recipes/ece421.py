@@ -15,7 +15,7 @@ from .. import datasets
 from ..layers import ReLU
 from ..mlp import MLP
 from ..training import History
-from ..validation import check_finite, check_labels, label_rows
+from ..validation import check_finite, check_labels, check_shape, label_rows
 from . import _numpy
 from ._experiment import Measure, Outcome, Recipe, Setting, compare, seconds_of
 from ._figures import ACCURACY, LOSS, draw, percent, train_and_valid
@@ -23,6 +23,7 @@ from ._networks import (
     affine,
     as_numbers,
     as_rows,
+    check_together,
     float_dtype,
     gradients,
     parameters,
@@ -114,7 +115,9 @@ def xavier_init(neurons_in: int, n_units: int, neurons_out: int) -> np.ndarray:
 
 def accuracy(label: Any, label_pred: Any) -> float:
     """The fraction of rows, (N, K) both, whose largest prediction is at the label's 1."""
-    return _numpy.accuracy(np.asarray(label), np.asarray(label_pred))
+    label, label_pred = np.asarray(label), np.asarray(label_pred)
+    check_shape("label_pred", label_pred, label.shape)
+    return _numpy.accuracy(label, label_pred)
 
 
 def compute_gradients(
@@ -125,6 +128,9 @@ def compute_gradients(
     dataIN : (N, D)    label : (N, K) rows, or (N,) classes    W, b : [None, hidden, output]
     loss : "average" as write-up two, or "total" as write-up one: N times as much
     """
+    for name, arrays in (("W", W), ("b", b)):
+        if len(arrays) != 3:
+            raise ValueError(f"{name} must be [None, hidden, output], got {len(arrays)} entries")
     x = as_numbers(dataIN)
     mlp = two_layers(x, _NAMES, (W[1], b[1], W[2], b[2]), ReLU())
     mlp.forward(x)
@@ -164,6 +170,7 @@ def training(
     label_train = np.asarray(label_train)
     if label_train.ndim != 2:
         raise ValueError(f"label_train must be (N, K) rows, got {label_train.shape}")
+    check_together(("data_valid", "label_valid"), data_valid, label_valid)
     scale = _scale(loss, len(label_train))
     x = as_numbers(data_train, dtype)
     mlp = _network(

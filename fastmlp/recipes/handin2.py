@@ -17,7 +17,7 @@ from ..training import History
 from . import _numpy
 from ._experiment import Measure, Outcome, Recipe, Setting, compare, seconds_of, split_mnist
 from ._figures import ACCURACY, LOSS, draw, percent, train_and_valid
-from ._networks import as_numbers, gradients, parameters, two_layers
+from ._networks import as_numbers, check_together, gradients, parameters, two_layers
 
 KEYS = "W1", "b1", "W2", "b2"
 
@@ -91,6 +91,7 @@ class NetClassifier:
         dtype : float32 or float64, by default that of X_train and the parameters
         callbacks : of ``MLP.fit``
         """
+        check_together(("X_val", "y_val"), X_val, y_val)
         x = as_numbers(X_train, dtype)
         if init_params is None:
             classes = 1 + int(np.max(y_train, initial=0))
@@ -139,6 +140,8 @@ class _InSample:
 
 
 def _network(x: np.ndarray, params: Params, **options: Any) -> MLP:
+    if not isinstance(params, Mapping):
+        raise TypeError(f"params must be a mapping of {', '.join(KEYS)}, got {params!r:.60}")
     missing = [key for key in KEYS if key not in params]
     if missing:
         raise ValueError(f"params must have the keys {', '.join(KEYS)}, lacks {', '.join(missing)}")

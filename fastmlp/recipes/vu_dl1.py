@@ -113,9 +113,14 @@ def _backward_arrays(X: Any, Y: Any, A1: Any, A2: Any, W2: Any) -> Arrays:
 def update_weights(
     W1: Any, b1: Any, W2: Any, b2: Any, dW1: Any, db1: Any, dW2: Any, db2: Any, learning_rate: float
 ) -> Arrays:
-    """Each parameter minus learning_rate times its gradient, as new arrays."""
-    pairs = zip((W1, b1, W2, b2), (dW1, db1, dW2, db2), strict=True)
-    w1, b1, w2, b2 = (p - learning_rate * np.asarray(g) for p, g in pairs)
+    """Each parameter minus learning_rate times its gradient, as new arrays.
+
+    ValueError names the gradient whose shape is not its parameter's.
+    """
+    pairs = list(zip((W1, b1, W2, b2), map(np.asarray, (dW1, db1, dW2, db2)), strict=True))
+    for name, (p, g) in zip(_NAMES, pairs, strict=True):
+        check_shape(f"d{name}", g, np.shape(p))
+    w1, b1, w2, b2 = (p - learning_rate * g for p, g in pairs)
     return w1, b1, w2, b2
 
 
@@ -127,7 +132,9 @@ def predict(X: Any, W1: Any, b1: Any, W2: Any, b2: Any) -> np.ndarray:
 
 def get_accuracy(predictions: Any, labels: Any) -> float:
     """The fraction of predictions, (N,), that equal the labels, (N,)."""
-    return float(np.mean(np.asarray(predictions) == np.asarray(labels)))
+    predictions, labels = np.asarray(predictions), np.asarray(labels)
+    check_shape("predictions", predictions, labels.shape)
+    return float(np.mean(predictions == labels))
 
 
 def one_hot_encode(y: Any, num_classes: int = 10) -> np.ndarray:
