@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from ._cli.errors import INTERRUPTED, CommandError
 from ._extras import require
 from .datasets import DatasetError
+from .threads import get_num_threads
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for package in ("typer", "rich"):
             require(package, "cli")
+        _check_environment()
         from ._cli.commands import run
 
         status = run(sys.argv[1:] if arguments is None else arguments)
@@ -45,6 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(str(error), 1)
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
+
+
+def _check_environment() -> None:
+    try:
+        get_num_threads()
+    except ValueError as error:
+        raise CommandError(str(error), 2) from None
 
 
 def _complain(message: str, status: int) -> int:

@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from ._cores import usable_cores
+
 # Pieces of work smaller than this many multiply-adds per thread are not worth a thread: handing a
 # job over costs 20 to 40 µs.
 WORK_PER_THREAD = 2_000_000
@@ -31,10 +33,7 @@ SLOT = 8
 def _default_threads() -> int:
     requested = os.environ.get("FASTMLP_NUM_THREADS")
     if requested is None:
-        try:
-            return len(os.sched_getaffinity(0))
-        except AttributeError:
-            return os.cpu_count() or 1
+        return usable_cores()
     if not requested.strip().isdecimal() or int(requested) < 1:
         raise ValueError(f"FASTMLP_NUM_THREADS must be a whole number from 1, got {requested!r}")
     return int(requested)
@@ -64,11 +63,22 @@ class _Worker(threading.Thread):
 class _Pool:
     """The idle workers, and how many threads compute at present."""
 
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
+    def __init__(self, threads: int | None = None) -> None:
+        """threads : how many may compute at a time; None leaves it to the first who asks."""
+        self._threads = threads
         self.lock = threading.Lock()
         self.idle: list[_Worker] = []
         self.busy = 0
+
+    @property
+    def threads(self) -> int:
+        if self._threads is None:
+            self._threads = _default_threads()
+        return self._threads
+
+    @threads.setter
+    def threads(self, count: int) -> None:
+        self._threads = count
 
     def take(self, wanted: int) -> list[_Worker]:
         """Up to ``wanted - 1`` workers, as many as the callers at work have left."""
@@ -95,13 +105,15 @@ class _Pool:
             self.busy -= count
 
 
-_pool = _Pool(_default_threads())
+# The environment is read when a thread is first asked for: an import should not fail because of it,
+# and `fastmlp` says in one line what is wrong with it.
+_pool = _Pool()
 
 
 def _forget_workers() -> None:
     """A forked child has none of its parent's threads."""
     global _pool
-    _pool = _Pool(_pool.threads)
+    _pool = _Pool(_pool._threads)
 
 
 if hasattr(os, "register_at_fork"):
@@ -111,8 +123,9 @@ if hasattr(os, "register_at_fork"):
 def set_num_threads(count: int) -> None:
     """Let kernels use up to ``count`` threads, from the next call on.
 
-    Results are the same bits for every count. The default is the number of cores that
-    the process may use, or the environment variable ``FASTMLP_NUM_THREADS``.
+    Results are the same bits for every count. The default is the number of cores that the process
+    may use, by its affinity and its control group's quota, or the environment variable
+    ``FASTMLP_NUM_THREADS``.
 
     Raises
     ------
@@ -125,7 +138,10 @@ def set_num_threads(count: int) -> None:
 
 
 def get_num_threads() -> int:
-    """The number of threads that kernels may use."""
+    """The number of threads that kernels may use.
+
+    Raises ValueError where ``FASTMLP_NUM_THREADS`` is no whole number from 1.
+    """
     return _pool.threads
 
 

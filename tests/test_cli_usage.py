@@ -9,7 +9,7 @@ import pytest
 
 import fastmlp
 from fastmlp import MLP, datasets
-from tests.command_line import MODEL, files
+from tests.command_line import MODEL, files, start
 
 # Prediction
 
@@ -195,3 +195,11 @@ def test_wrong_usage_is_told_in_one_line(line, message, command):
     assert (status, output) == (2, "")
     assert re.fullmatch(rf"fastmlp: .*{message}.*\n", errors)
     assert files(".") == {"file"}
+
+
+@pytest.mark.parametrize("line", ["--version", "train digits"])
+def test_a_number_of_threads_that_is_none(line, command):
+    process = start(line, FASTMLP_NUM_THREADS="abc")
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output) == (2, "")
+    assert errors == "fastmlp: FASTMLP_NUM_THREADS must be a whole number from 1, got 'abc'\n"

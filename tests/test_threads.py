@@ -12,6 +12,7 @@ import pytest
 
 import fastmlp
 from fastmlp import Identity, ReLU, Sigmoid, Tanh, threads
+from fastmlp._cores import usable_cores
 from tests.networks import assert_same_state, batch, build, gradients, state
 from tests.reference import train_epoch
 
@@ -119,15 +120,20 @@ def test_environment_variable(value):
 def test_default_is_the_number_of_usable_cores():
     code = "import fastmlp; print(fastmlp.get_num_threads())"
     status, output, errors = run_python(code)
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    assert (status, output) == (0, str(usable)), errors
+    assert (status, output) == (0, str(usable_cores())), errors
 
 
 @pytest.mark.parametrize("value", ["0", "-2", "many"])
-def test_environment_variable_that_is_no_count(value):
-    status, _, errors = run_python("import fastmlp", FASTMLP_NUM_THREADS=value)
-    assert status == 1
+@pytest.mark.parametrize("use", ["get_num_threads()", "layers.ReLU()([1.0])"])
+def test_environment_variable_that_is_no_count(value, use):
+    """Told where threads are first asked for, not by the import; set_num_threads overrides it."""
+    status, output, errors = run_python(
+        f"import fastmlp; print('imported'); fastmlp.{use}", FASTMLP_NUM_THREADS=value
+    )
+    assert (status, output) == (1, "imported")
     assert f"FASTMLP_NUM_THREADS must be a whole number from 1, got {value!r}" in errors
+    code = f"import fastmlp; fastmlp.set_num_threads(2); fastmlp.{use}"
+    assert run_python(code, FASTMLP_NUM_THREADS=value)[0] == 0
 
 
 # Callers at the same time
