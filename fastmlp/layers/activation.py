@@ -121,7 +121,8 @@ def activation_named(name: str) -> Activation:
 
 def is_compiled(activation: Any) -> bool:
     """Whether the engine knows the activation: its very class, not one derived from it."""
-    return type(activation) in _layers_by_name().values()
+    cls = type(activation)
+    return _Compiled in cls.__bases__ and "name" in vars(cls)
 
 
 def name_of(activation: Any) -> str:
