@@ -100,27 +100,6 @@ def test_from_row(vectors, dtype):
 
 
 @inline
-def _row_times_matrix(c, x, w, step, depth):
-    tile = _tile.tile_zeros(c, 1)
-    tile = _tile.tile_multiply_vector(tile, x, 0, w, 0, step, depth)
-    _tile.tile_store(tile, c, 0, vector_lanes(c), vector_lanes(c))
-
-
-@pytest.mark.parametrize("depth", DEPTHS)
-@both_dtypes
-def test_multiply_vector(depth, dtype):
-    """The cells side by side as one row: x @ w, w row-major with rows further apart."""
-    count, height, _ = sizes(dtype, 1)
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((1, depth)).astype(dtype)
-    w = np.full((depth, height * count + 5), np.nan, dtype)
-    w[:, : height * count] = rng.standard_normal((depth, height * count))
-    used, result = w[:, : height * count], np.full((1, height * count), np.nan, dtype)
-    _row_times_matrix(result.reshape(-1), x.reshape(-1), w.reshape(-1), w.shape[1], depth)
-    assert_within(result, x.astype(np.float64) @ used, product_bound(x, used))
-
-
-@inline
 def _halve(gradient, values, factors):
     """A rule of two states with factors of its own."""
     parameter, first, second = values

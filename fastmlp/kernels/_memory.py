@@ -140,22 +140,17 @@ def number_from(typingctx, like, address, kind):
     return signature(like.dtype, like, types.intp, kind), codegen
 
 
-def prefetch_ir(builder, address):
-    """Ask for the cache line at an address; any address is safe."""
-    pointer = builder.bitcast(address, ir.IntType(8).as_pointer())
-    fnty = ir.FunctionType(ir.VoidType(), [pointer.type, _INT32, _INT32, _INT32])
-    name = "llvm.prefetch.p0"
-    function = builder.module.globals.get(name) or ir.Function(builder.module, fnty, name)
-    # To read it, into all caches, as data.
-    builder.call(function, [pointer, _INT32(0), _INT32(3), _INT32(1)])
-
-
 @intrinsic
 def prefetch(typingctx, address):
     """Ask for the cache line at an address; any address is safe."""
 
     def codegen(context, builder, sig, args):
-        prefetch_ir(builder, builder.inttoptr(args[0], ir.IntType(8).as_pointer()))
+        pointer = builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+        fnty = ir.FunctionType(ir.VoidType(), [pointer.type, _INT32, _INT32, _INT32])
+        name = "llvm.prefetch.p0"
+        function = builder.module.globals.get(name) or ir.Function(builder.module, fnty, name)
+        # To read it, into all caches, as data.
+        builder.call(function, [pointer, _INT32(0), _INT32(3), _INT32(1)])
         return context.get_dummy_value()
 
     return signature(types.void, types.intp), codegen

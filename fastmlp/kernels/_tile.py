@@ -21,15 +21,10 @@ from numba.core.extending import intrinsic, models, register_model
 from numba.core.typing.templates import signature
 
 from ._host import tile_rows
-from ._memory import address_ir, load_ir, prefetch_ir, store_ir
+from ._memory import address_ir, load_ir, store_ir
 from ._simd import VectorType, fma_ir, splat_ir, vector_ir
 
 _INT64 = ir.IntType(64)
-
-# Rows of weights asked for before a single row of inputs needs them: a tile's columns are a part of
-# each row, and the hardware follows no such steps. One row through 784-512-512-10 took 1.41 times
-# the time of reading the weights without, 1.31 times with.
-_ROWS_AHEAD = 8
 
 
 class TileType(types.Type):
@@ -213,40 +208,6 @@ def tile_multiply_transposed(typingctx, tile, a, a_offset, b, b_offset, pitch, d
         return _pack(builder, tile, loop.close(registers))
 
     return signature(tile, tile, a, types.intp, b, types.intp, types.intp, types.intp), codegen
-
-
-@intrinsic
-def tile_multiply_vector(typingctx, tile, x, x_offset, w, w_offset, row_step, depth):
-    """The tile's cells, side by side as one long row, += x @ w; w row-major, k < depth.
-
-    The product for a single row of inputs: every weight is read once, so there is nothing to pack.
-    """
-    lanes = tile.vector.count
-
-    def codegen(context, builder, sig, args):
-        value, x_array, x_start, w_array, w_start, step, total = args
-        x_first = address_ir(context, builder, x, x_array, x_start)
-        w_first = address_ir(context, builder, w, w_array, w_start)
-        loop = _Loop(builder, total, [w_first, *_unpack(builder, tile, value)])
-        w_row, *registers = loop.values
-        number = builder.load(builder.gep(x_first, [loop.index]))
-        factor = splat_ir(builder, number, lanes)
-        ahead = builder.gep(w_row, [builder.mul(step, _int(_ROWS_AHEAD))])
-        for cell in range(len(registers)):
-            prefetch_ir(builder, builder.gep(ahead, [_int(cell * lanes)]))
-        registers = [
-            fma_ir(
-                builder,
-                factor,
-                load_ir(builder, builder.gep(w_row, [_int(cell * lanes)]), tile.vector),
-                register,
-            )
-            for cell, register in enumerate(registers)
-        ]
-        results = loop.close([builder.gep(w_row, [step]), *registers])
-        return _pack(builder, tile, results[1:])
-
-    return signature(tile, tile, x, types.intp, w, types.intp, types.intp, types.intp), codegen
 
 
 def _cell_addresses(context, builder, tile, array_type, array, offset, row_step, vector_step):

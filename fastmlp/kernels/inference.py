@@ -4,10 +4,9 @@ ones."""
 from __future__ import annotations
 
 from ._jit import entry, inline
-from ._memory import load_partial, store_partial
+from ._memory import load, load_partial, store
 from ._simd import fma, sqrt, vector_lanes
 from ._sync import barrier, share
-from ._tile import tile_height, tile_load, tile_multiply_vector, tile_store, tile_zeros
 from .activation import IDENTITY, activate
 from .batchnorm import EPS, batchnorm_normalise
 from .matmul import forward_product
@@ -79,55 +78,57 @@ def infer_rows(part, parts, sync, out, table, flat, weights, source, first, geom
     barrier(sync, part, parts)
 
 
-def _tile_columns(vectors):
-    """y[first:last] = x @ w + b for whole tiles of columns; returns the first column left over."""
+def _add_rows(count):
+    """y += x[k : k + count] @ (that many rows of w), one number of x after the other.
+
+    w : (I, columns), row-major at w[w_at]    y : padded to whole vectors
+    Whole rows are read, one after the other in memory, which the hardware foresees. y goes through
+    the first-level cache once in ``count`` rows.
+    """
 
     @inline
-    def compute(y, x, w, w_at, b_at, inputs, outputs, first):
+    def add(y, x, w, w_at, k, columns):
         lanes = vector_lanes(y)
-        row = vectors * lanes
-        width = tile_height(y) * row
-        for column in range(first, outputs - width + 1, width):
-            tile = tile_zeros(y, vectors)
-            if b_at >= 0:
-                tile = tile_load(w, b_at + column, row, lanes, vectors)
-            tile = tile_multiply_vector(tile, x, 0, w, w_at + column, outputs, inputs)
-            tile_store(tile, y, column, row, lanes)
-        return first + (outputs - first) // width * width
+        at = w_at + k * columns
+        whole = columns // lanes * lanes
+        for column in range(0, whole, lanes):
+            total = load(y, column)
+            for row in range(count):
+                total = fma(x[k + row], load(w, at + row * columns + column), total)
+            store(y, column, total)
+        if whole < columns:
+            total = load(y, whole)
+            for row in range(count):
+                rest = load_partial(w, at + row * columns + whole, columns - whole)
+                total = fma(x[k + row], rest, total)
+            store(y, whole, total)
 
-    return compute
+    return add
 
 
-_wide_columns, _narrow_columns = [_tile_columns(vectors) for vectors in (3, 1)]
-
-
-@inline
-def _last_columns(y, x, w, w_at, b_at, inputs, outputs, first):
-    """The columns that fill no tile, a vector at a time."""
-    lanes = vector_lanes(y)
-    for column in range(first, outputs, lanes):
-        count = min(lanes, outputs - column)
-        total = load_partial(w, max(b_at, 0) + column, count if b_at >= 0 else 0)
-        for k in range(inputs):
-            total = fma(x[k], load_partial(w, w_at + k * outputs + column, count), total)
-        store_partial(y, column, count, total)
+_add_eight_rows, _add_row = _add_rows(8), _add_rows(1)
 
 
 @inline
 def _layer_row(layer, flat, y, x):
     """One layer on one row: y = act(norm(x @ w + b)), from the flat parameters."""
     lanes = vector_lanes(y)
-    arguments = layer.flat_w, layer.flat_b, layer.inputs, layer.outputs
-    column = _wide_columns(y, x, flat.parameters, *arguments, 0)
-    column = _narrow_columns(y, x, flat.parameters, *arguments, column)
-    _last_columns(y, x, flat.parameters, *arguments, column)
+    inputs, outputs = layer.inputs, layer.outputs
+    for column in range(0, outputs, lanes):
+        count = min(lanes, outputs - column) if layer.flat_b >= 0 else 0
+        store(y, column, load_partial(flat.parameters, max(layer.flat_b, 0) + column, count))
+    eights = inputs // 8 * 8
+    for k in range(0, eights, 8):
+        _add_eight_rows(y, x, flat.parameters, layer.flat_w, k, outputs)
+    for k in range(eights, inputs):
+        _add_row(y, x, flat.parameters, layer.flat_w, k, outputs)
     for column in range(0, layer.outputs, lanes):
         count = min(lanes, layer.outputs - column)
-        v = load_partial(y, column, count)
+        v = load(y, column)
         if layer.flat_gamma >= 0:
             mean, variance, gamma, beta = _normalise_block(layer, flat, column, count)
             v = gamma * ((v - mean) * (1 / sqrt(variance + EPS))) + beta
-        store_partial(y, column, count, activate(v, layer.activation))
+        store(y, column, activate(v, layer.activation))
 
 
 @entry
