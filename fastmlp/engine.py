@@ -20,6 +20,7 @@ from .kernels._geometry import (
     padded_width,
     panels_size,
     pitch_of,
+    transposed_size,
 )
 from .kernels._host import aligned_empty, aligned_zeros
 from .kernels.activation import ACTIVATIONS
@@ -32,7 +33,6 @@ from .kernels.network import (
     Packed,
     Plan,
     pack_buffer,
-    transpose_weights,
     unpack_buffer,
 )
 from .kernels.packing import source_of
@@ -66,15 +66,17 @@ class LayerSpec(NamedTuple):
 class Layout:
     """Where the parameters of a network lie in its flat and in its packed buffers.
 
-    ``table`` is the layer table of ``kernels.network``; ``parameters``, ``statistics``, ``packed``
-    and ``transposed`` are buffer sizes. ``dtype`` decides on the padding of the packed ones.
+    ``table`` is the layer table of ``kernels.network``; ``parameters``, ``statistics`` and
+    ``packed`` are buffer sizes, ``widest`` is the greatest width, padded. ``dtype`` decides on the
+    padding.
     """
 
     def __init__(self, layers: Sequence[LayerSpec], dtype: Any) -> None:
         self.layers = tuple(layers)
         self.dtype = np.dtype(dtype)
         self.table = np.zeros(len(layers), LAYER)
-        self.parameters = self.statistics = self.packed = self.transposed = 0
+        self.widest = max(padded_width(max(layer[:2]), self.dtype) for layer in layers)
+        self.parameters = self.statistics = self.packed = 0
         for row, layer in zip(self.table, layers, strict=True):
             self._place(row, layer)
 
@@ -91,7 +93,6 @@ class Layout:
         row["flat_var"] = self._take("statistics", outputs) if layer.batchnorm else -1
         row["packed_w"] = self._take("packed", panels)
         row["packed_b"] = self._take("packed", padded_width(outputs, self.dtype))
-        row["transposed_w"] = self._take("transposed", panels)
 
     def _take(self, buffer: str, size: int) -> int:
         """Reserve ``size`` numbers at the end of a buffer; returns where they start."""
@@ -118,9 +119,10 @@ class Trainer:
         self.layout, self.flat = layout, flat
         self.geometry = geometry_of(batch_size, layout.dtype)
         self.table = layout.table.copy()
-        self.packed = self._buffers()
         # Forward, weight gradient and input gradient.
-        self.work = 3 * layout.multiply_adds * batch_size
+        work = 3 * layout.multiply_adds * batch_size
+        self.threads = threads.worth(work, STEP_WORK_PER_THREAD)
+        self.packed = self._buffers()
         self._rows_out = np.zeros(batch_size), np.zeros(batch_size)
 
     def _buffers(self) -> Packed:
@@ -140,7 +142,7 @@ class Trainer:
             weights=zeros(layout.packed),
             velocities=zeros(layout.packed),
             gradients=zeros(layout.packed if self.geometry.chunks > 1 else 0),
-            transposed=zeros(layout.transposed),
+            transposed=zeros(self.threads * transposed_size(max(outputs), dtype)),
             inputs=zeros(2 * inputs),
             labels=zeros(self.geometry.rows * padded_width(outputs[-1], dtype)),
             activations=zeros(activations),
@@ -150,14 +152,13 @@ class Trainer:
         )
 
     def _run(self, function: Any, *arguments: Any) -> None:
-        threads.run(function, threads.worth(self.work, STEP_WORK_PER_THREAD), arguments)
+        threads.run(function, self.threads, arguments)
 
     def pack(self, momentum: float, weight_decay: float, mean_reduction: bool) -> None:
         """Take over the flat buffers, and the factors of the update rule."""
         self.plan = Plan(*self.geometry, momentum, weight_decay, mean_reduction)
         self._run(pack_buffer, self.table, self.packed.weights, self.flat.parameters)
         self._run(pack_buffer, self.table, self.packed.velocities, self.flat.velocities)
-        self._run(transpose_weights, self.table, self.packed)
 
     def train(
         self, data: Data, rates: np.ndarray, first: int, last: int,
@@ -182,9 +183,9 @@ def infer(layout: Layout, flat: Flat, x: np.ndarray) -> np.ndarray:
     """
     dtype = layout.dtype
     out = np.empty((len(x), layout.layers[-1].outputs), dtype)
-    widest = max(padded_width(max(layer[:2]), dtype) for layer in layout.layers)
     if len(x) <= FEW_ROWS:
-        room = aligned_empty(widest, dtype), aligned_empty(widest, dtype)
+        room = aligned_empty(2 * layout.widest, dtype)
+        room = room[: layout.widest], room[layout.widest :]
         for row in range(len(x)):
             infer_row(out[row], layout.table, flat, source_of(x), row, room)
         return out
@@ -193,20 +194,19 @@ def infer(layout: Layout, flat: Flat, x: np.ndarray) -> np.ndarray:
         pack_buffer, threads.worth(layout.parameters), (layout.table, weights, flat.parameters)
     )
     for first in range(0, len(x), ROWS_PER_CALL):
-        _infer_packed(out[first : first + ROWS_PER_CALL], layout, flat, weights, x, first, widest)
+        _infer_packed(out[first : first + ROWS_PER_CALL], layout, flat, weights, x, first)
     return out
 
 
 def _infer_packed(
-    out: np.ndarray, layout: Layout, flat: Flat, weights: np.ndarray, x: np.ndarray, first: int,
-    widest: int,
-) -> None:  # fmt: skip
+    out: np.ndarray, layout: Layout, flat: Flat, weights: np.ndarray, x: np.ndarray, first: int
+) -> None:
     """``infer`` for as many rows of x from ``first`` as ``out`` has, from packed weights."""
     # A chunk for every thread even where the rows would fit in one.
     wanted = threads.worth(layout.multiply_adds * len(out))
     chunk_rows = geometry_of(min(INFERENCE_ROWS, -(-len(out) // wanted)), layout.dtype).chunk_rows
     geometry = Geometry(len(out), chunk_rows, pitch_of(chunk_rows))
-    size = wanted * widest * geometry.pitch
+    size = wanted * layout.widest * geometry.pitch
     room = aligned_empty(size, layout.dtype), aligned_empty(size, layout.dtype)
     arguments = (
         out.reshape(-1), layout.table, flat, weights, source_of(x), first, tuple(geometry), room

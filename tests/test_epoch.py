@@ -148,7 +148,7 @@ def _poisoned(run):
             packed = arguments[2]
             for room in (
                 packed.inputs, packed.labels, packed.activations, packed.normals, packed.deltas,
-                packed.variances, packed.gradients,
+                packed.variances, packed.gradients, packed.transposed,
             ):  # fmt: skip
                 room[:] = np.nan
         result = run(function, wanted, arguments)

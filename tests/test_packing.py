@@ -44,7 +44,11 @@ def _panels_back(part, parts, w, panels, rows, columns, scale):
 
 @inline
 def _transposed(part, parts, wt, panels, rows, columns):
-    packing.transpose_panels(part, parts, wt, 0, panels, 0, rows, columns)
+    lanes = packing.vector_lanes(wt)
+    blocks, height = packing.ceil_div(rows, lanes), packing.ceil_div(columns, lanes) * lanes
+    for panel in range(*packing.share(part, parts, packing.panel_count(blocks))):
+        at = packing.panel_start(blocks, panel) * lanes * height
+        packing.transpose_panel(wt, at, panels, 0, rows, columns, panel)
 
 
 @inline

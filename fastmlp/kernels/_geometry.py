@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._host import lanes, tile_rows
+from ._host import TILE_VECTORS, lanes, tile_rows
 
 # A batch up to this size is one chunk: 256 rows of 512 float32 features fill half of a 1 MiB
 # second-level cache. A larger one is cut into chunks of about CHUNK_ROWS.
@@ -60,3 +60,8 @@ def blocks_size(geometry: Geometry, width: int, dtype) -> int:
 def panels_size(rows: int, columns: int, dtype) -> int:
     """Numbers in the panels of a matrix of weights."""
     return padded_width(rows, dtype) * padded_width(columns, dtype)
+
+
+def transposed_size(outputs: int, dtype) -> int:
+    """Numbers in the widest panel of the transpose of weights with that many columns."""
+    return TILE_VECTORS * lanes(np.dtype(dtype).itemsize) * padded_width(outputs, dtype)

@@ -4,10 +4,9 @@ A step has one phase per layer forward and one per layer backward, with a barrie
 
     forward l     a_l = act(a_(l-1) @ W_l + b_l), batch norm in a phase of its own
     loss          part of the last forward phase where a thread has whole rows of logits
-    backward l    d_(l-1) = (d_l @ W_l.T) * act'(a_(l-1)), and the update of W_l and b_l: the first
-                  reads the transposed copy of W_l, the second writes W_l, so they need no barrier
-    ...           the copy of W_(l+1) is renewed in the phase after its update, the next batch is
-                  gathered in the last phase
+    backward l    d_(l-1) = (d_l @ W_l.T) * act'(a_(l-1)), which reads W_l; and, since all have
+                  read W_(l+1) one barrier ago, the update of W_(l+1) and b_(l+1)
+    last          the update of W_0 and b_0, and the next batch is gathered
 
 No gradient is written to memory, unless the batch has several chunks. A batch lies in chunks of
 rows that fit in the second-level cache; ``geometry`` is (rows, rows of a chunk, pitch).
@@ -38,7 +37,6 @@ from .matmul import (
     input_gradient_product,
     weight_gradient_product,
 )
-from .network import renew_transposed
 from .packing import (
     block_stride,
     ceil_div,
@@ -210,8 +208,25 @@ def _loss(part, parts, table, packed, geometry, row_losses, row_errors):
 
 
 @inline
-def _backward_linear(part, parts, table, index, packed, batch_at, geometry, plan, rate):
-    """d of the layer before, and the update of layer l's weights and biases."""
+def _input_gradient(part, parts, table, index, packed, geometry):
+    """d of the layer before layer l, which is not the first."""
+    layer = table[index]
+    pitch = geometry[2]
+    x_at = table[index - 1].activations
+    x_stride = block_stride(packed.weights, layer.inputs, pitch)
+    y_stride = block_stride(packed.weights, layer.outputs, pitch)
+    for chunk in range(chunk_count(geometry)):
+        input_gradient_product(
+            part, parts, packed.deltas, packed.activations, x_at + chunk * x_stride,
+            packed.deltas, layer.activations + chunk * y_stride, pitch,
+            rows_in_chunk(geometry, chunk), layer.inputs, layer.outputs,
+            packed.weights, layer.packed_w, packed.transposed, table[index - 1].activation,
+        )  # fmt: skip
+
+
+@inline
+def _update_linear(part, parts, table, index, packed, batch_at, geometry, plan, rate):
+    """The gradient of layer l's weights and biases, and their update."""
     layer = table[index]
     pitch = geometry[2]
     lanes = vector_lanes(packed.weights)
@@ -226,12 +241,6 @@ def _backward_linear(part, parts, table, index, packed, batch_at, geometry, plan
         rows = rows_in_chunk(geometry, chunk)
         x_chunk = x_at + chunk * x_stride
         dz_chunk = layer.activations + chunk * y_stride
-        if index > 0:
-            input_gradient_product(
-                part, parts, packed.deltas, x, x_chunk, packed.deltas, dz_chunk, pitch, rows,
-                layer.inputs, layer.outputs, packed.transposed, layer.transposed_w,
-                table[index - 1].activation,
-            )  # fmt: skip
         first, last = chunk == 0, chunk == chunks - 1
         mode = (UPDATE if first else ADD_UPDATE) if last else (STORE if first else ADD)
         weight_gradient_product(
@@ -271,10 +280,11 @@ def _step(part, parts, sync, table, flat, packed, geometry, batch_at, plan, rate
             _backward_batchnorm(part, parts, table, index, flat, packed, geometry, plan, rate)
             barrier(sync, part, parts)
         if index + 1 < layers:
-            renew_transposed(part, parts, table, index + 1, packed)
-        _backward_linear(part, parts, table, index, packed, batch_at, geometry, plan, rate)
+            _update_linear(part, parts, table, index + 1, packed, batch_at, geometry, plan, rate)
         if index > 0:
+            _input_gradient(part, parts, table, index, packed, geometry)
             barrier(sync, part, parts)
+    _update_linear(part, parts, table, 0, packed, batch_at, geometry, plan, rate)
 
 
 @inline

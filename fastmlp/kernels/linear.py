@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._geometry import blocks_size, geometry_of, padded_width, panels_size
+from .. import threads
+from ._geometry import blocks_size, geometry_of, padded_width, panels_size, transposed_size
 from ._host import aligned_empty
-from ._jit import kernel
+from ._jit import entry, kernel
 from ._memory import store_partial
 from ._simd import vector_lanes
 from ._sync import barrier, share
@@ -30,7 +31,6 @@ from .packing import (
     pack_panels,
     pack_vector,
     rows_in_chunk,
-    transpose_panels,
     unpack_matrix,
     unpack_panels,
 )
@@ -97,6 +97,7 @@ def linear_backward(dw, db, dx, x, w, dz):
     outputs = w.shape[1]
     geometry = geometry_of(rows, x.dtype)
     panels = panels_size(inputs, outputs, x.dtype)
+    wanted = threads.worth(rows * inputs * outputs)
     nothing = np.empty(0, x.dtype)
     room = tuple(
         aligned_empty(size, x.dtype)
@@ -105,18 +106,19 @@ def linear_backward(dw, db, dx, x, w, dz):
             blocks_size(geometry, outputs, x.dtype),
             panels,
             0 if dx is None else panels,
-            0 if dx is None else panels,
+            0 if dx is None else wanted * transposed_size(outputs, x.dtype),
             0 if dx is None else blocks_size(geometry, inputs, x.dtype),
         )
     )
-    _linear_backward(
+    arguments = (
         dw.reshape(-1), (rows, inputs, outputs), nothing if db is None else db.reshape(-1),
         nothing if dx is None else dx.reshape(-1), x.reshape(-1), w.reshape(-1), dz.reshape(-1),
         tuple(geometry), room,
     )  # fmt: skip
+    threads.run(_linear_backward, wanted, arguments)
 
 
-@kernel(cost=_multiply_adds)
+@entry
 def _linear_backward(part, parts, sync, dw, shape, db, dx, x, w, dz, geometry, room):
     rows, inputs, outputs = shape
     x_blocks, dz_blocks, gradients, panels, transposed, dx_blocks = room
@@ -129,8 +131,6 @@ def _linear_backward(part, parts, sync, dw, shape, db, dx, x, w, dz, geometry, r
     pack_matrix(part, parts, dz_blocks, dz, outputs, geometry)
     if dx.size > 0:
         pack_panels(part, parts, panels, 0, w, 0, inputs, outputs)
-        barrier(sync, part, parts)
-        transpose_panels(part, parts, transposed, 0, panels, 0, inputs, outputs)
     barrier(sync, part, parts)
     for chunk in range(chunk_count(geometry)):
         in_chunk = rows_in_chunk(geometry, chunk)
@@ -138,7 +138,7 @@ def _linear_backward(part, parts, sync, dw, shape, db, dx, x, w, dz, geometry, r
         if dx.size > 0:
             input_gradient_product(
                 part, parts, dx_blocks, x_blocks, x_at, dz_blocks, dz_at, pitch, in_chunk,
-                inputs, outputs, transposed, 0, IDENTITY,
+                inputs, outputs, panels, 0, transposed, IDENTITY,
             )  # fmt: skip
         weight_gradient_product(
             part, parts, gradients, gradients, gradients, 0, x_blocks, x_at, dz_blocks, dz_at,

@@ -28,7 +28,7 @@ from ._tile import (
     tile_zeros,
 )
 from .activation import IDENTITY, activate, activation_slope
-from .packing import ceil_div, panel_of, panel_start
+from .packing import ceil_div, panel_of, panel_start, transpose_panel
 from .update import momentum_rule
 
 # What becomes of a weight gradient. A batch of many chunks adds up its gradient in memory first.
@@ -174,20 +174,25 @@ def forward_product(
 
 @inline
 def input_gradient_product(
-    part, parts, dx, x, x_at, dz, dz_at, pitch, rows, inputs, outputs, wt, wt_at, activation
-):
-    """dx = (dz @ w.T) * act'(x), this part's tiles; dx and x alike in blocks from x_at."""
+    part, parts, dx, x, x_at, dz, dz_at, pitch, rows, inputs, outputs, w, w_at, room, activation
+):  # fmt: skip
+    """dx = (dz @ w.T) * act'(x), this part's tiles; dx and x alike in blocks from x_at.
+
+    The panels of w.T are made one at a time in ``room``, (parts * widest such panel,): a copy of
+    all of w.T would take memory, and a phase of its own to keep up to date.
+    """
     lanes, height = vector_lanes(dx), tile_height(dx)
     tiles, blocks = ceil_div(rows, height), ceil_div(inputs, lanes)
-    panel_rows = ceil_div(outputs, lanes) * lanes
+    room_at = part * (room.size // parts)
     begin, end = share(part, parts, tiles * blocks)
     for panel in range(*_panels_of_share(blocks, tiles, begin, end)):
         start, vectors, first, last = _panel_tiles(blocks, panel, tiles, begin, end)
         column = start * lanes
         arguments = (
             dx, x, x_at + column * pitch, dz, dz_at, pitch, outputs,
-            wt, wt_at + column * panel_rows, first, last, activation,
+            room, room_at, first, last, activation,
         )  # fmt: skip
+        transpose_panel(room, room_at, w, w_at, inputs, outputs, panel)
         _input_gradient_panel(vectors, arguments)
 
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._jit import entry, inline
+from ._jit import entry
 from ._sync import barrier
-from .packing import pack_panels, pack_vector, transpose_panels, unpack_panels, unpack_vector
+from .packing import pack_panels, pack_vector, unpack_panels, unpack_vector
 
 # One row per layer. The offsets lead into the flat buffers (what a user sees) and into the packed
 # ones (what the tiles read); -1 where the layer has no such parameter.
@@ -29,7 +29,6 @@ LAYER = np.dtype(
         ("flat_var", np.int64),
         ("packed_w", np.int64),
         ("packed_b", np.int64),
-        ("transposed_w", np.int64),
         ("activations", np.int64),
         ("alpha", np.float64),  # of the running statistics
     ],
@@ -51,7 +50,7 @@ class Packed(NamedTuple):
     weights: np.ndarray  # panels and biases
     velocities: np.ndarray  # the same layout
     gradients: np.ndarray  # the same layout; used only where a batch has several chunks
-    transposed: np.ndarray  # panels of the transposed weights
+    transposed: np.ndarray  # room for every part's panel of transposed weights
     inputs: np.ndarray  # blocks of two batches: the present and the next
     labels: np.ndarray  # rows of labels, padded to whole vectors
     activations: np.ndarray  # blocks of every layer's output
@@ -80,16 +79,6 @@ class Plan(NamedTuple):
     mean_reduction: bool  # divide dgamma and dbeta by the rows of the batch
 
 
-@inline
-def renew_transposed(part, parts, table, index, packed):
-    """The transposed copy of one layer's weights."""
-    layer = table[index]
-    transpose_panels(
-        part, parts, packed.transposed, layer.transposed_w, packed.weights, layer.packed_w,
-        layer.inputs, layer.outputs,
-    )  # fmt: skip
-
-
 @entry
 def pack_buffer(part, parts, sync, table, packed, flat):
     """A flat buffer of parameters, or of their velocities, into panels."""
@@ -115,12 +104,4 @@ def unpack_buffer(part, parts, sync, table, flat, packed):
         )  # fmt: skip
         if layer.flat_b >= 0:
             unpack_vector(part, parts, flat, layer.flat_b, packed, layer.packed_b, layer.outputs)
-    barrier(sync, part, parts)
-
-
-@entry
-def transpose_weights(part, parts, sync, table, packed):
-    """The transposed copies of all weights but the first layer's."""
-    for index in range(1, len(table)):
-        renew_transposed(part, parts, table, index, packed)
     barrier(sync, part, parts)

@@ -249,20 +249,21 @@ def _block_in_panels(blocks, block, padded_rows, lanes):
 
 
 @inline
-def transpose_panels(part, parts, wt, wt_at, w, w_at, rows, columns):
-    """Panels wt = the transpose of the panels w of a (rows, columns) matrix, this part's share."""
+def transpose_panel(wt, wt_at, w, w_at, rows, columns, panel):
+    """wt = one panel of the transpose of a (rows, columns) matrix in panels at w[w_at]."""
     lanes = vector_lanes(w)
     row_blocks, column_blocks = ceil_div(rows, lanes), ceil_div(columns, lanes)
-    begin, end = share(part, parts, row_blocks)
-    for row_block in range(begin, end):
-        to_at, to_step = _block_in_panels(row_blocks, row_block, column_blocks * lanes, lanes)
-        for block in range(column_blocks):
-            from_at, from_step = _block_in_panels(column_blocks, block, row_blocks * lanes, lanes)
+    start = panel_start(row_blocks, panel)
+    vectors = panel_start(row_blocks, panel + 1) - start
+    step = vectors * lanes
+    for block in range(column_blocks):
+        from_at, from_step = _block_in_panels(column_blocks, block, row_blocks * lanes, lanes)
+        for v in range(vectors):
             transpose(
                 wt,
-                wt_at + to_at + block * lanes * to_step,
-                to_step,
+                wt_at + block * lanes * step + v * lanes,
+                step,
                 w,
-                w_at + from_at + row_block * lanes * from_step,
+                w_at + from_at + (start + v) * lanes * from_step,
                 from_step,
             )
