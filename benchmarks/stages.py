@@ -1,0 +1,227 @@
+"""Where the time of a training step goes: ``python -m benchmarks.stages 784-512-512-10``.
+
+Each stage of the compiled epoch is repeated by itself, on the engine's own buffers and threads, and
+set beside its two limits: its arithmetic at the FMA peak, and the bytes it must move at the
+memory's rate. A stage whose operands stay in cache can be faster than the second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from fastmlp import threads
+from fastmlp.engine import LayerSpec, Trainer, layout_of
+from fastmlp.kernels import epoch
+from fastmlp.kernels._jit import inline
+from fastmlp.kernels._sync import barrier
+from fastmlp.kernels.network import Data, Flat, Packed, Plan
+from fastmlp.kernels.packing import source_of
+
+from .compare._probe import peak_gflops, triad_gbytes
+
+SECONDS = 0.02
+ROUNDS = 9
+SAMPLES = 60_000
+
+
+class Net(NamedTuple):
+    """What the stages of a step work on, as the compiled epoch hands it to them."""
+
+    table: np.ndarray
+    flat: Flat
+    packed: Packed
+    data: Data
+    geometry: tuple[int, int, int]
+    plan: Plan
+    rate: np.floating
+    rows_out: tuple[np.ndarray, np.ndarray]
+
+
+def _repeated(stage):
+    """An entry point that runs a stage again and again, its threads meeting in between."""
+
+    @inline
+    def repeat(part, parts, sync, net, index, times):
+        for turn in range(times):
+            stage(part, parts, sync, net, index, turn)
+            barrier(sync, part, parts)
+
+    return repeat
+
+
+@inline
+def _gather(part, parts, sync, net, index, turn):
+    rows = net.geometry[0]
+    first = turn * rows % (net.data.order.size - rows)
+    epoch._gather(part, parts, net.table, net.packed, net.data, net.geometry, first, 0)
+
+
+@inline
+def _forward(part, parts, sync, net, index, turn):
+    epoch._forward_linear(part, parts, net.table, index, net.packed, 0, net.geometry)
+
+
+@inline
+def _loss(part, parts, sync, net, index, turn):
+    epoch._loss(part, parts, net.table, net.packed, net.geometry, *net.rows_out)
+
+
+@inline
+def _input_gradient(part, parts, sync, net, index, turn):
+    epoch._input_gradient(part, parts, net.table, index, net.packed, net.geometry)
+
+
+@inline
+def _update(part, parts, sync, net, index, turn):
+    epoch._update_linear(
+        part, parts, net.table, index, net.packed, 0, net.geometry, net.plan, net.rate
+    )
+
+
+@inline
+def _step(part, parts, sync, net, index, turn):
+    _gather(part, parts, sync, net, index, turn)
+    barrier(sync, part, parts)
+    epoch._step(
+        part, parts, sync, net.table, net.flat, net.packed, net.geometry, 0, net.plan, net.rate,
+        net.rows_out,
+    )  # fmt: skip
+
+
+GATHER, FORWARD, LOSS, INPUT_GRADIENT, UPDATE, STEP = [
+    _repeated(stage) for stage in (_gather, _forward, _loss, _input_gradient, _update, _step)
+]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a step: what repeats it, its multiply-adds, and the bytes it must move."""
+
+    name: str
+    function: Callable[..., None]
+    layer: int
+    multiply_adds: float
+    bytes: float
+
+
+def stages_of(layers: list[LayerSpec], rows: int, itemsize: int, input_bytes: int) -> list[Stage]:
+    """The stages of a step, in their order; the last is the step itself."""
+    first = layers[0].inputs
+    stages = [
+        Stage("gather", GATHER, 0, 0, rows * first * (input_bytes + 2 * itemsize)),
+    ]
+    backward = []
+    for index, layer in enumerate(layers):
+        inputs, outputs = layer[:2]
+        work, weights = rows * inputs * outputs, inputs * outputs
+        rows_in, rows_out = rows * inputs, rows * outputs
+        name = f"{index} {inputs}-{outputs}"
+        moved = itemsize * (weights + rows_in + rows_out)
+        stages.append(Stage(f"forward {name}", FORWARD, index, work, moved))
+        if index > 0:
+            moved = itemsize * (weights + 2 * rows_in + rows_out)
+            backward.append(Stage(f"input gradient {name}", INPUT_GRADIENT, index, work, moved))
+        moved = itemsize * (4 * weights + rows_in + rows_out)
+        backward.append(Stage(f"gradient, update {name}", UPDATE, index, work, moved))
+    stages.append(Stage("loss", LOSS, 0, 0, 3 * itemsize * rows * layers[-1].outputs))
+    stages += sorted(backward, key=lambda stage: -stage.layer)
+    work, moved = sum(s.multiply_adds for s in stages), sum(s.bytes for s in stages)
+    return [*stages, Stage("whole step", STEP, 0, work, moved)]
+
+
+class Bench:
+    """A network with random weights and data, on which single stages can be run."""
+
+    def __init__(self, layers: list[LayerSpec], batch: int, dtype: Any, input_dtype: Any) -> None:
+        generator = np.random.default_rng(0)
+        layout = layout_of(tuple(layers), np.dtype(dtype))
+        weights = generator.standard_normal(layout.parameters).astype(dtype) / 30
+        flat = Flat(weights, np.zeros_like(weights), np.zeros(layout.statistics, dtype))
+        self.trainer = Trainer(layout, flat, batch)
+        self.trainer.pack(0.9, 0.0, True)
+        self.x = generator.integers(0, 256, (SAMPLES, layers[0].inputs), np.uint8)
+        if input_dtype != np.uint8:
+            self.x = self.x.astype(input_dtype) / np.dtype(input_dtype).type(255)
+        classes = generator.integers(0, layers[-1].outputs, SAMPLES)
+        order = generator.permutation(SAMPLES)
+        data = Data(source_of(self.x), source_of(self.x), classes, order)
+        trainer = self.trainer
+        self.net = Net(
+            trainer.table, flat, trainer.packed, data, tuple(trainer.geometry), trainer.plan,
+            np.dtype(dtype).type(0), (np.zeros(batch), np.zeros(batch)),
+        )  # fmt: skip
+
+    def run(self, stage: Stage, times: int) -> float:
+        """Seconds of one turn of a stage."""
+        started = time.perf_counter()
+        threads.run(stage.function, self.trainer.threads, (self.net, stage.layer, times))
+        return (time.perf_counter() - started) / times
+
+    def seconds(self, stages: list[Stage]) -> list[float]:
+        """Median seconds of each stage, measured in turns."""
+        for stage in stages:
+            self.run(stage, 1)
+        times = [max(1, int(SECONDS / self.run(stage, 8))) for stage in stages]
+        rounds = [
+            [self.run(stage, count) for stage, count in zip(stages, times, strict=True)]
+            for _ in range(ROUNDS)
+        ]
+        return [statistics.median(column) for column in zip(*rounds, strict=True)]
+
+
+def report(stages: list[Stage], seconds: list[float], gflops: float, gbytes: float) -> Table:
+    """The table: time, limits, and the share of the FMA peak that was reached."""
+    table = Table("stage", *(f"{name} µs" for name in ("time", "arithmetic", "memory")), "of peak")
+    for stage, taken in zip(stages, seconds, strict=True):
+        arithmetic = 2 * stage.multiply_adds / gflops / 1e9
+        table.add_row(
+            stage.name, f"{taken * 1e6:.1f}", f"{arithmetic * 1e6:.1f}",
+            f"{stage.bytes / gbytes / 1e3:.1f}", f"{arithmetic / taken:.0%}" if arithmetic else "",
+        )  # fmt: skip
+    apart = sum(seconds[:-1])
+    table.add_row("stages by themselves", f"{apart * 1e6:.1f}", "", "", "")
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.stages", description=__doc__)
+    parser.add_argument("network", nargs="?", default="784-512-512-10", help="widths, by dashes")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--activation", default="relu")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "float64"))
+    parser.add_argument("--input", default=None, choices=("uint8", "float32", "float64"))
+    parser.add_argument("--threads", type=int, default=threads.get_num_threads())
+    options = parser.parse_args()
+    threads.set_num_threads(options.threads)
+    widths = [int(width) for width in options.network.split("-")]
+    activations = [options.activation] * (len(widths) - 2) + ["identity"]
+    layers = [
+        LayerSpec(*sizes, activation, True, False)
+        for *sizes, activation in zip(widths, widths[1:], activations, strict=False)
+    ]
+    input_dtype = np.dtype(options.input or options.dtype)
+    bench = Bench(layers, options.batch, options.dtype, input_dtype)
+    itemsize = np.dtype(options.dtype).itemsize
+    stages = stages_of(layers, options.batch, itemsize, input_dtype.itemsize)
+    used = bench.trainer.threads
+    seconds = bench.seconds(stages)
+    gflops, gbytes = used * peak_gflops(options.dtype), triad_gbytes(used)
+    console = Console()
+    console.print(
+        f"{options.network} {options.activation}, batch {options.batch}, {options.dtype} from "
+        f"{input_dtype}, {used} threads; peak {gflops:.0f} GFLOP/s, memory {gbytes:.0f} GB/s"
+    )
+    console.print(report(stages, seconds, gflops, gbytes))
+
+
+if __name__ == "__main__":
+    main()
