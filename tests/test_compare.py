@@ -170,7 +170,7 @@ def test_a_doubtful_machine_is_named(monkeypatch, tmp_path):
     supply.mkdir()
     (supply / "status").write_text("Discharging\n")
     monkeypatch.setattr(_machine, "_SUPPLIES", tmp_path)
-    monkeypatch.setattr(_machine, "cores", lambda: 2)
+    monkeypatch.setattr(_machine, "usable_cores", lambda: 2)
     monkeypatch.setattr(os, "getloadavg", lambda: (3.0, 0.0, 0.0), raising=False)
     assert _machine.warnings(threads=4) == [
         "4 threads on 2 cores", "load average 3.0 before the start", "running on battery",
@@ -330,7 +330,7 @@ def test_an_interrupted_run_is_resumed(record, monkeypatch, tmp_path, capsys):
     capsys.readouterr()
 
     arguments = compare._arguments(["--resume", "--threads", "1"])
-    monkeypatch.setattr(_machine, "cores", lambda: 64)
+    monkeypatch.setattr(_machine, "usable_cores", lambda: 64)
     with pytest.raises(SystemExit, match="machine, threads differ"):
         compare.measure(arguments, tmp_path)
     with pytest.raises(SystemExit, match="no earlier run"):

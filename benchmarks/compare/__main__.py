@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fastmlp._cores import usable_cores
+
 from ..source import installed_digest
 from . import _machine, _readme, _results
 from ._data import images
@@ -36,7 +38,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help=f"some of: {', '.join(WORKLOADS)}")  # fmt: skip
     parser.add_argument("--peers", nargs="+", metavar="NAME", choices=[*PEERS],
         help=f"beside fastmlp, some of: {', '.join(PEERS)}")  # fmt: skip
-    parser.add_argument("--threads", type=_count, default=_machine.cores(), help="of every library")
+    parser.add_argument("--threads", type=_count, default=usable_cores(),
+        help="of every library")  # fmt: skip
     parser.add_argument("--rounds", type=_count, help="default 7, quick 3")
     parser.add_argument("--resume", action="store_true", help="keep the workloads that an earlier "
         f"run of the same kind has left in {CASUAL}/, measure the others")  # fmt: skip

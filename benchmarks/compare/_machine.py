@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fastmlp._cores import usable_cores
 from fastmlp.kernels._host import lanes
 
 DISTRIBUTIONS = (
@@ -21,18 +22,11 @@ DISTRIBUTIONS = (
 _SUPPLIES = Path("/sys/class/power_supply")
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def describe() -> dict[str, Any]:
     """Processor, cores, vector width, operating system; no name of the machine."""
     return {
         "cpu": _cpu_model(),
-        "cores": cores(),
+        "cores": usable_cores(),
         "vector_bits": 32 * lanes(4),
         "system": f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}",
         "python": platform.python_version(),
@@ -58,9 +52,9 @@ def versions() -> dict[str, str]:
 def warnings(threads: int) -> list[str]:
     """Reasons to doubt the figures that can be seen before anything is measured."""
     found = []
-    if threads > cores():
-        found.append(f"{threads} threads on {cores()} cores")
-    if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.25 * cores():
+    if threads > usable_cores():
+        found.append(f"{threads} threads on {usable_cores()} cores")
+    if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.25 * usable_cores():
         found.append(f"load average {os.getloadavg()[0]:.1f} before the start")
     if _on_battery(_SUPPLIES.glob("*")):
         found.append("running on battery")
