@@ -75,7 +75,8 @@ def experiments(setting: Setting) -> Outcome:
     by_rate = {lr: 1 - sweep[Run(lr=lr)].val_error[-1] for lr in RATES}
     return Outcome(
         "vu_dl1",
-        f"784-300-10 sigmoid, pixels 0 to 255, {EPOCHS} epochs, batch {BATCH_SIZE}, lr {LR:g}, "
+        f"784-300-10 sigmoid, pixels 0 to 255, {len(sweep[Run()].train_loss)} epochs, "
+        f"batch {BATCH_SIZE}, lr {LR:g}, "
         "float32, unless said otherwise",
         [
             Measure("2-3-2 net: deviation from the hand-checked values", 0, deviation_by_hand(),
@@ -85,8 +86,8 @@ def experiments(setting: Setting) -> Outcome:
                     at_least=0.95),
             Measure("validation accuracy, standard deviation", None, float(np.std(accuracies))),
             Measure("best learning rate", LR, max(by_rate, key=lambda lr: by_rate[lr])),
-            Measure(f"test accuracy, {len(final.train_loss)} epochs on all 60,000", None,
-                    test_accuracy, at_least=0.95),
+            Measure(f"test accuracy, {len(final.train_loss)} epochs on all training images",
+                    None, test_accuracy, at_least=0.95),
         ],
         pictures,
         seconds,
@@ -146,7 +147,7 @@ def _sweep(setting: Setting, train: Part, valid: Part) -> dict[Run, History]:
     order = sorted(runs, key=lambda run: (run.batch_size, run))
     epochs = setting.choose(EPOCHS, 1)
     setting.ticker.begin(
-        f"VU 1: {len(order)} networks, figures 4 to 9, {epochs} epochs each", epochs * len(order)
+        f"VU 1: {len(order)} networks, figures 4 to 9, epochs each: {epochs}", epochs * len(order)
     )
     histories = train_many(
         (
