@@ -12,6 +12,7 @@ import numpy as np
 from . import training
 from .callbacks import warn_if_lost
 from .engine import LayerSpec, Layout, infer, layout_of
+from .kernels._host import aligned_zeros
 from .kernels.loss import softmax
 from .kernels.network import Flat
 from .kernels.update import SEGMENT, momentum_update
@@ -159,9 +160,9 @@ class MLP:
     def _bind(self) -> None:
         """Move the layers' arrays into flat buffers."""
         layout = self.layout
-        self.parameters = np.zeros(layout.parameters, layout.dtype)
-        self.gradients = np.zeros_like(self.parameters)
-        self.velocities = np.zeros_like(self.parameters)
+        self.parameters, self.gradients, self.velocities = (
+            aligned_zeros(layout.parameters, layout.dtype) for _ in range(3)
+        )
         self.statistics = np.zeros(layout.statistics, layout.dtype)
         for row, linear, batchnorm in self._rows(layout):
             offsets = row["flat_w"], row["flat_b"]
