@@ -149,8 +149,9 @@ def prefetch(typingctx, address):
         fnty = ir.FunctionType(ir.VoidType(), [pointer.type, _INT32, _INT32, _INT32])
         name = "llvm.prefetch.p0"
         function = builder.module.globals.get(name) or ir.Function(builder.module, fnty, name)
-        # To read it, into all caches, as data.
-        builder.call(function, [pointer, _INT32(0), _INT32(3), _INT32(1)])
+        # To read it, into the second-level cache, as data: the first level has room for fewer lines
+        # on their way.
+        builder.call(function, [pointer, _INT32(0), _INT32(2), _INT32(1)])
         return context.get_dummy_value()
 
     return signature(types.void, types.intp), codegen
