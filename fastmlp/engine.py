@@ -184,8 +184,8 @@ def infer(layout: Layout, flat: Flat, x: np.ndarray) -> np.ndarray:
     dtype = layout.dtype
     out = np.empty((len(x), layout.layers[-1].outputs), dtype)
     if len(x) <= FEW_ROWS:
-        room = aligned_empty(2 * layout.widest, dtype)
-        room = room[: layout.widest], room[layout.widest :]
+        both = aligned_empty(2 * layout.widest, dtype)
+        room = both[: layout.widest], both[layout.widest :]
         for row in range(len(x)):
             infer_row(out[row], layout.table, flat, source_of(x), row, room)
         return out
