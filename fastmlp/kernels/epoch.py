@@ -50,8 +50,8 @@ from .packing import (
 from .update import update_partial
 
 # Rows asked for before they are copied. Without it the gather took 7 to 9 % of an epoch of
-# 784-128-10 at batch 32 and of 784-64-64-32-10 at batch 100. With it, it takes 20 µs of a step of the
-# second on two threads; with two rows ahead, into the first-level cache, it took 30.
+# 784-128-10 at batch 32 and of 784-64-64-32-10 at batch 100. With it, the second's takes 20 µs a
+# step on two threads; with two rows ahead, into the first-level cache, it took 30.
 ROWS_AHEAD = 4
 
 
