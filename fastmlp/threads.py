@@ -40,24 +40,22 @@ def _default_threads() -> int:
 
 
 class _Worker(threading.Thread):
-    """Waits for (function, arguments) and calls it."""
+    """Waits for (function, arguments) and calls it; ends when it gets None."""
 
     def __init__(self) -> None:
         super().__init__(name="fastmlp-worker", daemon=True)
-        self.jobs: queue.SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]]] = (
+        self.jobs: queue.SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]] | None] = (
             queue.SimpleQueue()
         )
         self.start()
 
     def run(self) -> None:
-        while True:
-            function, arguments = self.jobs.get()
+        while (job := self.jobs.get()) is not None:
+            function, arguments = job
             # A call that does not compile fails in the caller's own part too, and is raised there.
             with contextlib.suppress(Exception):
                 function(*arguments)
-            del function, arguments
-            if not _pool.give_back(self):
-                return
+            del job, function, arguments
 
 
 class _Pool:
@@ -92,17 +90,17 @@ class _Pool:
             self.busy += 1 + len(workers)
         return workers
 
-    def give_back(self, worker: _Worker) -> bool:
-        """Keep a worker for the next caller; False if there are enough of them."""
-        with self.lock:
-            if len(self.idle) >= self.threads - 1:
-                return False
-            self.idle.append(worker)
-            return True
+    def give_back(self, workers: list[_Worker]) -> None:
+        """Keep a caller's workers for the next one, or end those that are too many.
 
-    def finish(self, count: int) -> None:
+        The caller does it, not the workers: they need the interpreter's lock for that, and the next
+        call may come before they get it.
+        """
         with self.lock:
-            self.busy -= count
+            self.busy -= 1 + len(workers)
+            self.idle.extend(workers)
+            while len(self.idle) > self.threads - 1:
+                self.idle.pop().jobs.put(None)
 
 
 # The environment is read when a thread is first asked for: an import should not fail because of it,
@@ -172,7 +170,7 @@ def run(function: Callable[..., Any], wanted: int, arguments: tuple[Any, ...]) -
                 break
         raise error
     finally:
-        _pool.finish(parts)
+        _pool.give_back(workers)
 
 
 def worth(multiply_adds: float, least: float | None = None) -> int:

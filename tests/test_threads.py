@@ -234,7 +234,7 @@ def test_threads_that_cannot_be_started_are_done_without(monkeypatch):
     pool = threads._Pool(3)
     monkeypatch.setattr(threads, "_Worker", refuse)
     assert pool.take(3) == []
-    pool.finish(1)
+    pool.give_back([])
     assert pool.busy == 0
 
 
