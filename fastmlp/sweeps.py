@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from .mlp import MLP
@@ -15,6 +17,13 @@ from .validation import check_count
 
 class _Ended(Exception):
     """Another fit of the sweep has failed, or the user has interrupted."""
+
+
+def _wait(ends: SimpleQueue[None]) -> None:
+    """Until one more has ended; a signal that comes just before is answered when it looks again."""
+    while True:
+        with contextlib.suppress(Empty):
+            return ends.get(timeout=0.1)
 
 
 class _EndWithTheOthers:
@@ -49,24 +58,37 @@ def train_many(
     if len({id(mlp) for mlp, _ in fits}) < len(fits):
         raise ValueError("fits must have a network of its own for each fit, got one of them twice")
     limit = get_num_threads() if max_workers is None else check_count("max_workers", max_workers)
+    # None begins before all are handed over: the executor loses sight of a thread whose start is
+    # interrupted, and would not wait for its fit. Their ends are counted by a queue as well, since
+    # an interrupt inside concurrent.futures.wait can leave a lock taken.
+    begin: SimpleQueue[None] = SimpleQueue()
+    ends: SimpleQueue[None] = SimpleQueue()
     end = threading.Event()
 
     def fit(mlp: MLP, arguments: Mapping[str, Any]) -> History:
-        if end.is_set():
-            raise _Ended
-        callbacks = (*arguments.get("callbacks", ()), _EndWithTheOthers(end))
+        begin.get()
         try:
+            if end.is_set():
+                raise _Ended
+            callbacks = (*arguments.get("callbacks", ()), _EndWithTheOthers(end))
             return mlp.fit(**{**arguments, "callbacks": callbacks})
         except BaseException:
             end.set()
             raise
+        finally:
+            ends.put(None)
 
     with ThreadPoolExecutor(min(limit, max(1, len(fits)))) as executor:
-        futures = [executor.submit(fit, *pair) for pair in fits]
         try:
-            wait(futures)
+            futures = [executor.submit(fit, *pair) for pair in fits]
+            for _ in fits:
+                begin.put(None)
+            for _ in fits:
+                _wait(ends)
         finally:
             end.set()
+            for _ in fits:
+                begin.put(None)
     errors = [future.exception() for future in futures]
     for error in errors:
         if error is not None and not isinstance(error, _Ended):
