@@ -61,6 +61,15 @@ def _parameters(network: nn.Sequential) -> list[Parameters]:
     return found
 
 
+def _compiled(function: Any) -> Any:
+    """``torch.compile``, with what earlier workloads compiled forgotten.
+
+    It would count against the limit beyond which a function runs uncompiled.
+    """
+    torch._dynamo.reset()
+    return torch.compile(function, dynamic=False)
+
+
 class _Loop:
     """The training loop over tensors in memory."""
 
@@ -69,7 +78,7 @@ class _Loop:
         self.network = network
         self.optimizer = _optimizer(network, lr, momentum)
         self.bfloat16 = bfloat16
-        self.loss = torch.compile(self._loss, dynamic=False) if compiled else self._loss
+        self.loss = _compiled(self._loss) if compiled else self._loss
 
     def _loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
@@ -120,7 +129,7 @@ class Inference:
         x, _ = training_set(workload.rows, workload.dtype)
         self.x = torch.from_numpy(x)
         self.network = _network(workload, x.dtype).eval()
-        self.forward = torch.compile(self.network, dynamic=False) if compiled else self.network
+        self.forward = _compiled(self.network) if compiled else self.network
 
     @torch.inference_mode()
     def predict(self, x: torch.Tensor) -> torch.Tensor:
