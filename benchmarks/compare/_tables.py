@@ -172,7 +172,7 @@ def _machine_lines(record: dict[str, Any]) -> list[str]:
     lines = [
         f"{record['date']}, {machine['cpu']}, {machine['cores']} cores, "
         f"{machine['vector_bits']}-bit vectors, {machine['system']}; {record['threads']} threads, "
-        f"{record['rounds']} interleaved rounds, data: {record['data']}.",
+        f"up to {record['rounds']} interleaved rounds, data: {record['data']}.",
         f"FMA peak per core {limits['peak_float32_gflops']:.0f} GFLOP/s in float32, "
         f"{limits['peak_float64_gflops']:.0f} in float64; memory {limits['read_gbytes']:.0f} GB/s "
         f"reading, {limits['triad_gbytes']:.0f} GB/s in a triad.",
