@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -258,3 +259,25 @@ def test_an_exception_before_the_meeting_lets_the_workers_finish():
     while len(calls) < 3 and time.monotonic() < deadline:
         time.sleep(0.001)
     assert sorted(calls) == [0, 0, 1]
+
+
+def test_workers_are_kept_for_the_next_call_and_ended_where_they_are_too_many():
+    def callers(wanted):
+        seen, meeting = [], threading.Barrier(wanted)
+
+        def note(part, parts, sync):
+            seen.append(threading.current_thread())
+            meeting.wait(10)
+
+        threads.run(note, wanted, ())
+        return set(seen)
+
+    fastmlp.set_num_threads(3)
+    first = callers(3)
+    assert len(first) == 3
+    assert callers(3) == first
+    fastmlp.set_num_threads(1)
+    assert callers(1) == {threading.current_thread()}
+    for worker in first - {threading.current_thread()}:
+        worker.join(10)
+        assert not worker.is_alive()
