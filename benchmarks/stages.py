@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fastmlp import threads
-from fastmlp.engine import LayerSpec, Trainer, layout_of
+from fastmlp.engine import LayerSpec, Layout, Trainer
 from fastmlp.kernels import epoch
 from fastmlp.kernels._jit import inline
 from fastmlp.kernels._sync import barrier
@@ -143,7 +143,7 @@ class Bench:
 
     def __init__(self, layers: list[LayerSpec], batch: int, dtype: Any, input_dtype: Any) -> None:
         generator = np.random.default_rng(0)
-        layout = layout_of(tuple(layers), np.dtype(dtype))
+        layout = Layout(layers, dtype)
         weights = generator.standard_normal(layout.parameters).astype(dtype) / 30
         flat = Flat(weights, np.zeros_like(weights), np.zeros(layout.statistics, dtype))
         self.trainer = Trainer(layout, flat, batch)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ from .kernels._geometry import (
 from .kernels._host import aligned_empty, aligned_zeros
 from .kernels.activation import ACTIVATIONS
 from .kernels.epoch import train_steps
-from .kernels.inference import infer_row, infer_rows
+from .kernels.inference import infer_few_rows, infer_rows
 from .kernels.network import (
     LAYER,
     Data,
@@ -107,8 +108,21 @@ class Layout:
 
 
 @lru_cache(maxsize=64)
-def layout_of(layers: tuple[LayerSpec, ...], dtype: Any) -> Layout:
-    """The layout of a network; not to be changed, since the next caller gets the same."""
+def layout_of(
+    sizes: tuple[int, ...],
+    activations: tuple[str, ...],
+    bias: bool,
+    alphas: tuple[float, ...],
+    dtype: Any,
+) -> Layout:
+    """The layout of a network; not to be changed, since the next caller gets the same.
+
+    alphas : of the batch norms, which the first so many layers have
+    """
+    layers = [
+        LayerSpec(*widths, activations[i], bias, i < len(alphas), *alphas[i : i + 1])
+        for i, widths in enumerate(pairwise(sizes))
+    ]
     return Layout(layers, dtype)
 
 
@@ -184,10 +198,7 @@ def infer(layout: Layout, flat: Flat, x: np.ndarray) -> np.ndarray:
     dtype = layout.dtype
     out = np.empty((len(x), layout.layers[-1].outputs), dtype)
     if len(x) <= FEW_ROWS:
-        both = aligned_empty(2 * layout.widest, dtype)
-        room = both[: layout.widest], both[layout.widest :]
-        for row in range(len(x)):
-            infer_row(out[row], layout.table, flat, source_of(x), row, room)
+        infer_few_rows(out, layout.table, flat, source_of(x))
         return out
     weights = aligned_zeros(layout.packed, dtype)
     threads.run(

@@ -11,7 +11,7 @@ import numpy as np
 
 from . import training
 from .callbacks import warn_if_lost
-from .engine import LayerSpec, Layout, infer, layout_of
+from .engine import Layout, infer, layout_of
 from .kernels._host import aligned_zeros
 from .kernels.loss import softmax
 from .kernels.network import Flat
@@ -191,23 +191,11 @@ class MLP:
     @property
     def layout(self) -> Layout:
         """Where each parameter lies in the flat buffers."""
-        specs = []
-        for i, (linear, activation) in enumerate(
-            zip(self.linear_layers, self.activations, strict=True)
-        ):
-            normalised = i < self.num_bn_layers
-            alpha = self.bn_layers[i].alpha if normalised else 0.9
-            specs.append(
-                LayerSpec(
-                    linear.in_feature,
-                    linear.out_feature,
-                    name_of(activation) if is_compiled(activation) else "identity",
-                    linear.b is not None,
-                    normalised,
-                    alpha,
-                )
-            )
-        return layout_of(tuple(specs), self.dtype)
+        sizes = (self.input_size, *self.hiddens, self.output_size)
+        names = [name_of(a) if is_compiled(a) else "identity" for a in self.activations]
+        bias = self.linear_layers[0].b is not None
+        alphas = [norm.alpha for norm in self.bn_layers]
+        return layout_of(sizes, tuple(names), bias, tuple(alphas), self.dtype)
 
     @property
     def flat(self) -> Flat:

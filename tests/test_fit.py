@@ -9,7 +9,7 @@ from numpy.testing import assert_array_equal
 
 from fastmlp import MLP, Identity, ReLU, Sigmoid, SoftmaxCrossEntropy, Tanh, datasets
 from fastmlp.kernels.epoch import train_steps
-from tests.networks import assert_close, assert_same_state, batch, build, state
+from tests.networks import TOLERANCE, assert_close, assert_same_state, batch, build, state
 from tests.reference import (
     ReferenceMLP,
     one_hot,
@@ -344,3 +344,22 @@ def test_mnist_in_three_epochs():
                       validation_data=(mnist.test_x, mnist.test_y))  # fmt: skip
     assert history.val_error[-1] <= 0.03
     assert np.mean(mlp.predict(mnist.test_x) != mnist.test_y) == history.val_error[-1]
+
+
+@every_network
+@both_dtypes
+def test_a_row_is_predicted_alone_as_among_others(sizes, activations, num_bn_layers, dtype):
+    """Up to four rows skip what meets a zero; NaN and infinity are no zeros."""
+    mlp = build(sizes, activations, dtype=dtype, num_bn_layers=num_bn_layers)
+    x, _, _ = batch(9, sizes[0], sizes[-1], dtype=dtype)
+    x[1] = 0
+    x[2, ::2] = 0
+    x[3, 1:] = 0
+    x[4, :-1] = -0.0
+    together = mlp.predict_proba(x)
+    for first in range(5):
+        alone = mlp.predict_proba(x[first : first + 4])
+        assert_close(alone, together[first : first + 4], TOLERANCE[np.dtype(dtype)])
+    for value in (np.nan, np.inf):
+        x[2, -1] = value
+        assert_array_equal(np.isnan(mlp.predict_proba(x[2:3])), np.isnan(mlp.predict_proba(x)[2:3]))

@@ -45,6 +45,19 @@ def load(typingctx, array, offset):
     return signature(vector, array, types.intp), codegen
 
 
+@intrinsic(prefer_literal=True)
+def load_numbers(typingctx, array, offset, count):
+    """The tuple (array[offset], ..., array[offset + count - 1])."""
+    numbers = types.UniTuple(array.dtype, count.literal_value)
+
+    def codegen(context, builder, sig, args):
+        first = address_ir(context, builder, array, args[0], args[1])
+        values = [builder.load(builder.gep(first, [_INT32(i)])) for i in range(numbers.count)]
+        return context.make_tuple(builder, numbers, values)
+
+    return signature(numbers, array, types.intp, count), codegen
+
+
 @intrinsic
 def store(typingctx, array, offset, vector):
     """array[offset : offset + lanes] = vector."""

@@ -3,8 +3,10 @@ ones."""
 
 from __future__ import annotations
 
+import numpy as np
+
 from ._jit import entry, inline
-from ._memory import load, load_partial, store
+from ._memory import load, load_numbers, load_partial, store
 from ._simd import fma, sqrt, vector_lanes
 from ._sync import barrier, share
 from .activation import IDENTITY, activate
@@ -78,29 +80,47 @@ def infer_rows(part, parts, sync, out, table, flat, weights, source, first, geom
     barrier(sync, part, parts)
 
 
-def _add_rows(count):
-    """y += x[k : k + count] @ (that many rows of w), one number of x after the other.
+@inline
+def _drop_zeros(x, starts, count, columns, at):
+    """Close the gaps that zeros leave in x[:count]; NaN stays. Returns how many numbers are left.
 
-    w : (I, columns), row-major at w[w_at]    y : padded to whole vectors
+    starts : for each of them, where its row of a matrix at ``at`` of ``columns`` columns starts
+    """
+    left = 0
+    for k in range(count):
+        value = x[k]
+        x[left] = value
+        starts[left] = at + k * columns
+        left += value != 0
+    return left
+
+
+def _add_rows(count):
+    """y += x[k : k + count] @ (as many rows of w), one number of x after the other.
+
+    w : row-major    starts : where each row starts in w    y : padded to whole vectors
     Whole rows are read, one after the other in memory, which the hardware foresees. y goes through
-    the first-level cache once in ``count`` rows.
+    the first-level cache once in ``count`` rows. The compiler cannot know that y is no part of x:
+    it would read the factors again for every vector, were they not taken out first (45 for 37 µs
+    on 784-512-512-10).
     """
 
     @inline
-    def add(y, x, w, w_at, k, columns):
+    def add(y, x, w, starts, k, columns):
         lanes = vector_lanes(y)
-        at = w_at + k * columns
         whole = columns // lanes * lanes
+        factors = load_numbers(x, k, count)
+        rows = load_numbers(starts, k, count)
         for column in range(0, whole, lanes):
             total = load(y, column)
             for row in range(count):
-                total = fma(x[k + row], load(w, at + row * columns + column), total)
+                total = fma(factors[row], load(w, rows[row] + column), total)
             store(y, column, total)
         if whole < columns:
             total = load(y, whole)
             for row in range(count):
-                rest = load_partial(w, at + row * columns + whole, columns - whole)
-                total = fma(x[k + row], rest, total)
+                rest = load_partial(w, rows[row] + whole, columns - whole)
+                total = fma(factors[row], rest, total)
             store(y, whole, total)
 
     return add
@@ -110,18 +130,23 @@ _add_eight_rows, _add_row = _add_rows(8), _add_rows(1)
 
 
 @inline
-def _layer_row(layer, flat, y, x):
-    """One layer on one row: y = act(norm(x @ w + b)), from the flat parameters."""
+def _layer_row(layer, flat, y, x, starts):
+    """One layer on one row: y = act(norm(x @ w + b)), from the flat parameters.
+
+    Rows of w that meet a zero are not read: four of five pixels of a digit are zeros, and about
+    half of what a ReLU leaves.
+    """
     lanes = vector_lanes(y)
-    inputs, outputs = layer.inputs, layer.outputs
+    outputs = layer.outputs
     for column in range(0, outputs, lanes):
         count = min(lanes, outputs - column) if layer.flat_b >= 0 else 0
         store(y, column, load_partial(flat.parameters, max(layer.flat_b, 0) + column, count))
-    eights = inputs // 8 * 8
+    left = _drop_zeros(x, starts, layer.inputs, outputs, layer.flat_w)
+    eights = left // 8 * 8
     for k in range(0, eights, 8):
-        _add_eight_rows(y, x, flat.parameters, layer.flat_w, k, outputs)
-    for k in range(eights, inputs):
-        _add_row(y, x, flat.parameters, layer.flat_w, k, outputs)
+        _add_eight_rows(y, x, flat.parameters, starts, k, outputs)
+    for k in range(eights, left):
+        _add_row(y, x, flat.parameters, starts, k, outputs)
     for column in range(0, layer.outputs, lanes):
         count = min(lanes, layer.outputs - column)
         v = load(y, column)
@@ -132,15 +157,21 @@ def _layer_row(layer, flat, y, x):
 
 
 @entry
-def infer_row(out, table, flat, source, row, room):
-    """out = the network's outputs for one row of the source, on one thread.
+def infer_few_rows(out, table, flat, source):
+    """out = the network's outputs for the first rows of the source, one by one on one thread.
 
-    out : (K,)    room : two arrays of the widest layer, padded to whole vectors
+    out : (rows, K)
     """
-    x, y = room
-    lanes = vector_lanes(x)
-    read_row(x, 0, lanes, source, row, table[0].inputs)
-    for index in range(len(table)):
-        _layer_row(table[index], flat, y, x)
-        x, y = y, x
-    write_row(out, 0, out.size, x, 0, lanes)
+    lanes = vector_lanes(flat.parameters)
+    widest = 0
+    for layer in table:
+        widest = max(widest, layer.inputs, layer.outputs)
+    padded = ceil_div(widest, lanes) * lanes
+    x, y = np.empty(padded, out.dtype), np.empty(padded, out.dtype)
+    starts = np.empty(widest, np.int64)
+    for row in range(len(out)):
+        read_row(x, 0, lanes, source, row, table[0].inputs)
+        for index in range(len(table)):
+            _layer_row(table[index], flat, y, x, starts)
+            x, y = y, x
+        write_row(out[row], 0, out.shape[1], x, 0, lanes)
