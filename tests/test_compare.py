@@ -132,9 +132,12 @@ def test_a_comparison_goes_on_without_those_that_fail(monkeypatch):
 
 def test_long_workloads_get_fewer_rounds(monkeypatch):
     monkeypatch.setattr(_rounds, "LONG_SECONDS", 0.0)
+    demanding = replace(TINY, rounds=_rounds.FEW_ROUNDS + 1)
     with _rounds.Comparison(threads=1, say=lambda text: None) as comparison:
-        _, own = comparison.measure(TINY, ["fastmlp"], rounds=7)
+        _, own = comparison.measure(TINY, ["fastmlp"], rounds=9)
+        _, enough = comparison.measure(demanding, ["fastmlp"], rounds=9)
     assert len(own.seconds) == _rounds.FEW_ROUNDS
+    assert len(enough.seconds) == demanding.rounds
 
 
 def test_a_network_beside_libxsmm_has_its_own_widths():

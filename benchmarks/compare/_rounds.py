@@ -21,7 +21,7 @@ ABSOLUTE_TOLERANCE = 1e-3
 
 # A workload whose rounds have taken this long gets no more of them, once it has a few.
 LONG_SECONDS = 60.0
-FEW_ROUNDS = 3
+FEW_ROUNDS = 5
 
 
 @dataclass
@@ -117,15 +117,16 @@ class Comparison:
 
     def _rounds(self, workload: Workload, results: list[Measured], rounds: int) -> None:
         started = time.monotonic()
+        few = max(FEW_ROUNDS, workload.rounds)
         for seed in range(1, rounds + 1):
             for result in results:
                 self._round(workload, result, seed)
             spent = time.monotonic() - started
-            if spent > LONG_SECONDS and FEW_ROUNDS <= seed < rounds:
+            if spent > LONG_SECONDS and few <= seed < rounds:
                 self.say(f"  {seed} of {rounds} rounds must do, after {spent:.0f} s")
                 break
             if seed == 1 < rounds:
-                left = min((rounds - 1) * spent, max(LONG_SECONDS, FEW_ROUNDS * spent) - spent)
+                left = min((rounds - 1) * spent, max(LONG_SECONDS, few * spent) - spent)
                 self.say(f"  a round takes {spent:.1f} s: about {left:.0f} s more")
 
     def _round(self, workload: Workload, result: Measured, seed: int) -> None:
