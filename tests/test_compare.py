@@ -2,6 +2,8 @@
 
 import math
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -140,6 +142,18 @@ def test_long_workloads_get_fewer_rounds(monkeypatch):
     assert len(enough.seconds) == demanding.rounds
 
 
+def test_a_measurement_waits_for_cores_of_its_own_but_not_for_ever(monkeypatch):
+    shares = iter([0.5, 0.6, 0.95, 0.5, 0.4])
+    monkeypatch.setattr(_rounds, "_PAUSE_SECONDS", 0.0)
+    comparison, probe = _rounds.Comparison(threads=2), _rounds.Measured(PROBE)
+    monkeypatch.setattr(comparison, "_ask", lambda *_: (1.0, {"together": next(shares)}))
+    comparison._patience = 2.5
+    comparison._await_cores(probe)
+    assert [extra["together"] for extra in probe.extra] == [0.95]
+    comparison._await_cores(probe)
+    assert [extra["together"] for extra in probe.extra] == [0.95, 0.4]
+
+
 def test_a_network_beside_libxsmm_has_its_own_widths():
     workload = WORKLOADS["libxsmm-768-128-64"]
     workload = replace(workload, network=replace(workload.network, samples=300))
@@ -155,9 +169,24 @@ def test_the_probe_measures_the_peak():
         process.send("prepare", TINY)
         process.receive()
         process.send("run", 0)
-        assert process.receive()[1]["gflops"] > 0.1
+        figures = process.receive()[1]
+        assert figures["gflops"] > 0.1
+        assert 0 < figures["together"] < 1.5
     finally:
         process.close()
+
+
+def test_threads_on_one_core_reach_half_of_their_peaks():
+    """Whatever else runs: two threads cannot do more than one core's work."""
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("no affinity on this system")
+    alone = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
+    code = "import fastmlp; fastmlp.set_num_threads(2); "
+    code += "from benchmarks.compare._probe import peak_gflops as p, share_together as s; "
+    code += "print(s('float32', 2, p('float32')))"
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", alone + code], cwd=root, capture_output=True)
+    assert 0 < float(done.stdout) < 0.6
 
 
 def test_missing_and_old_packages_are_named():
@@ -246,7 +275,7 @@ def record():
     """A record with one workload: fastmlp, a peer, a peer that failed."""
     failed = _rounds.Measured(PEERS["jax"], note="jax is not installed")
     results = [
-        _rounds.Measured(PROBE, [0.1], [{"gflops": 100.0}]),
+        _rounds.Measured(PROBE, [0.1], [{"gflops": 100.0, "together": 0.55}]),
         measured("fastmlp", 0.5, [0.5, 0.5, 0.5]),
         measured("torch", 0.5, [1.0, 2.0, 3.0]),
         failed,
@@ -270,7 +299,10 @@ def test_figures_that_follow_from_the_record(record):
     assert _results.times_as_fast(row, "jax") is None
     flops = WORKLOADS["784-512-512-10"].flops
     assert _results.share_of_peak(record, row) == pytest.approx(flops / 0.5 / 200e9)
-    assert list(_results.doubts(row)) == ["PyTorch: spread 50%", "JAX: jax is not installed"]
+    assert list(_results.doubts(row)) == [
+        "the cores together reached 55% of their peaks", "PyTorch: spread 50%",
+        "JAX: jax is not installed",
+    ]  # fmt: skip
     assert "4.00 × NumPy f32" not in " ".join(_results.missed(record, row))
 
 
@@ -298,7 +330,7 @@ def test_one_row_slower_than_reading_the_weights_is_said(record):
 
 def test_shares_of_peak_stand_beside_libxsmm(record, capsys):
     workload = WORKLOADS["libxsmm-768-128-64"]
-    probe = _rounds.Measured(PROBE, [0.1], [{"gflops": 100.0}])
+    probe = _rounds.Measured(PROBE, [0.1], [{"gflops": 100.0, "together": 1.0}])
     own = measured("fastmlp", 0.1, [workload.flops / 100e9])  # half of what two threads could
     record["workloads"].append(_results.row(workload, [probe, own]))
     assert "768-128-64 ReLU, batch 32: 50% (72%)" in _tables.markdown(record)

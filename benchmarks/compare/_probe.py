@@ -26,16 +26,21 @@ from ._workloads import Workload
 _DEPTH = 64
 _BURST_SECONDS = 0.01
 _BURSTS = 5
+# Neighbours and the system's scheduler come and go in tenths of a second.
+_TOGETHER_SECONDS = 0.2
 _ARRAY_BYTES = 1 << 28
 
 
 @inline
-def _multiply(a, b, c, times):
+def _multiply(part, parts, sync, a, b, c, times):
+    """The same burst on every thread; c has room for a tile of each."""
     lanes = vector_lanes(a)
+    barrier(sync, part, parts)
     tile = tile_zeros(a, 3)
     for _ in range(times):
         tile = tile_multiply_transposed(tile, a, 0, b, 0, _DEPTH, _DEPTH)
-    tile_store(tile, c, 0, 3 * lanes, lanes)
+    tile_store(tile, c, part * (c.size // parts), 3 * lanes, lanes)
+    barrier(sync, part, parts)
 
 
 @inline
@@ -71,14 +76,33 @@ def _triad(part, parts, sync, a, b, c):
 
 def peak_gflops(dtype: Any) -> float:
     """Best of a few bursts of the register tile on one thread."""
+    # A few times first, to compile and to learn how many make a burst.
+    times = int(_BURST_SECONDS / _seconds_per_turn(dtype, 1, 1000, 3))
+    return _flops_per_turn(dtype) / _seconds_per_turn(dtype, 1, times, _BURSTS) / 1e9
+
+
+def share_together(dtype: Any, parts: int, gflops: float) -> float:
+    """Share of ``parts`` times a thread's peak that so many reach side by side for a while.
+
+    1 where each has a core to itself; two virtual cores may be one of metal.
+    """
+    flops = _flops_per_turn(dtype)
+    times = int(_TOGETHER_SECONDS * gflops * 1e9 / flops)
+    return flops / _seconds_per_turn(dtype, parts, times, 1) / 1e9 / gflops
+
+
+def _flops_per_turn(dtype: Any) -> int:
+    width, height = lanes(np.dtype(dtype).itemsize), tile_rows(np.dtype(dtype).itemsize)
+    return 2 * _DEPTH * height * TILE_VECTORS * width
+
+
+def _seconds_per_turn(dtype: Any, parts: int, turns: int, bursts: int) -> float:
+    """Of the register tile on ``parts`` threads at once, best of some bursts."""
     width, height = lanes(np.dtype(dtype).itemsize), tile_rows(np.dtype(dtype).itemsize)
     a = aligned_zeros(_DEPTH * width, dtype)
     b = aligned_zeros(_DEPTH * width * TILE_VECTORS, dtype)
-    c = aligned_empty(height * TILE_VECTORS * width, dtype)
-    flops = 2 * _DEPTH * height * TILE_VECTORS * width
-    # A few times first, to compile and to learn how many make a burst.
-    times = int(1000 * _BURST_SECONDS / _best(lambda: _multiply(a, b, c, 1000), 3))
-    return flops * times / _best(lambda: _multiply(a, b, c, times), _BURSTS) / 1e9
+    c = aligned_empty(parts * height * TILE_VECTORS * width, dtype)
+    return _on_threads(_multiply, parts, a, b, c, turns, times=bursts) / turns
 
 
 def read_gbytes(size: int, parts: int) -> float:
@@ -95,8 +119,8 @@ def triad_gbytes(parts: int) -> float:
     return 3 * _ARRAY_BYTES / _on_threads(_triad, parts, *arrays) / 1e9
 
 
-def _on_threads(function: Any, parts: int, *arguments: Any) -> float:
-    return _best(lambda: threads.run(function, parts, arguments), _BURSTS)
+def _on_threads(function: Any, parts: int, *arguments: Any, times: int = _BURSTS) -> float:
+    return _best(lambda: threads.run(function, parts, arguments), times)
 
 
 def _best(function: Any, times: int) -> float:
@@ -110,7 +134,7 @@ def _best(function: Any, times: int) -> float:
 
 
 class Peak:
-    """The peak in the workload's dtype."""
+    """The peak in the workload's dtype, and how much of it all threads reach together."""
 
     def __init__(self, workload: Workload) -> None:
         self.dtype = workload.dtype
@@ -118,7 +142,8 @@ class Peak:
 
     def run(self, seed: int) -> dict[str, float]:
         self.gflops = peak_gflops(self.dtype)
-        return {"gflops": self.gflops}
+        together = share_together(self.dtype, threads.get_num_threads(), self.gflops)
+        return {"gflops": self.gflops, "together": together}
 
     def figure(self) -> float:
         return self.gflops

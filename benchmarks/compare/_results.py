@@ -32,12 +32,16 @@ def row(workload: Workload, measured: list[Measured]) -> dict[str, Any]:
         "samples": workload.samples,
         "flops": workload.flops,
         "bytes": workload.bytes,
-        "peak_gflops": _significant(median(e["gflops"] for e in probe.extra))
-        if probe.extra
-        else None,
+        "peak_gflops": _median(probe, "gflops"),
+        "together": _median(probe, "together"),
         "libxsmm": workload.libxsmm,
         "peers": {result.peer.name: _peer(result) for result in peers},
     }
+
+
+def _median(probe: Measured, figure: str) -> float | None:
+    found = [extra[figure] for extra in probe.extra]
+    return _significant(median(found)) if found else None
 
 
 def _peer(result: Measured) -> dict[str, Any]:
@@ -123,7 +127,10 @@ def times_weights_read(record: dict[str, Any], row: dict[str, Any]) -> float | N
 
 
 def doubts(row: dict[str, Any]) -> Iterator[str]:
-    """What to know about a row: peers without figures, and spreads beyond the limit."""
+    """What to know about a row: busy cores, peers without figures, spreads beyond the limit."""
+    together = row.get("together")
+    if together is not None and together < 1 - SPREAD_LIMIT:
+        yield f"the cores together reached {together:.0%} of their peaks"
     for name, found in row["peers"].items():
         label = PEERS[name].label
         if found["note"]:

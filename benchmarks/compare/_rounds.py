@@ -19,6 +19,12 @@ SETTLE_SECONDS = 0.1
 # Of a loss, or of a share of samples: what is left of a figure near 0.
 ABSOLUTE_TOLERANCE = 1e-3
 
+# A measurement begins when all threads together reach this share of their peaks. Virtual cores that
+# share one of metal reach half. A workload waits no longer than this for it, in all.
+OWN_CORES = 0.9
+PATIENCE_SECONDS = 60.0
+_PAUSE_SECONDS = 0.5
+
 # A workload whose rounds have taken this long gets no more of them, once it has a few.
 LONG_SECONDS = 60.0
 FEW_ROUNDS = 5
@@ -45,6 +51,7 @@ class Comparison:
     def __init__(self, threads: int, say: Callable[[str], None] = print) -> None:
         self.threads, self.say = threads, say
         self._processes: dict[str, Process] = {}
+        self._patience = 0.0
 
     def __enter__(self) -> Comparison:
         return self
@@ -60,7 +67,7 @@ class Comparison:
                 self._processes[peer.name] = Process(peer, self.threads)
 
     def measure(self, workload: Workload, names: Iterable[str], rounds: int) -> list[Measured]:
-        """All peers' rounds, the probe's first. A peer that fails has a note and no seconds.
+        """All peers' rounds; the probe comes first. A peer that fails has a note and no seconds.
 
         rounds : at most; fewer if they take long, more if the workload asks for more
         """
@@ -118,8 +125,11 @@ class Comparison:
     def _rounds(self, workload: Workload, results: list[Measured], rounds: int) -> None:
         started = time.monotonic()
         few = max(FEW_ROUNDS, workload.rounds)
+        self._patience = PATIENCE_SECONDS
+        probe, *peers = results
         for seed in range(1, rounds + 1):
-            for result in results:
+            for result in peers:
+                self._await_cores(probe)
                 self._round(workload, result, seed)
             spent = time.monotonic() - started
             if spent > LONG_SECONDS and few <= seed < rounds:
@@ -128,6 +138,17 @@ class Comparison:
             if seed == 1 < rounds:
                 left = min((rounds - 1) * spent, max(LONG_SECONDS, few * spent) - spent)
                 self.say(f"  a round takes {spent:.1f} s: about {left:.0f} s more")
+
+    def _await_cores(self, probe: Measured) -> None:
+        """Measure the peak, again and again while the threads have no core each."""
+        while (answer := self._ask(probe, "run", 0)) is not None:
+            seconds, extra = answer
+            if extra["together"] >= OWN_CORES or self._patience <= 0:
+                probe.seconds.append(seconds)
+                probe.extra.append(extra)
+                break
+            time.sleep(_PAUSE_SECONDS)
+            self._patience -= seconds + _PAUSE_SECONDS
 
     def _round(self, workload: Workload, result: Measured, seed: int) -> None:
         answer = self._ask(result, "run", seed)
