@@ -54,11 +54,15 @@ def guard_buffers():
     def zeros(size, dtype):
         return guarded(np.zeros(size, dtype))
 
+    def rooms(sizes, dtype):
+        return tuple(empty(size, dtype) for size in sizes)
+
+    guards = {"aligned_empty": empty, "aligned_zeros": zeros, "aligned_rooms": rooms}
     replaced = 0
     for name, module in list(sys.modules.items()):
         if name.startswith("fastmlp"):
-            for function, guard in (("aligned_empty", empty), ("aligned_zeros", zeros)):
+            for function, guard in guards.items():
                 if hasattr(module, function):
                     setattr(module, function, guard)
                     replaced += 1
-    assert replaced, "no module allocates buffers by aligned_empty or aligned_zeros any more"
+    assert replaced, f"no module allocates buffers by {', '.join(guards)} any more"

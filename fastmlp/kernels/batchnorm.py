@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from ._geometry import blocks_size, geometry_of
-from ._host import aligned_empty
+from ._host import aligned_rooms
 from ._jit import inline, kernel
 from ._memory import load, load_partial, store, store_partial
 from ._simd import sqrt, vector_lanes
@@ -103,8 +103,7 @@ def running_average(statistics, at, count, value, keep):
 
 def _room(geometry, features, dtype, count):
     """``count`` arrays for the blocks of a batch."""
-    size = blocks_size(geometry, features, dtype)
-    return tuple(aligned_empty(size, dtype) for _ in range(count))
+    return aligned_rooms([blocks_size(geometry, features, dtype)] * count, dtype)
 
 
 def batchnorm_forward(y, normalised, mean, var, x, gamma, beta):

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import threads
 from ._geometry import blocks_size, geometry_of, padded_width, panels_size, transposed_size
-from ._host import aligned_empty
+from ._host import aligned_rooms
 from ._jit import entry, kernel
 from ._memory import store_partial
 from ._simd import vector_lanes
@@ -52,16 +52,14 @@ def linear_forward(y, x, w, b, activation=IDENTITY):
     outputs = w.shape[1]
     geometry = geometry_of(rows, x.dtype)
     bias = np.zeros(outputs, x.dtype) if b is None else b
-    room = (
-        aligned_empty(blocks_size(geometry, outputs, x.dtype), x.dtype),
-        aligned_empty(blocks_size(geometry, inputs, x.dtype), x.dtype),
-        aligned_empty(
-            panels_size(inputs, outputs, x.dtype) + padded_width(outputs, x.dtype), x.dtype
-        ),
+    sizes = (
+        blocks_size(geometry, outputs, x.dtype),
+        blocks_size(geometry, inputs, x.dtype),
+        panels_size(inputs, outputs, x.dtype) + padded_width(outputs, x.dtype),
     )
     _linear_forward(
         y.reshape(-1), (rows, inputs, outputs), x.reshape(-1), w.reshape(-1), bias.reshape(-1),
-        activation, tuple(geometry), room,
+        activation, tuple(geometry), aligned_rooms(sizes, x.dtype),
     )  # fmt: skip
 
 
@@ -99,21 +97,18 @@ def linear_backward(dw, db, dx, x, w, dz):
     panels = panels_size(inputs, outputs, x.dtype)
     wanted = threads.worth(rows * inputs * outputs)
     nothing = np.empty(0, x.dtype)
-    room = tuple(
-        aligned_empty(size, x.dtype)
-        for size in (
-            blocks_size(geometry, inputs, x.dtype),
-            blocks_size(geometry, outputs, x.dtype),
-            panels,
-            0 if dx is None else panels,
-            0 if dx is None else wanted * transposed_size(outputs, x.dtype),
-            0 if dx is None else blocks_size(geometry, inputs, x.dtype),
-        )
+    sizes = (
+        blocks_size(geometry, inputs, x.dtype),
+        blocks_size(geometry, outputs, x.dtype),
+        panels,
+        0 if dx is None else panels,
+        0 if dx is None else wanted * transposed_size(outputs, x.dtype),
+        0 if dx is None else blocks_size(geometry, inputs, x.dtype),
     )
     arguments = (
         dw.reshape(-1), (rows, inputs, outputs), nothing if db is None else db.reshape(-1),
         nothing if dx is None else dx.reshape(-1), x.reshape(-1), w.reshape(-1), dz.reshape(-1),
-        tuple(geometry), room,
+        tuple(geometry), aligned_rooms(sizes, x.dtype),
     )  # fmt: skip
     threads.run(_linear_backward, wanted, arguments)
 
