@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from fastmlp.kernels import packing
+from fastmlp.kernels import _host, packing
 from fastmlp.kernels._geometry import (
     WHOLE_ROWS,
     blocks_size,
@@ -207,3 +207,16 @@ def test_every_byte_in_and_out_of_whole_vectors(dtype):
     np.testing.assert_allclose(whole, pixels / 255, rtol=np.finfo(dtype).eps)
     assert_array_equal(alone[[0, 255]], [0, 1])
     assert_array_equal(whole[[0, 255]], [0, 1])
+
+
+@both_dtypes
+@pytest.mark.parametrize("whole_bytes", [_host.WHOLE_BYTES, 0], ids=["one piece", "apart"])
+def test_rooms_lie_on_cache_lines_and_apart(dtype, whole_bytes, monkeypatch):
+    monkeypatch.setattr(_host, "WHOLE_BYTES", whole_bytes)
+    sizes = (1, 0, 17, 16, 33)
+    rooms = _host.aligned_rooms(sizes, dtype)
+    for number, room in enumerate(rooms):
+        room[:] = number
+    for number, (room, size) in enumerate(zip(rooms, sizes, strict=True)):
+        assert size == 0 or room.ctypes.data % 64 == 0
+        assert_array_equal(room, np.full(size, number, dtype), strict=True)
