@@ -34,7 +34,7 @@ def test_every_named_data_set_has_a_recipe_of_its_own():
 
 
 def test_speedrun_reaches_98_percent_within_its_steps():
-    """Over 320 seeds the mean is 98.02 %, the standard deviation 0.09; here three seeds."""
+    """Over 200 seeds the mean is 98.01 %, the standard deviation 0.10; here three seeds."""
     if "FASTMLP_DATA" not in os.environ:
         pytest.skip("FASTMLP_DATA names no data folder")
     data = datasets.load("mnist")
@@ -54,4 +54,4 @@ def test_speedrun_reaches_98_percent_within_its_steps():
         )  # fmt: skip
         assert len(history.step_loss) == recipe.max_steps
         errors.append(mlp.evaluate(test_x, data.test_y)[1])
-    assert np.mean(errors) < 0.0198 + 4 * 0.0009 / np.sqrt(3)
+    assert np.mean(errors) < 0.0199 + 4 * 0.0010 / np.sqrt(3)

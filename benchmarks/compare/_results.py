@@ -93,16 +93,14 @@ def spread(row: dict[str, Any], peer: str) -> float:
 
 
 def share_of_peak(record: dict[str, Any], row: dict[str, Any]) -> float | None:
-    """fastmlp's FLOP/s over the FMA peak of all threads."""
+    """fastmlp's FLOP/s over the FMA peak of all threads.
+
+    None for a single row, which is not multiplied by weights where it has zeros.
+    """
     own, peak = seconds(row), row["peak_gflops"]
-    if own is None or not peak:
+    if own is None or not peak or row["samples"] == 1:
         return None
-    return float(row["flops"] / own / (1e9 * peak * threads_used(record, row)))
-
-
-def threads_used(record: dict[str, Any], row: dict[str, Any]) -> int:
-    """Threads that share the work: a single row of input is worth one."""
-    return 1 if row["samples"] == 1 else int(record["threads"])
+    return float(row["flops"] / own / (1e9 * peak * record["threads"]))
 
 
 def times_as_fast(row: dict[str, Any], peer: str) -> float | None:

@@ -140,7 +140,8 @@ def _variant_lines(record: dict[str, Any]) -> list[str]:
                 rate = record["limits"]["weights_read_1_thread_gbytes"]
                 found.append(
                     f"{value:.2f} × the time that reading the weights from cache takes "
-                    f"({row['bytes'] / rate / 1e3:.0f} µs)"
+                    f"({row['bytes'] / rate / 1e3:.0f} µs); the row is an image, and fastmlp does "
+                    "not read the weights that meet its zeros"
                 )
         if row["name"] == "record" and "figure" in row["peers"]["fastmlp"]:
             accuracy = 1 - row["peers"]["fastmlp"]["figure"]
