@@ -338,8 +338,8 @@ LAYERS |= {
 }
 
 # At these learning rates, eight epochs of MNIST from weights that differ in the last bit ended
-# within 1 % of the same loss (six runs each; 784-1024-1024-1024-10 was not tried). At five times the
-# rate, 784-512-512-10 ended anywhere from 0.0044 to 0.0075.
+# within 1 % of the same loss (six runs each; 784-1024-1024-1024-10 was not tried). At five times
+# the rate, 784-512-512-10 ended anywhere from 0.0044 to 0.0075.
 NETWORKS: dict[str, Network] = {
     "784-512-512-10": Network((784, 512, 512, 10), "relu", 128, 0.01),
     "784-512-512-10-bn": Network((784, 512, 512, 10), "relu", 128, 0.01, batchnorm=True),
