@@ -22,6 +22,7 @@ from fastmlp import threads
 from fastmlp.engine import LayerSpec, Layout, Trainer
 from fastmlp.kernels import epoch
 from fastmlp.kernels._jit import inline
+from fastmlp.kernels._rates import unit_for
 from fastmlp.kernels._sync import barrier
 from fastmlp.kernels.network import Data, Flat, Packed, Plan
 from fastmlp.kernels.packing import source_of
@@ -141,12 +142,14 @@ def stages_of(layers: list[LayerSpec], rows: int, itemsize: int, input_bytes: in
 class Bench:
     """A network with random weights and data, on which single stages can be run."""
 
-    def __init__(self, layers: list[LayerSpec], batch: int, dtype: Any, input_dtype: Any) -> None:
+    def __init__(
+        self, layers: list[LayerSpec], batch: int, dtype: Any, input_dtype: Any, compute_dtype: str
+    ) -> None:
         generator = np.random.default_rng(0)
         layout = Layout(layers, dtype)
         weights = generator.standard_normal(layout.parameters).astype(dtype) / 30
         flat = Flat(weights, np.zeros_like(weights), np.zeros(layout.statistics, dtype))
-        self.trainer = Trainer(layout, flat, batch)
+        self.trainer = Trainer(layout, flat, batch, unit_for(compute_dtype))
         self.trainer.pack(0.9, 0.0, True)
         self.x = generator.integers(0, 256, (SAMPLES, layers[0].inputs), np.uint8)
         if input_dtype != np.uint8:
@@ -198,6 +201,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--activation", default="relu")
     parser.add_argument("--dtype", default="float32", choices=("float32", "float64"))
+    parser.add_argument("--compute", default=None, choices=("bfloat16",))
     parser.add_argument("--input", default=None, choices=("uint8", "float32", "float64"))
     parser.add_argument("--threads", type=int, default=threads.get_num_threads())
     options = parser.parse_args()
@@ -209,15 +213,16 @@ def main() -> None:
         for *sizes, activation in zip(widths, widths[1:], activations, strict=False)
     ]
     input_dtype = np.dtype(options.input or options.dtype)
-    bench = Bench(layers, options.batch, options.dtype, input_dtype)
+    compute = options.compute or options.dtype
+    bench = Bench(layers, options.batch, options.dtype, input_dtype, compute)
     itemsize = np.dtype(options.dtype).itemsize
     stages = stages_of(layers, options.batch, itemsize, input_dtype.itemsize)
     used = bench.trainer.threads
     seconds = bench.seconds(stages)
-    gflops, gbytes = used * peak_gflops(options.dtype), triad_gbytes(used)
+    gflops, gbytes = used * peak_gflops(compute), triad_gbytes(used)
     console = Console()
     console.print(
-        f"{options.network} {options.activation}, batch {options.batch}, {options.dtype} from "
+        f"{options.network} {options.activation}, batch {options.batch}, {compute} from "
         f"{input_dtype}, {used} threads; peak {gflops:.0f} GFLOP/s, memory {gbytes:.0f} GB/s"
     )
     console.print(report(stages, seconds, gflops, gbytes))

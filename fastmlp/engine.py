@@ -6,6 +6,7 @@ packs a network, runs training steps, and unpacks; ``infer`` runs the forward pa
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
@@ -21,9 +22,12 @@ from .kernels._geometry import (
     padded_width,
     panels_size,
     pitch_of,
-    transposed_size,
+    scratch_size,
 )
-from .kernels._host import aligned_empty, aligned_zeros
+from .kernels._host import aligned_zeros
+from .kernels._operands import Blocks, Wanted, rooms_for
+from .kernels._rates import unit_for
+from .kernels._units import FLOATS, FloatUnit, Unit, rows_together
 from .kernels.activation import ACTIVATIONS
 from .kernels.epoch import train_steps
 from .kernels.inference import infer_few_rows, infer_rows
@@ -51,6 +55,12 @@ INFERENCE_ROWS = 64
 
 # Rows that one call of the compiled forward pass takes: what keeps Ctrl-C alive.
 ROWS_PER_CALL = 1 << 15
+
+
+# Stretches of steps by which the compute dtype is chosen, and what bfloat16 must at least gain.
+TRIALS = 7
+TRIAL_SECONDS = 0.01
+TRIAL_MARGIN = 0.97
 
 
 class LayerSpec(NamedTuple):
@@ -129,9 +139,9 @@ def layout_of(
 class Trainer:
     """Trains a network in packed buffers, between ``pack`` and ``unpack``."""
 
-    def __init__(self, layout: Layout, flat: Flat, batch_size: int) -> None:
-        self.layout, self.flat = layout, flat
-        self.geometry = geometry_of(batch_size, layout.dtype)
+    def __init__(self, layout: Layout, flat: Flat, batch_size: int, unit: Unit = FLOATS) -> None:
+        self.layout, self.flat, self.unit = layout, flat, unit
+        self.geometry = geometry_of(batch_size, layout.dtype, unit)
         self.table = layout.table.copy()
         # Forward, weight gradient and input gradient.
         work = 3 * layout.multiply_adds * batch_size
@@ -147,22 +157,31 @@ class Trainer:
         activations = sum(sizes)
         normalised = any(layer.batchnorm for layer in layout.layers)
         widest = max(padded_width(width, dtype) for width in outputs)
-        inputs = blocks_size(self.geometry, layout.layers[0].inputs, dtype)
-
-        def zeros(size: int) -> np.ndarray:
-            return aligned_zeros(size, dtype)
-
+        inputs = [layer.inputs for layer in layout.layers]
+        rounded = not isinstance(self.unit, FloatUnit)
+        group = rows_together(type(self.unit))
+        rooms = rooms_for(
+            self.unit, dtype,
+            [
+                Wanted(2 * blocks_size(self.geometry, inputs[0], dtype), True, True, values=False),
+                Wanted(activations, True, True),
+                Wanted(normalised * activations),
+                Wanted(activations, True, True),
+            ],
+            [
+                layout.packed, layout.packed, (self.geometry.chunks > 1) * layout.packed,
+                rounded * self.threads * group * padded_width(inputs[0], dtype),
+                self.geometry.rows * padded_width(outputs[-1], dtype),
+                normalised * len(outputs) * widest,
+            ],
+            self.threads * scratch_size(self.unit, max(inputs), max(outputs), dtype),
+        )  # fmt: skip
+        for room in rooms:
+            for array in room if isinstance(room, Blocks) else (room,):
+                array[:] = 0
+        x, y, normals, deltas, w, v, gradients, gathered, labels, variances, scratch = rooms
         return Packed(
-            weights=zeros(layout.packed),
-            velocities=zeros(layout.packed),
-            gradients=zeros(layout.packed if self.geometry.chunks > 1 else 0),
-            transposed=zeros(self.threads * transposed_size(max(outputs), dtype)),
-            inputs=zeros(2 * inputs),
-            labels=zeros(self.geometry.rows * padded_width(outputs[-1], dtype)),
-            activations=zeros(activations),
-            normals=zeros(activations if normalised else 0),
-            deltas=zeros(activations),
-            variances=zeros(len(outputs) * widest if normalised else 0),
+            self.unit, w, v, gradients, scratch, gathered, x, labels, y, normals, deltas, variances
         )
 
     def _run(self, function: Any, *arguments: Any) -> None:
@@ -190,36 +209,85 @@ class Trainer:
         self._run(unpack_buffer, self.table, self.flat.velocities, self.packed.velocities)
 
 
-def infer(layout: Layout, flat: Flat, x: np.ndarray) -> np.ndarray:
+@lru_cache(maxsize=64)
+def faster_compute_dtype(layout: Layout, batch_size: int) -> str:
+    """float32 or bfloat16: in which of them the network's training steps are the faster.
+
+    Measured on random weights and rows: the best of several stretches of steps, taken in turns.
+    float32 where bfloat16 gains less than the noise of such a measurement.
+    """
+    if layout.dtype != np.float32:
+        return layout.dtype.name
+    trials = {name: _Trial(layout, batch_size, name) for name in ("float32", "bfloat16")}
+    for trial in trials.values():
+        trial.seconds(1)
+        trial.steps = 1 + int(TRIAL_SECONDS / trial.seconds(1))
+    best = dict.fromkeys(trials, np.inf)
+    for _ in range(TRIALS):
+        for name, trial in trials.items():
+            best[name] = min(best[name], trial.seconds(trial.steps))
+    return "bfloat16" if best["bfloat16"] < TRIAL_MARGIN * best["float32"] else "float32"
+
+
+class _Trial:
+    """A network that is trained for the sake of its seconds."""
+
+    def __init__(self, layout: Layout, batch_size: int, compute_dtype: str) -> None:
+        generator = np.random.default_rng(0)
+        parameters = generator.standard_normal(layout.parameters).astype(layout.dtype) / 32
+        flat = Flat(parameters, np.zeros_like(parameters), np.ones(layout.statistics, layout.dtype))
+        self.trainer = Trainer(layout, flat, batch_size, unit_for(compute_dtype))
+        self.trainer.pack(0.0, 0.0, True)
+        self.x = generator.random((batch_size, layout.layers[0].inputs), np.float32)
+        classes = generator.integers(0, layout.layers[-1].outputs, batch_size)
+        source = source_of(self.x)
+        self.batch = batch_size
+        self.data = Data(source, source, classes, np.arange(0))
+        self.steps = 1
+
+    def seconds(self, steps: int) -> float:
+        """Of one step, in a stretch of so many."""
+        order = np.tile(np.arange(self.batch), steps)
+        rates, out = np.zeros(steps, self.x.dtype), (np.zeros(steps), np.zeros(steps))
+        started = time.perf_counter()
+        self.trainer.train(self.data._replace(order=order), rates, 0, steps, out)
+        return (time.perf_counter() - started) / steps
+
+
+def infer(layout: Layout, flat: Flat, x: np.ndarray, unit: Unit = FLOATS) -> np.ndarray:
     """The network's outputs for the rows of x, (N, K), batch norm by its running statistics.
 
-    x : (N, D) uint8, float32 or float64, any strides, read in place.
+    x : (N, D) uint8, float32 or float64, any strides, read in place.    unit : what multiplies
     """
     dtype = layout.dtype
     out = np.empty((len(x), layout.layers[-1].outputs), dtype)
     if len(x) <= FEW_ROWS:
-        infer_few_rows(out, layout.table, flat, source_of(x))
+        infer_few_rows(out, layout.table, flat, source_of(x), unit)
         return out
     weights = aligned_zeros(layout.packed, dtype)
     threads.run(
         pack_buffer, threads.worth(layout.parameters), (layout.table, weights, flat.parameters)
     )
     for first in range(0, len(x), ROWS_PER_CALL):
-        _infer_packed(out[first : first + ROWS_PER_CALL], layout, flat, weights, x, first)
+        _infer_packed(out[first : first + ROWS_PER_CALL], layout, flat, weights, x, first, unit)
     return out
 
 
 def _infer_packed(
-    out: np.ndarray, layout: Layout, flat: Flat, weights: np.ndarray, x: np.ndarray, first: int
-) -> None:
+    out: np.ndarray, layout: Layout, flat: Flat, weights: np.ndarray, x: np.ndarray, first: int,
+    unit: Unit,
+) -> None:  # fmt: skip
     """``infer`` for as many rows of x from ``first`` as ``out`` has, from packed weights."""
     # A chunk for every thread even where the rows would fit in one.
     wanted = threads.worth(layout.multiply_adds * len(out))
-    chunk_rows = geometry_of(min(INFERENCE_ROWS, -(-len(out) // wanted)), layout.dtype).chunk_rows
+    rows = min(INFERENCE_ROWS, -(-len(out) // wanted))
+    chunk_rows = geometry_of(rows, layout.dtype, unit).chunk_rows
     geometry = Geometry(len(out), chunk_rows, pitch_of(chunk_rows))
-    size = wanted * layout.widest * geometry.pitch
-    room = aligned_empty(size, layout.dtype), aligned_empty(size, layout.dtype)
+    blocks = Wanted(wanted * layout.widest * geometry.pitch, by_feature=True)
+    scratch = scratch_size(unit, layout.widest, 0, layout.dtype)
+    room = rooms_for(unit, layout.dtype, [blocks, blocks], [], wanted * scratch)
     arguments = (
-        out.reshape(-1), layout.table, flat, weights, source_of(x), first, tuple(geometry), room
+        out.reshape(-1), layout.table, flat, weights, source_of(x), first, tuple(geometry), unit,
+        room,
     )  # fmt: skip
     threads.run(infer_rows, wanted, arguments)

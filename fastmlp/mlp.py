@@ -11,8 +11,9 @@ import numpy as np
 
 from . import training
 from .callbacks import warn_if_lost
-from .engine import Layout, infer, layout_of
+from .engine import Layout, faster_compute_dtype, infer, layout_of
 from .kernels._host import aligned_zeros
+from .kernels._rates import unit_for
 from .kernels.loss import softmax
 from .kernels.network import Flat
 from .kernels.update import SEGMENT, momentum_update
@@ -21,6 +22,7 @@ from .layers._state import bind
 from .layers.activation import is_compiled, name_of
 from .validation import (
     check_callbacks,
+    check_compute_dtype,
     check_count,
     check_dtype,
     check_finite,
@@ -58,6 +60,13 @@ class MLP:
     batchnorm_reduction : "sum" or "mean"
         "sum" updates gamma and beta by batch sums, as HW1P1; "mean" divides them by the
         rows of the batch, as dW and db are.
+    compute_dtype : "float32", "float64", "bfloat16" or "auto", optional
+        What the operands of the three products of a linear layer are rounded to; by default
+        they are of the parameters' dtype. "bfloat16" needs float32 parameters, and makes them so
+        where ``dtype`` is not given: weights, sums, activations, batch norm, loss and momenta stay
+        float32. It runs on AVX-512-BF16, and with the same rounding, slowly, on any processor.
+        "auto" lets ``fit`` measure which is the faster for the network and the batch, float32 or
+        bfloat16: results may then differ from machine to machine.
 
     All parameters lie in one flat array, ``parameters``, their gradients in ``gradients`` and
     momenta in ``velocities``, of the same layout; ``statistics`` holds the running means and
@@ -83,6 +92,7 @@ class MLP:
         dtype: Any = None,
         weight_decay: float = 0.0,
         batchnorm_reduction: str = "sum",
+        compute_dtype: str | None = None,
     ) -> None:
         self.input_size = check_count("input_size", input_size)
         self.output_size = check_count("output_size", output_size)
@@ -108,6 +118,9 @@ class MLP:
             raise ValueError(
                 f"batchnorm_reduction must be 'sum' or 'mean', got {batchnorm_reduction!r}"
             )
+        dtype = None if dtype is None else check_dtype(dtype)
+        if check_compute_dtype(compute_dtype, dtype) == "bfloat16":
+            dtype = np.dtype(np.float32)
         self.batchnorm_reduction = batchnorm_reduction
         self.criterion = criterion
         self.lr, self.momentum = lr, momentum
@@ -116,6 +129,7 @@ class MLP:
         self.train_mode = True
         self.output: np.ndarray | None = None
         self._build(weight_init_fn, bias_init_fn, dtype)
+        self.compute_dtype = compute_dtype
 
     @property
     def lr(self) -> float:
@@ -144,8 +158,23 @@ class MLP:
     def weight_decay(self, value: float) -> None:
         self._weight_decay = check_finite("weight_decay", value)
 
+    @property
+    def compute_dtype(self) -> str:
+        """What the operands of products are rounded to; "auto" until ``fit`` has measured it."""
+        return self._compute_dtype or self.dtype.name
+
+    @compute_dtype.setter
+    def compute_dtype(self, value: str | None) -> None:
+        self._compute_dtype = check_compute_dtype(value, self.dtype)
+        for layer in self.linear_layers:
+            layer.compute_dtype = self._compute_dtype
+
+    def settle_compute_dtype(self, batch_size: int) -> None:
+        """Put what is faster at that batch size in the place of "auto"."""
+        if self.compute_dtype == "auto":
+            self.compute_dtype = faster_compute_dtype(self.layout, batch_size)
+
     def _build(self, weight_init_fn: Any, bias_init_fn: Any, dtype: Any) -> None:
-        dtype = None if dtype is None else check_dtype(dtype)
         sizes = (self.input_size, *self.hiddens, self.output_size)
         self.linear_layers: list[Linear] = []
         for d0, d1 in itertools.pairwise(sizes):
@@ -345,7 +374,8 @@ class MLP:
 
     def _outputs(self, x: Any) -> np.ndarray:
         self._check_activations()
-        return infer(self.layout, self.flat, check_samples("x", x, self.input_size))
+        x = check_samples("x", x, self.input_size)
+        return infer(self.layout, self.flat, x, unit_for(self.compute_dtype))
 
     def predict(self, x: Any) -> np.ndarray:
         """The most likely class of every row of x, (N,) int64. Batch norm in eval mode."""

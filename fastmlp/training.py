@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .engine import Trainer
+from .kernels._rates import unit_for
 from .kernels.network import Data
 from .kernels.packing import source_of
 from .validation import FLOATS, check_count, check_labels, check_samples, label_rows
@@ -77,7 +78,9 @@ class _Training:
         # A copy: a read-only or strided array would be another type to the compiler.
         self.classes = np.array(labels if self.rows is None else [], np.int64)
         self.steps_out = np.zeros(plan.steps), np.zeros(plan.steps)
-        self.trainer = Trainer(mlp.layout, mlp.flat, plan.batch_size)
+        mlp.settle_compute_dtype(plan.batch_size)
+        unit = unit_for(mlp.compute_dtype)
+        self.trainer = Trainer(mlp.layout, mlp.flat, plan.batch_size, unit)
         self.steps_per_call = 1
 
     def prepare(self, order: np.ndarray) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import numbers
 from collections.abc import Iterable, Sequence
@@ -63,6 +64,23 @@ def check_dtype(dtype: Any) -> np.dtype[Any]:
     if np.dtype(dtype) not in FLOATS:
         raise TypeError(f"dtype must be float32 or float64, got {np.dtype(dtype)}")
     return np.dtype(dtype)
+
+
+def check_compute_dtype(value: Any, dtype: np.dtype[Any] | None) -> str | None:
+    """The name of what the products may be computed in; ``dtype`` is the parameters', if known."""
+    if value is None:
+        return None
+    allowed = ("float32", "float64", "bfloat16", "auto")
+    if not isinstance(value, str) or value not in allowed:
+        near = difflib.get_close_matches(value, allowed, 1) if isinstance(value, str) else []
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"compute_dtype must be one of {', '.join(allowed)}, got {value!r}{hint}")
+    needed = {"float64": np.float64, "auto": dtype}.get(value, np.float32)
+    if dtype is not None and dtype != needed:
+        raise ValueError(
+            f"compute_dtype={value!r} needs parameters of dtype {np.dtype(needed)}, got {dtype}"
+        )
+    return value
 
 
 def check_real(name: str, array: Any) -> np.ndarray:

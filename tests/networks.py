@@ -23,8 +23,11 @@ def build(
     """A network of class cls with N(0, 1/fan_in) weights and small random biases.
 
     sizes : D, hidden sizes, K      activations : classes, by default ReLU … ReLU, Identity
-    dtype : of what the initialisers return      cast : the network's dtype argument
+    dtype : of what the initialisers return, or "bfloat16": float32, computed in bfloat16
+    cast : the network's dtype argument
     """
+    if dtype == "bfloat16":
+        dtype, options = np.float32, options | {"compute_dtype": "bfloat16"}
     rng = np.random.default_rng(seed)
 
     def weights(fan_in, fan_out):
@@ -42,6 +45,7 @@ def build(
 
 def batch(samples, features, classes, *, dtype=np.float64, seed=1):
     """(x, integer labels, one-hot rows) with x standard normal."""
+    dtype = np.float32 if dtype == "bfloat16" else dtype
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, classes, samples)
     x = rng.standard_normal((samples, features)).astype(dtype)

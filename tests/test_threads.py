@@ -27,7 +27,7 @@ NETWORKS = {
     "linear classifier": ([784, 10], [Identity], 0, 7),
 }
 
-both_dtypes = pytest.mark.parametrize("dtype", [np.float64, np.float32])
+every_dtype = pytest.mark.parametrize("dtype", [np.float64, np.float32, "bfloat16"])
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def by_fit(mlp, x, labels, y, batch_size):
 @pytest.mark.usefixtures("any_work_is_worth_a_thread")
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 @pytest.mark.parametrize("train", [by_hand, by_fit])
-@both_dtypes
+@every_dtype
 def test_bits_do_not_depend_on_the_number_of_threads(network, train, dtype):
     sizes, activations, num_bn_layers, batch_size = network
     x, labels, y = batch(2 * batch_size + 3, sizes[0], sizes[-1], dtype=dtype)

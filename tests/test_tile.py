@@ -1,16 +1,24 @@
-"""The register tile against its formula, C[r, v] += sum over k of a(k, r) * b(k, v)."""
+"""The register tile against its formula, C[r, v] += sum over k of a(k, r) * b(k, v).
+
+A unit of pairs takes two numbers at a step, rounded to bfloat16; otherwise nothing differs.
+"""
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
 from fastmlp.kernels import _tile
-from fastmlp.kernels._host import TILE_VECTORS, lanes, tile_rows
+from fastmlp.kernels._host import TILE_VECTORS, lanes
 from fastmlp.kernels._jit import inline
 from fastmlp.kernels._simd import vector_lanes
+from fastmlp.kernels._units import FLOATS, unit_rows
+from tests.bfloat16 import NAN_PAIR, PAIR_UNITS, pairs_of_columns, pairs_of_rows, rounded
 from tests.numerics import assert_within, product_bound
 
-both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+UNITS = [(np.float32, FLOATS), (np.float64, FLOATS), *[(np.float32, unit) for unit in PAIR_UNITS]]
+every_unit = pytest.mark.parametrize(
+    ("dtype", "unit"), UNITS, ids=[f"{d.__name__}-{type(u).__name__}" for d, u in UNITS]
+)
 every_width = pytest.mark.parametrize("vectors", range(1, TILE_VECTORS + 1))
 DEPTHS = [0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 100]
 
@@ -19,22 +27,22 @@ def _products(vectors):
     """Kernels for tiles of that many vectors; c is row-major, added to or overwritten."""
 
     @inline
-    def blocks(c, a, pitch, b, depth):
+    def blocks(unit, c, a, pitch, b, depth):
         step, one = vectors * vector_lanes(c), vector_lanes(c)
-        tile = _tile.tile_load(c, 0, step, one, vectors)
-        tile = _tile.tile_multiply_blocks(tile, a, 0, pitch, b, 0, depth)
+        tile = _tile.tile_load(unit, c, 0, step, one, vectors)
+        tile = _tile.tile_multiply_blocks(unit, tile, a, 0, pitch, b, 0, depth)
         _tile.tile_store(tile, c, 0, step, one)
 
     @inline
-    def transposed(c, a, pitch, b, depth):
+    def transposed(unit, c, a, pitch, b, depth):
         step, one = vectors * vector_lanes(c), vector_lanes(c)
-        tile = _tile.tile_zeros(c, vectors)
-        tile = _tile.tile_multiply_transposed(tile, a, 0, b, 0, pitch, depth)
+        tile = _tile.tile_zeros(unit, c, vectors)
+        tile = _tile.tile_multiply_transposed(unit, tile, a, 0, b, 0, pitch, depth)
         _tile.tile_store(tile, c, 0, step, one)
 
     @inline
-    def from_row(c, row):
-        tile = _tile.tile_from_row(row, 0, vectors)
+    def from_row(unit, c, row):
+        tile = _tile.tile_from_row(unit, row, 0, vectors)
         _tile.tile_store(tile, c, 0, vectors * vector_lanes(c), vector_lanes(c))
 
     return blocks, transposed, from_row
@@ -43,59 +51,70 @@ def _products(vectors):
 PRODUCTS = {vectors: _products(vectors) for vectors in range(1, TILE_VECTORS + 1)}
 
 
-def sizes(dtype, vectors):
+def sizes(dtype, unit, vectors):
     """(lanes, rows of the tile, columns of the tile)."""
-    count = lanes(np.dtype(dtype).itemsize)
-    return count, tile_rows(np.dtype(dtype).itemsize), vectors * count
+    itemsize = np.dtype(dtype).itemsize
+    return lanes(itemsize), unit_rows(type(unit), itemsize), vectors * lanes(itemsize)
 
 
 def to_blocks(x, pitch, count):
     """Rows of x in blocks: [feature // V][row][feature % V]; NaN where nothing should be read."""
     features = -(-x.shape[1] // count) * count
-    padded = np.full((pitch, features), np.nan, x.dtype)
+    unread = np.nan if x.dtype.kind == "f" else NAN_PAIR
+    padded = np.full((pitch, features), unread, x.dtype)
     padded[: len(x), : x.shape[1]] = x
     return padded.reshape(pitch, -1, count).swapaxes(0, 1).reshape(-1)
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
 @every_width
-@both_dtypes
-def test_multiply_blocks(depth, vectors, dtype):
+@every_unit
+def test_multiply_blocks(depth, vectors, dtype, unit):
     """A tile of x @ w + c: x in blocks, w a panel; features beyond depth are not touched."""
-    count, height, width = sizes(dtype, vectors)
+    count, height, width = sizes(dtype, unit, vectors)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((height, depth)).astype(dtype)
     w, c = (rng.standard_normal((n, width)).astype(dtype) for n in (depth, height))
     result, pitch = c.copy(), height + 3
+    a, b = x, w
+    if unit != FLOATS:
+        x, w = rounded(x), rounded(w)
+        a, b = pairs_of_columns(x), pairs_of_rows(w)
     PRODUCTS[vectors][0](
-        result.reshape(-1), to_blocks(x, pitch, count), pitch, w.reshape(-1), depth
+        unit, result.reshape(-1), to_blocks(a, pitch, count), pitch, b.reshape(-1), a.shape[1]
     )
     assert_within(result, c.astype(np.float64) + x.astype(np.float64) @ w, product_bound(x, w, c))
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
 @every_width
-@both_dtypes
-def test_multiply_transposed(depth, vectors, dtype):
+@every_unit
+def test_multiply_transposed(depth, vectors, dtype, unit):
     """A tile of x.T @ dz: both in blocks, k the rows of the batch."""
-    count, height, width = sizes(dtype, vectors)
+    count, height, width = sizes(dtype, unit, vectors)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((depth, height)).astype(dtype)
     dz = rng.standard_normal((depth, width)).astype(dtype)
-    result, pitch = np.full((height, width), np.nan, dtype), depth + 1
+    result = np.full((height, width), np.nan, dtype)
+    a, b = x, dz
+    if unit != FLOATS:
+        x, dz = rounded(x), rounded(dz)
+        a, b = pairs_of_rows(x), pairs_of_rows(dz)
+    pitch = len(a) + 1
     PRODUCTS[vectors][1](
-        result.reshape(-1), to_blocks(x, pitch, count), pitch, to_blocks(dz, pitch, count), depth
-    )
+        unit, result.reshape(-1), to_blocks(a, pitch, count), pitch, to_blocks(b, pitch, count),
+        len(a),
+    )  # fmt: skip
     assert_within(result, x.T.astype(np.float64) @ dz, product_bound(x.T, dz))
 
 
 @every_width
-@both_dtypes
-def test_from_row(vectors, dtype):
-    _, height, width = sizes(dtype, vectors)
+@every_unit
+def test_from_row(vectors, dtype, unit):
+    _, height, width = sizes(dtype, unit, vectors)
     row = np.random.default_rng(0).standard_normal(width).astype(dtype)
     result = np.full((height, width), np.nan, dtype)
-    PRODUCTS[vectors][2](result.reshape(-1), row)
+    PRODUCTS[vectors][2](unit, result.reshape(-1), row)
     assert_array_equal(result, np.broadcast_to(row, result.shape))
 
 
@@ -110,15 +129,15 @@ _tile_halve = _tile.tile_updater(_halve)
 
 
 @inline
-def _update(c, arrays, step, scale, factors):
-    tile = _tile.tile_load(c, 0, 2 * vector_lanes(c), vector_lanes(c), 2)
+def _update(unit, c, arrays, step, scale, factors):
+    tile = _tile.tile_load(unit, c, 0, 2 * vector_lanes(c), vector_lanes(c), 2)
     _tile_halve(tile, scale, arrays, 0, step, factors)
 
 
-@both_dtypes
-def test_update_rule_in_registers(dtype):
+@every_unit
+def test_update_rule_in_registers(dtype, unit):
     """Any rule of one number updates the tile's place in all its arrays, and nothing around it."""
-    _, height, width = sizes(dtype, 2)
+    _, height, width = sizes(dtype, unit, 2)
     rng = np.random.default_rng(0)
     arrays = rng.integers(-8, 8, (3, height, width + 5)).astype(dtype)
     gradient = rng.integers(-8, 8, (height, width)).astype(dtype)
@@ -128,14 +147,14 @@ def test_update_rule_in_registers(dtype):
     first += 2 * gradient
     second *= 0.25
     operands = tuple(a.reshape(-1) for a in arrays)
-    _update(gradient.reshape(-1), operands, width + 5, dtype(2), (dtype(0.5), dtype(0.25)))
+    _update(unit, gradient.reshape(-1), operands, width + 5, dtype(2), (dtype(0.5), dtype(0.25)))
     assert_array_equal(arrays, expected)
 
 
-@both_dtypes
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_shape_of_the_tile(dtype):
     """It never spans two blocks of features; accumulators and operands fit in 32 registers."""
-    count, height, _ = sizes(dtype, 1)
+    count, height, _ = sizes(dtype, FLOATS, 1)
     assert count * np.dtype(dtype).itemsize in (16, 32, 64)
     assert 1 <= height <= count
     assert height * TILE_VECTORS + TILE_VECTORS + 1 <= 32

@@ -13,34 +13,20 @@ from typing import Any
 import numpy as np
 
 from fastmlp import threads
-from fastmlp.kernels._host import TILE_VECTORS, aligned_empty, aligned_zeros, lanes, tile_rows
+from fastmlp.kernels import _rates
+from fastmlp.kernels._host import aligned_zeros, lanes
 from fastmlp.kernels._jit import inline
 from fastmlp.kernels._memory import load, store
 from fastmlp.kernels._simd import vector_lanes
 from fastmlp.kernels._sync import barrier, share
-from fastmlp.kernels._tile import tile_multiply_transposed, tile_store, tile_zeros
 
 from ._workloads import Workload
 
-# Rows of the operands: 64 rows of a tile's input and of three vectors are 16 KB.
-_DEPTH = 64
 _BURST_SECONDS = 0.01
 _BURSTS = 5
 # Neighbours and the system's scheduler come and go in tenths of a second.
 _TOGETHER_SECONDS = 0.2
 _ARRAY_BYTES = 1 << 28
-
-
-@inline
-def _multiply(part, parts, sync, a, b, c, times):
-    """The same burst on every thread; c has room for a tile of each."""
-    lanes = vector_lanes(a)
-    barrier(sync, part, parts)
-    tile = tile_zeros(a, 3)
-    for _ in range(times):
-        tile = tile_multiply_transposed(tile, a, 0, b, 0, _DEPTH, _DEPTH)
-    tile_store(tile, c, part * (c.size // parts), 3 * lanes, lanes)
-    barrier(sync, part, parts)
 
 
 @inline
@@ -75,10 +61,9 @@ def _triad(part, parts, sync, a, b, c):
 
 
 def peak_gflops(dtype: Any) -> float:
-    """Best of a few bursts of the register tile on one thread."""
-    # A few times first, to compile and to learn how many make a burst.
-    times = int(_BURST_SECONDS / _seconds_per_turn(dtype, 1, 1000, 3))
-    return _flops_per_turn(dtype) / _seconds_per_turn(dtype, 1, times, _BURSTS) / 1e9
+    """Best of a few bursts of the register tile on one thread; "bfloat16" by the fastest unit."""
+    unit, sums = _unit_and_sums(dtype)
+    return _rates.peak_gflops(unit, sums, _BURST_SECONDS, _BURSTS)
 
 
 def share_together(dtype: Any, parts: int, gflops: float) -> float:
@@ -86,23 +71,17 @@ def share_together(dtype: Any, parts: int, gflops: float) -> float:
 
     1 where each has a core to itself; two virtual cores may be one of metal.
     """
-    flops = _flops_per_turn(dtype)
+    unit, sums = _unit_and_sums(dtype)
+    flops = _rates.flops_of_burst(unit, sums)
     times = int(_TOGETHER_SECONDS * gflops * 1e9 / flops)
-    return flops / _seconds_per_turn(dtype, parts, times, 1) / 1e9 / gflops
+    return flops / _rates.seconds_of_burst(unit, sums, parts, times, 1) / 1e9 / gflops
 
 
-def _flops_per_turn(dtype: Any) -> int:
-    width, height = lanes(np.dtype(dtype).itemsize), tile_rows(np.dtype(dtype).itemsize)
-    return 2 * _DEPTH * height * TILE_VECTORS * width
-
-
-def _seconds_per_turn(dtype: Any, parts: int, turns: int, bursts: int) -> float:
-    """Of the register tile on ``parts`` threads at once, best of some bursts."""
-    width, height = lanes(np.dtype(dtype).itemsize), tile_rows(np.dtype(dtype).itemsize)
-    a = aligned_zeros(_DEPTH * width, dtype)
-    b = aligned_zeros(_DEPTH * width * TILE_VECTORS, dtype)
-    c = aligned_empty(parts * height * TILE_VECTORS * width, dtype)
-    return _on_threads(_multiply, parts, a, b, c, turns, times=bursts) / turns
+def _unit_and_sums(dtype: Any) -> tuple[Any, Any]:
+    """What multiplies operands of a dtype, and the dtype of its sums."""
+    if dtype == "bfloat16":
+        return _rates.unit_for("bfloat16"), np.float32
+    return _rates.unit_for(np.dtype(dtype).name), dtype
 
 
 def read_gbytes(size: int, parts: int) -> float:

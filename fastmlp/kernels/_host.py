@@ -37,10 +37,7 @@ def _target_machine():
 @functools.cache
 def _register_bits_and_count() -> tuple[int, int]:
     """Width in bits and number of the vector registers, read off a compiled addition."""
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    module = llvm.parse_assembly(_PROBE)
-    assembly = _target_machine().emit_assembly(module)
+    assembly = _assembly(_PROBE)
     if re.search(r"%zmm", assembly):
         return 512, 32
     if re.search(r"%ymm", assembly):
@@ -48,6 +45,26 @@ def _register_bits_and_count() -> tuple[int, int]:
     if llvm.get_process_triple().startswith(("aarch64", "arm64")):
         return 128, 32
     return 128, 16
+
+
+_ROUNDING = """
+define <16 x bfloat> @probe(<16 x float> %a) {
+  %b = fptrunc <16 x float> %a to <16 x bfloat>
+  ret <16 x bfloat> %b
+}
+"""
+
+
+def _assembly(source: str) -> str:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return _target_machine().emit_assembly(llvm.parse_assembly(source))
+
+
+@functools.cache
+def has_bfloat16() -> bool:
+    """Whether the processor has AVX-512-BF16, read off a compiled rounding to bfloat16."""
+    return bool(re.search(r"vcvtneps?2bf16.*%zmm", _assembly(_ROUNDING)))
 
 
 @functools.cache

@@ -26,7 +26,7 @@ from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 from .. import threads
 
-_OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
+OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
 
 
 def _digest_of_sources() -> str:
@@ -124,7 +124,7 @@ def _interrupts_held():
 
 def entry(function):
     """Compile an entry point, called from Python; its machine code is kept on disk."""
-    compiled = numba.njit(**_OPTIONS)(function)
+    compiled = numba.njit(**OPTIONS)(function)
     compiled.compile = _interrupts_held()(compiled.compile)
     # Without a folder to write to (a read-only home, say) code lives as long as the process.
     with contextlib.suppress(RuntimeError):
@@ -164,4 +164,4 @@ def inline(function):
     if cells:
         names = [getattr(getattr(c, "py_func", c), "__qualname__", str(c)) for c in cells]
         function.__qualname__ += f"[{','.join(names)}]"
-    return numba.njit(**_OPTIONS)(function)
+    return numba.njit(**OPTIONS)(function)

@@ -29,7 +29,7 @@ def load_ir(builder, address, vector: VectorType):
 
 def store_ir(builder, value, address):
     pointer = builder.bitcast(address, value.type.as_pointer())
-    align = 4 if isinstance(value.type.element, ir.FloatType) else 8
+    align = 8 if isinstance(value.type.element, ir.DoubleType) else 4
     builder.store(value, pointer, align=align)
 
 

@@ -29,7 +29,7 @@ _INT32 = ir.IntType(32)
 
 
 class VectorType(types.Type):
-    """A register of ``count`` float32 or float64."""
+    """A register of ``count`` float32 or float64; or of uint32, which are only moved."""
 
     def __init__(self, dtype):
         self.dtype = dtype
@@ -49,8 +49,15 @@ class MaskType(types.Type):
         super().__init__(name=f"Mask({count})")
 
 
+_ELEMENTS = {
+    types.float32: ir.FloatType(),
+    types.float64: ir.DoubleType(),
+    types.uint32: _INT32,
+}
+
+
 def element_ir(dtype) -> ir.Type:
-    return ir.FloatType() if dtype == types.float32 else ir.DoubleType()
+    return _ELEMENTS[dtype]
 
 
 def vector_ir(vector: VectorType) -> ir.VectorType:

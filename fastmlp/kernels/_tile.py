@@ -9,6 +9,9 @@ V being the lanes of a vector:
 - blocks: features in blocks of V, [feature // V][row][feature % V], rows ``pitch`` apart per block;
 - panels: weights in panels of ``vectors`` * V columns, [row][column].
 
+The operands are floats or pairs of bfloat16, as the unit that multiplies them wants: to a unit of
+pairs, k counts pairs, and a product of two pairs is the sum of two. See ``_units``.
+
 Sums run over k in ascending order in one accumulator, so an element of C has the same bits
 wherever its tile was computed. No access is checked: operands are padded to whole tiles.
 """
@@ -20,19 +23,27 @@ from numba.core import types
 from numba.core.extending import intrinsic, models, register_model
 from numba.core.typing.templates import signature
 
-from ._host import tile_rows
 from ._memory import address_ir, load_ir, store_ir
 from ._simd import VectorType, fma_ir, splat_ir, vector_ir
+from ._tile_bf16 import multiply_avx512_ir, multiply_emulated_ir
+from ._units import Avx512Unit, EmulatedUnit, FloatUnit, unit_rows
 
 _INT64 = ir.IntType(64)
 
+# A unit's (a, b, c) -> c + a * b on registers.
+_MULTIPLY = {
+    FloatUnit: fma_ir,
+    EmulatedUnit: multiply_emulated_ir,
+    Avx512Unit: multiply_avx512_ir,
+}
+
 
 class TileType(types.Type):
-    """rows x vectors registers of accumulators."""
+    """rows x vectors registers of accumulators, as many rows as the unit wants."""
 
-    def __init__(self, dtype, vectors):
+    def __init__(self, unit, dtype, vectors):
         self.vector = VectorType(dtype)
-        self.rows = tile_rows(dtype.bitwidth // 8)
+        self.rows = unit_rows(unit.instance_class, dtype.bitwidth // 8)
         self.vectors = vectors
         super().__init__(name=f"Tile({dtype}, {self.rows}, {vectors}, {self.vector.count})")
 
@@ -105,10 +116,12 @@ class _Loop:
         return results
 
 
-def _rank_one(builder, tile, registers, a, row_step, b, vector_step):
+def _rank_one(builder, unit, tile, registers, a, row_step, b, vector_step):
     """One k: registers[r, v] += a[r * row_step] * b[v * vector_step]."""
+    multiply = _MULTIPLY[unit.instance_class]
+    operand = tile.vector if unit.instance_class is FloatUnit else VectorType(types.uint32)
     columns = [
-        load_ir(builder, builder.gep(b, [builder.mul(_int(v), vector_step)]), tile.vector)
+        load_ir(builder, builder.gep(b, [builder.mul(_int(v), vector_step)]), operand)
         for v in range(tile.vectors)
     ]
     result = list(registers)
@@ -117,40 +130,40 @@ def _rank_one(builder, tile, registers, a, row_step, b, vector_step):
         factor = splat_ir(builder, number, tile.vector.count)
         for v in range(tile.vectors):
             cell = row * tile.vectors + v
-            result[cell] = fma_ir(builder, factor, columns[v], registers[cell])
+            result[cell] = multiply(builder, factor, columns[v], registers[cell])
     return result
 
 
 @intrinsic(prefer_literal=True)
-def tile_zeros(typingctx, array, vectors):
+def tile_zeros(typingctx, unit, array, vectors):
     """A tile of zeros of the array's dtype."""
-    tile = TileType(array.dtype, vectors.literal_value)
+    tile = TileType(unit, array.dtype, vectors.literal_value)
 
     def codegen(context, builder, sig, args):
         zero = ir.Constant(vector_ir(tile.vector), [0.0] * tile.vector.count)
         return _pack(builder, tile, [zero] * (tile.rows * tile.vectors))
 
-    return signature(tile, array, vectors), codegen
+    return signature(tile, unit, array, vectors), codegen
 
 
 @intrinsic(prefer_literal=True)
-def tile_from_row(typingctx, array, offset, vectors):
+def tile_from_row(typingctx, unit, array, offset, vectors):
     """A tile whose rows are all array[offset:]: a product that starts from the bias."""
-    tile = TileType(array.dtype, vectors.literal_value)
+    tile = TileType(unit, array.dtype, vectors.literal_value)
 
     def codegen(context, builder, sig, args):
-        address = address_ir(context, builder, array, args[0], args[1])
+        address = address_ir(context, builder, array, args[1], args[2])
         row = [
             load_ir(builder, builder.gep(address, [_int(v * tile.vector.count)]), tile.vector)
             for v in range(tile.vectors)
         ]
         return _pack(builder, tile, row * tile.rows)
 
-    return signature(tile, array, types.intp, vectors), codegen
+    return signature(tile, unit, array, types.intp, vectors), codegen
 
 
 @intrinsic
-def tile_multiply_blocks(typingctx, tile, a, a_offset, pitch, b, b_offset, depth):
+def tile_multiply_blocks(typingctx, unit, tile, a, a_offset, pitch, b, b_offset, depth):
     """tile[r, :] += sum_k a[row r, feature k] * b[k, :], a in blocks, b a panel; k < depth.
 
     The product of the forward pass (a inputs, b weights) and of the input gradient (a output
@@ -159,7 +172,7 @@ def tile_multiply_blocks(typingctx, tile, a, a_offset, pitch, b, b_offset, depth
     lanes = tile.vector.count
 
     def codegen(context, builder, sig, args):
-        value, a_array, a_start, a_pitch, b_array, b_start, total = args
+        _, value, a_array, a_start, a_pitch, b_array, b_start, total = args
         a_first = address_ir(context, builder, a, a_array, a_start)
         b_first = address_ir(context, builder, b, b_array, b_start)
         block_step = builder.mul(a_pitch, _int(lanes))
@@ -172,17 +185,19 @@ def tile_multiply_blocks(typingctx, tile, a, a_offset, pitch, b, b_offset, depth
         inner = _Loop(builder, turns, outer.values)
         b_row, *registers = inner.values
         registers = _rank_one(
-            builder, tile, registers, builder.gep(a_block, [inner.index]), lanes, b_row, _int(lanes)
-        )
+            builder, unit, tile, registers, builder.gep(a_block, [inner.index]), lanes, b_row,
+            _int(lanes),
+        )  # fmt: skip
         b_next = builder.gep(b_row, [_int(tile.vectors * lanes)])
         results = outer.close(inner.close([b_next, *registers]))
         return _pack(builder, tile, results[1:])
 
-    return signature(tile, tile, a, types.intp, types.intp, b, types.intp, types.intp), codegen
+    sig = signature(tile, unit, tile, a, types.intp, types.intp, b, types.intp, types.intp)
+    return sig, codegen
 
 
 @intrinsic
-def tile_multiply_transposed(typingctx, tile, a, a_offset, b, b_offset, pitch, depth):
+def tile_multiply_transposed(typingctx, unit, tile, a, a_offset, b, b_offset, pitch, depth):
     """tile[r, :] += sum_k a[k, feature r] * b[k, :], both in blocks; k < depth.
 
     The product of the weight gradient: a inputs, b output gradients, k the rows of the batch.
@@ -190,7 +205,7 @@ def tile_multiply_transposed(typingctx, tile, a, a_offset, b, b_offset, pitch, d
     lanes = tile.vector.count
 
     def codegen(context, builder, sig, args):
-        value, a_array, a_start, b_array, b_start, b_pitch, total = args
+        _, value, a_array, a_start, b_array, b_start, b_pitch, total = args
         a_first = address_ir(context, builder, a, a_array, a_start)
         b_first = address_ir(context, builder, b, b_array, b_start)
         vector_step = builder.mul(b_pitch, _int(lanes))
@@ -198,6 +213,7 @@ def tile_multiply_transposed(typingctx, tile, a, a_offset, b, b_offset, pitch, d
         offset = builder.mul(loop.index, _int(lanes))
         registers = _rank_one(
             builder,
+            unit,
             tile,
             loop.values,
             builder.gep(a_first, [offset]),
@@ -207,7 +223,8 @@ def tile_multiply_transposed(typingctx, tile, a, a_offset, b, b_offset, pitch, d
         )
         return _pack(builder, tile, loop.close(registers))
 
-    return signature(tile, tile, a, types.intp, b, types.intp, types.intp, types.intp), codegen
+    sig = signature(tile, unit, tile, a, types.intp, b, types.intp, types.intp, types.intp)
+    return sig, codegen
 
 
 def _cell_addresses(context, builder, tile, array_type, array, offset, row_step, vector_step):
@@ -235,22 +252,22 @@ def tile_store(typingctx, tile, c, offset, row_step, vector_step):
 
 
 @intrinsic(prefer_literal=True)
-def tile_load(typingctx, c, offset, row_step, vector_step, vectors):
+def tile_load(typingctx, unit, c, offset, row_step, vector_step, vectors):
     """The tile that ``tile_store`` with the same arguments wrote."""
-    tile = TileType(c.dtype, vectors.literal_value)
+    tile = TileType(unit, c.dtype, vectors.literal_value)
 
     def codegen(context, builder, sig, args):
-        addresses = _cell_addresses(context, builder, tile, c, *args[:4])
+        addresses = _cell_addresses(context, builder, tile, c, *args[1:5])
         return _pack(builder, tile, [load_ir(builder, a, tile.vector) for a in addresses])
 
-    return signature(tile, c, *[types.intp] * 3, vectors), codegen
+    return signature(tile, unit, c, *[types.intp] * 3, vectors), codegen
 
 
 @intrinsic
-def tile_height(typingctx, array):
+def tile_height(typingctx, unit, array):
     """Rows of a tile of the array's dtype, a constant."""
-    rows = TileType(array.dtype, 1).rows
-    return types.intp(array), lambda context, builder, sig, args: _int(rows)
+    rows = TileType(unit, array.dtype, 1).rows
+    return types.intp(unit, array), lambda context, builder, sig, args: _int(rows)
 
 
 def tile_updater(rule):

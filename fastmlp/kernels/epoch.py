@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from ._jit import entry, inline
 from ._memory import load, load_partial, store
+from ._operands import chunk_of, publish, row_group, share_rows
 from ._simd import vector_lanes
 from ._sync import barrier, share
 from ._tile import tile_height
@@ -57,7 +58,7 @@ ROWS_AHEAD = 4
 
 @inline
 def _input_of(table, index, packed, batch_at):
-    """(array, start) of layer l's input."""
+    """(blocks, start) of layer l's input."""
     if index == 0:
         return packed.inputs, batch_at
     return packed.activations, table[index - 1].activations
@@ -66,15 +67,44 @@ def _input_of(table, index, packed, batch_at):
 @inline
 def _gather(part, parts, table, packed, data, geometry, first, batch_at):
     """Rows first, first + 1, ... of the order into blocks."""
-    width = table[0].inputs
-    step = geometry[2] * vector_lanes(packed.inputs)
-    begin, end = share(part, parts, geometry[0])
-    for i in range(begin, end):
-        # Rows lie anywhere in memory: asked for early, the next ones arrive while one is copied.
-        prefetch_row(data.x, data.order[first + min(i + ROWS_AHEAD, end - 1)], width)
-        at = batch_at + row_start(packed.inputs, width, geometry, i)
-        read_row(packed.inputs, at, step, data.x, data.order[first + i], width)
+    begin, end = share_rows(part, parts, packed.unit, geometry[0])
+    if packed.gathered.size > 0:
+        _gather_rounded(part, parts, begin, end, table, packed, data, geometry, first, batch_at)
+    else:
+        step = geometry[2] * vector_lanes(packed.weights)
+        values, width = packed.inputs.values, table[0].inputs
+        for i in range(begin, end):
+            at = batch_at + row_start(values, width, geometry, i)
+            _gather_row(values, at, step, data, first, i, end, width)
     _gather_labels(begin, end, table, packed.labels, data, first)
+
+
+@inline
+def _gather_row(values, at, step, data, first, i, end, width):
+    """Row first + i of the order into blocks ``step`` apart; ``end`` is the last row + 1."""
+    # Rows lie anywhere in memory: asked for early, the next ones arrive while one is copied.
+    prefetch_row(data.x, data.order[first + min(i + ROWS_AHEAD, end - 1)], width)
+    read_row(values, at, step, data.x, data.order[first + i], width)
+
+
+@inline
+def _gather_rounded(part, parts, begin, end, table, packed, data, geometry, first, batch_at):
+    """The same by way of a few rows of floats at a time, which stay in the first-level cache."""
+    lanes, group = vector_lanes(packed.weights), row_group(packed.unit)
+    width = table[0].inputs
+    room_at = part * (packed.gathered.size // parts)
+    for i in range(begin, end, group):
+        stop = min(i + group, end)
+        for k in range(i, stop):
+            at = room_at + (k - i) * lanes
+            _gather_row(packed.gathered, at, group * lanes, data, first, k, end, width)
+        number = i // geometry[1]
+        chunk = chunk_of(packed.weights, batch_at, width, geometry, number)
+        row, row_stop = i - number * geometry[1], stop - number * geometry[1]
+        publish(
+            packed.unit, packed.inputs, chunk, 0, ceil_div(width, lanes), row, row_stop,
+            packed.gathered, room_at, group,
+        )  # fmt: skip
 
 
 @inline
@@ -97,19 +127,29 @@ def _gather_labels(begin, end, table, labels, data, first):
 def _forward_linear(part, parts, table, index, packed, batch_at, geometry):
     """Layer l up to its activation, or up to its batch norm if it has one."""
     layer = table[index]
-    pitch = geometry[2]
     x, x_at = _input_of(table, index, packed, batch_at)
     normalised = layer.flat_gamma >= 0
     y = packed.normals if normalised else packed.activations
     activation = IDENTITY if normalised else layer.activation
-    x_stride = block_stride(packed.weights, layer.inputs, pitch)
-    y_stride = block_stride(packed.weights, layer.outputs, pitch)
     for chunk in range(chunk_count(geometry)):
         forward_product(
-            part, parts, y, layer.activations + chunk * y_stride, x, x_at + chunk * x_stride,
-            pitch, rows_in_chunk(geometry, chunk), layer.inputs, layer.outputs,
-            packed.weights, layer.packed_w, layer.packed_b, activation,
+            part, parts, packed.unit,
+            y, chunk_of(packed.weights, layer.activations, layer.outputs, geometry, chunk),
+            x, chunk_of(packed.weights, x_at, layer.inputs, geometry, chunk),
+            packed.weights, layer.packed_w, layer.packed_b, packed.scratch, activation,
         )  # fmt: skip
+
+
+@inline
+def _publish_block(packed, blocks, layer, block, geometry):
+    """Round a block of a layer's outputs, or of their gradients, over all rows of the batch."""
+    lanes, pitch = vector_lanes(packed.weights), geometry[2]
+    for number in range(chunk_count(geometry)):
+        chunk = chunk_of(packed.weights, layer.activations, layer.outputs, geometry, number)
+        at = chunk.at + block * pitch * lanes
+        publish(
+            packed.unit, blocks, chunk, block, block + 1, 0, chunk.rows, blocks.values, at, pitch
+        )
 
 
 @inline
@@ -131,13 +171,14 @@ def _forward_batchnorm(part, parts, table, index, flat, packed, geometry):
         column = block * lanes
         at = layer.activations + column * pitch
         count = min(lanes, layer.outputs - column)
-        mean, variance = batchnorm_statistics(packed.normals, at, stride, geometry)
+        mean, variance = batchnorm_statistics(packed.normals.values, at, stride, geometry)
         gamma = load_partial(flat.parameters, layer.flat_gamma + column, count)
         beta = load_partial(flat.parameters, layer.flat_beta + column, count)
         batchnorm_normalise(
-            packed.activations, packed.normals, at, stride, geometry,
+            packed.activations.values, packed.normals.values, at, stride, geometry,
             mean, variance, gamma, beta, layer.activation,
         )  # fmt: skip
+        _publish_block(packed, packed.activations, layer, block, geometry)
         store(packed.variances, _variances_at(table, index, packed) + column, variance)
         running_average(flat.statistics, layer.flat_mean + column, count, mean, keep)
         running_average(flat.statistics, layer.flat_var + column, count, variance, keep)
@@ -161,9 +202,10 @@ def _backward_batchnorm(part, parts, table, index, flat, packed, geometry, plan,
         variance = load(packed.variances, _variances_at(table, index, packed) + column)
         gamma = load_partial(flat.parameters, layer.flat_gamma + column, count)
         dgamma, dbeta = batchnorm_input_gradient(
-            packed.deltas, packed.normals, layer.activations + column * pitch, stride, geometry,
-            variance, gamma,
+            packed.deltas.values, packed.normals.values, layer.activations + column * pitch,
+            stride, geometry, variance, gamma,
         )  # fmt: skip
+        _publish_block(packed, packed.deltas, layer, block, geometry)
         for at, gradient in ((layer.flat_gamma, dgamma), (layer.flat_beta, dbeta)):
             update_partial(
                 flat.parameters, flat.velocities, at + column, count, gradient * scale, factors
@@ -171,9 +213,9 @@ def _backward_batchnorm(part, parts, table, index, flat, packed, geometry, plan,
 
 
 @inline
-def _rows_of_share(part, parts, rows, outputs, array):
+def _rows_of_share(part, parts, rows, outputs, packed):
     """(begin, end) of the rows whose logits this part computed, if they lie in one panel."""
-    lanes, height = vector_lanes(array), tile_height(array)
+    lanes, height = vector_lanes(packed.weights), tile_height(packed.unit, packed.weights)
     blocks, tiles = ceil_div(outputs, lanes), ceil_div(rows, height)
     begin, end = share(part, parts, tiles * blocks)
     return min(rows, ceil_div(begin, blocks) * height), min(rows, ceil_div(end, blocks) * height)
@@ -191,12 +233,12 @@ def _loss(part, parts, table, packed, geometry, row_losses, row_errors):
     step = pitch * lanes
     for chunk in range(chunk_count(geometry)):
         in_chunk = rows_in_chunk(geometry, chunk)
-        begin, end = _rows_of_share(part, parts, in_chunk, classes, packed.weights)
+        begin, end = _rows_of_share(part, parts, in_chunk, classes, packed)
         for row in range(begin, end):
             i = chunk * chunk_rows + row
             at = layer.activations + chunk * stride + row * lanes
             y_at = i * blocks * lanes
-            z = packed.activations
+            z = packed.activations.values
             loss, m, normaliser = row_loss(z, at, step, packed.labels, y_at, lanes, classes)
             row_losses[i] = loss
             truth = argmax_row(packed.labels, y_at, lanes, classes)
@@ -205,23 +247,26 @@ def _loss(part, parts, table, packed, geometry, row_losses, row_errors):
                 k = at + block * step
                 p = softmax_block(z, at, step, block, classes, m, normaliser)
                 delta = p - load(packed.labels, y_at + block * lanes)
-                store(packed.deltas, k, delta * activation_slope(load(z, k), layer.activation))
+                slope = activation_slope(load(z, k), layer.activation)
+                store(packed.deltas.values, k, delta * slope)
+        logits = chunk_of(packed.weights, layer.activations, classes, geometry, chunk)
+        publish(
+            packed.unit, packed.deltas, logits, 0, blocks, begin, end,
+            packed.deltas.values, logits.at + begin * lanes, pitch,
+        )  # fmt: skip
 
 
 @inline
 def _input_gradient(part, parts, table, index, packed, geometry):
     """d of the layer before layer l, which is not the first."""
-    layer = table[index]
-    pitch = geometry[2]
-    x_at = table[index - 1].activations
-    x_stride = block_stride(packed.weights, layer.inputs, pitch)
-    y_stride = block_stride(packed.weights, layer.outputs, pitch)
+    layer, before = table[index], table[index - 1]
     for chunk in range(chunk_count(geometry)):
         input_gradient_product(
-            part, parts, packed.deltas, packed.activations, x_at + chunk * x_stride,
-            packed.deltas, layer.activations + chunk * y_stride, pitch,
-            rows_in_chunk(geometry, chunk), layer.inputs, layer.outputs,
-            packed.weights, layer.packed_w, packed.transposed, table[index - 1].activation,
+            part, parts, packed.unit, packed.deltas, packed.activations,
+            chunk_of(packed.weights, before.activations, layer.inputs, geometry, chunk),
+            packed.deltas,
+            chunk_of(packed.weights, layer.activations, layer.outputs, geometry, chunk),
+            packed.weights, layer.packed_w, packed.scratch, before.activation,
         )  # fmt: skip
 
 
@@ -233,28 +278,27 @@ def _update_linear(part, parts, table, index, packed, batch_at, geometry, plan, 
     lanes = vector_lanes(packed.weights)
     number = packed.weights.dtype.type
     x, x_at = _input_of(table, index, packed, batch_at)
-    x_stride = block_stride(packed.weights, layer.inputs, pitch)
-    y_stride = block_stride(packed.weights, layer.outputs, pitch)
     chunks = chunk_count(geometry)
     scale = number(1) / number(geometry[0])
     factors = (rate, number(plan.decay), number(plan.momentum))
     for chunk in range(chunks):
-        rows = rows_in_chunk(geometry, chunk)
-        x_chunk = x_at + chunk * x_stride
-        dz_chunk = layer.activations + chunk * y_stride
         first, last = chunk == 0, chunk == chunks - 1
         mode = (UPDATE if first else ADD_UPDATE) if last else (STORE if first else ADD)
         weight_gradient_product(
-            part, parts, packed.weights, packed.velocities, packed.gradients, layer.packed_w,
-            x, x_chunk, packed.deltas, dz_chunk, pitch, rows, layer.inputs, layer.outputs,
+            part, parts, packed.unit,
+            packed.weights, packed.velocities, packed.gradients, layer.packed_w,
+            x, chunk_of(packed.weights, x_at, layer.inputs, geometry, chunk),
+            packed.deltas,
+            chunk_of(packed.weights, layer.activations, layer.outputs, geometry, chunk),
             mode, scale, factors,
         )  # fmt: skip
     if layer.flat_b >= 0:
+        y_stride = block_stride(packed.weights, layer.outputs, pitch)
         factors = (rate, number(0), number(plan.momentum))
         begin, end = share(part, parts, ceil_div(layer.outputs, lanes))
         for block in range(begin, end):
             gradient = scale * column_sums(
-                packed.deltas, layer.activations + block * pitch * lanes, y_stride, geometry
+                packed.deltas.values, layer.activations + block * pitch * lanes, y_stride, geometry
             )
             at = layer.packed_b + block * lanes
             update_partial(packed.weights, packed.velocities, at, lanes, gradient, factors)
@@ -306,7 +350,7 @@ def train_steps(
     steps_out : (sum of losses, count of errors) per step, overwritten for the steps done
     """
     step_losses, step_errors = steps_out
-    half = packed.inputs.size // 2
+    half = packed.inputs.by_row.size // 2
     geometry = _batch_geometry(plan, data, first)
     _gather(part, parts, table, packed, data, geometry, first * plan.batch_size, 0)
     barrier(sync, part, parts)

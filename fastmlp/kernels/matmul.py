@@ -4,17 +4,20 @@
     weight gradient  dw = scale * x.T @ dz, handed to an update rule or to memory
     input gradient   dx = (dz @ w.T) * act'(x)
 
-Operands lie in blocks and panels (see ``_tile`` and ``packing``): arrays are flat, a start says
-where the operand begins. ``pitch`` is the number of rows a block has room for. Columns are cut into
-panels of at most three vectors, as equally as possible; tiles are numbered panel by panel, and each
-part computes a contiguous stretch of them, so that its weights stay in its core's cache from step
-to step.
+Operands lie in blocks and panels (see ``_tile``, ``packing``, ``_operands``): a ``Chunk`` says where
+in the blocks, ``w_at`` where the panels of weights begin. Columns are cut into panels of at most
+three vectors, as equally as possible; tiles are numbered panel by panel, and each part computes a
+contiguous stretch of them, so that its weights stay in its core's cache from step to step.
+
+``unit`` multiplies. What a product computes is rounded for the next one where it was computed, and
+weights where they are read, in ``scratch``: an equal piece for every part.
 """
 
 from __future__ import annotations
 
 from ._jit import inline
 from ._memory import load, store
+from ._operands import publish, row_pitch, steps_of, transposed_panel, weight_panel
 from ._simd import vector_lanes
 from ._sync import share
 from ._tile import (
@@ -28,7 +31,7 @@ from ._tile import (
     tile_zeros,
 )
 from .activation import IDENTITY, activate, activation_slope
-from .packing import ceil_div, panel_of, panel_start, transpose_panel
+from .packing import ceil_div, panel_of, panel_start
 from .update import momentum_rule
 
 # What becomes of a weight gradient. A batch of many chunks adds up its gradient in memory first.
@@ -76,19 +79,28 @@ def _by_width(panel_function):
 
 
 @inline
-def _activate_tile(y, start, row_step, vector_step, vectors, activation):
-    for row in range(tile_height(y)):
+def _activate_tile(y, start, height, row_step, vector_step, vectors, activation):
+    for row in range(height):
         for v in range(vectors):
             at = start + row * row_step + v * vector_step
             store(y, at, activate(load(y, at), activation))
 
 
 @inline
-def _multiply_slopes(dx, x, start, row_step, vector_step, vectors, activation):
-    for row in range(tile_height(dx)):
+def _multiply_slopes(dx, x, start, height, row_step, vector_step, vectors, activation):
+    for row in range(height):
         for v in range(vectors):
             at = start + row * row_step + v * vector_step
             store(dx, at, load(dx, at) * activation_slope(load(x, at), activation))
+
+
+@inline
+def _publish_tile(unit, y, chunk, start, vectors, tile, height):
+    """Round a tile of outputs, the ``tile``-th of a panel that starts at block ``start``."""
+    lanes = vector_lanes(y.values)
+    begin, end = tile * height, min(tile * height + height, chunk.rows)
+    at = chunk.at + (start * chunk.pitch + begin) * lanes
+    publish(unit, y, chunk, start, start + vectors, begin, end, y.values, at, chunk.pitch)
 
 
 @_by_width
@@ -96,15 +108,22 @@ def _forward_panel(vectors):
     """Tiles first ... last-1 of one panel of y = act(x @ w + b)."""
 
     @inline
-    def compute(y, y_at, x, x_at, pitch, depth, w, w_at, b_at, first, last, activation):
-        lanes = vector_lanes(y)
-        step = tile_height(y) * lanes
+    def compute(unit, y, y_chunk, x, x_chunk, w, w_at, b, b_at, start, first, last, activation):
+        lanes, height = vector_lanes(y.values), tile_height(unit, y.values)
+        step = height * lanes
+        pitch = y_chunk.pitch
+        y_at = y_chunk.at + start * pitch * lanes
+        depth = steps_of(unit, x_chunk.width)
         for t in range(first, last):
-            tile = tile_from_row(w, b_at, vectors)
-            tile = tile_multiply_blocks(tile, x, x_at + t * step, pitch, w, w_at, depth)
-            tile_store(tile, y, y_at + t * step, lanes, pitch * lanes)
+            at = y_at + t * step
+            tile = tile_from_row(unit, b, b_at, vectors)
+            tile = tile_multiply_blocks(
+                unit, tile, x.by_feature, x_chunk.at + t * step, pitch, w, w_at, depth
+            )
+            tile_store(tile, y.values, at, lanes, pitch * lanes)
             if activation != IDENTITY:
-                _activate_tile(y, y_at + t * step, lanes, pitch * lanes, vectors, activation)
+                _activate_tile(y.values, at, height, lanes, pitch * lanes, vectors, activation)
+            _publish_tile(unit, y, y_chunk, start, vectors, t, height)
 
     return compute
 
@@ -114,15 +133,24 @@ def _input_gradient_panel(vectors):
     """Tiles first ... last-1 of one panel of dx = (dz @ w.T) * act'(x)."""
 
     @inline
-    def compute(dx, x, at, dz, dz_at, pitch, depth, wt, wt_at, first, last, activation):
-        lanes = vector_lanes(dx)
-        step = tile_height(dx) * lanes
+    def compute(unit, dx, x, x_chunk, dz, dz_chunk, wt, wt_at, start, first, last, activation):
+        lanes, height = vector_lanes(dx.values), tile_height(unit, dx.values)
+        step = height * lanes
+        pitch = x_chunk.pitch
+        x_at = x_chunk.at + start * pitch * lanes
+        depth = steps_of(unit, dz_chunk.width)
         for t in range(first, last):
-            tile = tile_zeros(dx, vectors)
-            tile = tile_multiply_blocks(tile, dz, dz_at + t * step, pitch, wt, wt_at, depth)
-            tile_store(tile, dx, at + t * step, lanes, pitch * lanes)
+            at = x_at + t * step
+            tile = tile_zeros(unit, dx.values, vectors)
+            tile = tile_multiply_blocks(
+                unit, tile, dz.by_feature, dz_chunk.at + t * step, pitch, wt, wt_at, depth
+            )
+            tile_store(tile, dx.values, at, lanes, pitch * lanes)
             if activation != IDENTITY:
-                _multiply_slopes(dx, x, at + t * step, lanes, pitch * lanes, vectors, activation)
+                _multiply_slopes(
+                    dx.values, x.values, at, height, lanes, pitch * lanes, vectors, activation
+                )
+            _publish_tile(unit, dx, x_chunk, start, vectors, t, height)
 
     return compute
 
@@ -132,19 +160,25 @@ def _weight_gradient_panel(vectors):
     """Tiles first ... last-1 of one panel of dw = x.T @ dz, and what becomes of them."""
 
     @inline
-    def compute(w, v, g, w_at, x, x_at, dz, dz_at, pitch, rows, first, last, mode, scale, factors):
-        lanes = vector_lanes(w)
-        height = tile_height(w)
+    def compute(
+        unit, w, v, g, w_at, x, x_chunk, dz, dz_chunk, start, first, last, mode, scale, factors
+    ):
+        lanes, height = vector_lanes(w), tile_height(unit, w)
         width = vectors * lanes
+        pitch = row_pitch(unit, x_chunk.pitch)
+        dz_at = dz_chunk.at + start * pitch * lanes
+        depth = steps_of(unit, x_chunk.rows)
         for t in range(first, last):
             feature = t * height
             at = w_at + feature * width
-            block = x_at + feature // lanes * pitch * lanes + feature % lanes
+            block = x_chunk.at + feature // lanes * pitch * lanes + feature % lanes
             if mode in (ADD, ADD_UPDATE):
-                tile = tile_load(g, at, width, lanes, vectors)
+                tile = tile_load(unit, g, at, width, lanes, vectors)
             else:
-                tile = tile_zeros(w, vectors)
-            tile = tile_multiply_transposed(tile, x, block, dz, dz_at, pitch, rows)
+                tile = tile_zeros(unit, w, vectors)
+            tile = tile_multiply_transposed(
+                unit, tile, x.by_row, block, dz.by_row, dz_at, pitch, depth
+            )
             if mode in (UPDATE, ADD_UPDATE):
                 _update_by_momentum(tile, scale, (w, v), at, width, factors)
             else:
@@ -155,62 +189,64 @@ def _weight_gradient_panel(vectors):
 
 @inline
 def forward_product(
-    part, parts, y, y_at, x, x_at, pitch, rows, inputs, outputs, w, w_at, b_at, activation
-):
+    part, parts, unit, y, y_chunk, x, x_chunk, w, w_at, b_at, scratch, activation
+):  # fmt: skip
     """y = act(x @ w + b), this part's tiles; w holds the panels at w_at and the bias at b_at."""
-    lanes, height = vector_lanes(y), tile_height(y)
-    tiles, blocks = ceil_div(rows, height), ceil_div(outputs, lanes)
-    panel_rows = ceil_div(inputs, lanes) * lanes
+    lanes, height = vector_lanes(w), tile_height(unit, w)
+    tiles, blocks = ceil_div(y_chunk.rows, height), ceil_div(y_chunk.width, lanes)
+    panel_rows = ceil_div(x_chunk.width, lanes) * lanes
+    scratch_at = part * (scratch.size // parts)
     begin, end = share(part, parts, tiles * blocks)
     for panel in range(*_panels_of_share(blocks, tiles, begin, end)):
         start, vectors, first, last = _panel_tiles(blocks, panel, tiles, begin, end)
         column = start * lanes
+        panel_w, panel_at = weight_panel(
+            unit, scratch, scratch_at, w, w_at + column * panel_rows, x_chunk.width, vectors
+        )
         arguments = (
-            y, y_at + column * pitch, x, x_at, pitch, inputs,
-            w, w_at + column * panel_rows, b_at + column, first, last, activation,
+            unit, y, y_chunk, x, x_chunk, panel_w, panel_at, w, b_at + column, start, first, last,
+            activation,
         )  # fmt: skip
         _forward_panel(vectors, arguments)
 
 
 @inline
 def input_gradient_product(
-    part, parts, dx, x, x_at, dz, dz_at, pitch, rows, inputs, outputs, w, w_at, room, activation
+    part, parts, unit, dx, x, x_chunk, dz, dz_chunk, w, w_at, scratch, activation
 ):  # fmt: skip
-    """dx = (dz @ w.T) * act'(x), this part's tiles; dx and x alike in blocks from x_at.
+    """dx = (dz @ w.T) * act'(x), this part's tiles; dx and x lie alike in their blocks.
 
-    The panels of w.T are made one at a time in ``room``, (parts * widest such panel,): a copy of
-    all of w.T would take memory, and a phase of its own to keep up to date.
+    The panels of w.T are made one at a time: a copy of all of w.T would take memory, and a phase of
+    its own to keep up to date.
     """
-    lanes, height = vector_lanes(dx), tile_height(dx)
-    tiles, blocks = ceil_div(rows, height), ceil_div(inputs, lanes)
-    room_at = part * (room.size // parts)
+    lanes, height = vector_lanes(w), tile_height(unit, w)
+    inputs, outputs = x_chunk.width, dz_chunk.width
+    tiles, blocks = ceil_div(x_chunk.rows, height), ceil_div(inputs, lanes)
+    scratch_at = part * (scratch.size // parts)
     begin, end = share(part, parts, tiles * blocks)
     for panel in range(*_panels_of_share(blocks, tiles, begin, end)):
         start, vectors, first, last = _panel_tiles(blocks, panel, tiles, begin, end)
-        column = start * lanes
+        transposed_panel(unit, scratch, scratch_at, w, w_at, inputs, outputs, panel)
         arguments = (
-            dx, x, x_at + column * pitch, dz, dz_at, pitch, outputs,
-            room, room_at, first, last, activation,
+            unit, dx, x, x_chunk, dz, dz_chunk, scratch, scratch_at, start, first, last, activation
         )  # fmt: skip
-        transpose_panel(room, room_at, w, w_at, inputs, outputs, panel)
         _input_gradient_panel(vectors, arguments)
 
 
 @inline
 def weight_gradient_product(
-    part, parts, w, v, g, w_at, x, x_at, dz, dz_at, pitch, rows, inputs, outputs,
-    mode, scale, factors,
+    part, parts, unit, w, v, g, w_at, x, x_chunk, dz, dz_chunk, mode, scale, factors
 ):  # fmt: skip
     """scale * x.T @ dz, this part's tiles, stored in g or used to update w and v, by ``mode``."""
-    lanes, height = vector_lanes(w), tile_height(w)
+    lanes, height = vector_lanes(w), tile_height(unit, w)
+    inputs, outputs = x_chunk.width, dz_chunk.width
     tiles, blocks = ceil_div(inputs, height), ceil_div(outputs, lanes)
     panel_rows = ceil_div(inputs, lanes) * lanes
     begin, end = share(part, parts, tiles * blocks)
     for panel in range(*_panels_of_share(blocks, tiles, begin, end)):
         start, vectors, first, last = _panel_tiles(blocks, panel, tiles, begin, end)
-        column = start * lanes
         arguments = (
-            w, v, g, w_at + column * panel_rows, x, x_at, dz, dz_at + column * pitch,
-            pitch, rows, first, last, mode, scale, factors,
+            unit, w, v, g, w_at + start * lanes * panel_rows, x, x_chunk, dz, dz_chunk, start,
+            first, last, mode, scale, factors,
         )  # fmt: skip
         _weight_gradient_panel(vectors, arguments)

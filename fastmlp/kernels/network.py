@@ -11,7 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ._jit import entry
+from ._operands import Blocks
 from ._sync import barrier
+from ._units import Unit
 from .packing import pack_panels, pack_vector, unpack_panels, unpack_vector
 
 # One row per layer. The offsets lead into the flat buffers (what a user sees) and into the packed
@@ -45,17 +47,19 @@ class Flat(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """What the engine works on: panels and blocks, all 1-D and of the parameters' dtype."""
+    """What the engine works on: panels and blocks, all 1-D; scratch and forms may hold pairs."""
 
+    unit: Unit  # what multiplies
     weights: np.ndarray  # panels and biases
     velocities: np.ndarray  # the same layout
     gradients: np.ndarray  # the same layout; used only where a batch has several chunks
-    transposed: np.ndarray  # room for every part's panel of transposed weights
-    inputs: np.ndarray  # blocks of two batches: the present and the next
+    scratch: np.ndarray  # room for every part's panel of weights, transposed or rounded
+    gathered: np.ndarray  # room for the rows that every part is about to round
+    inputs: Blocks  # of two batches: the present and the next
     labels: np.ndarray  # rows of labels, padded to whole vectors
-    activations: np.ndarray  # blocks of every layer's output
-    normals: np.ndarray  # the same layout: normalised pre-activations
-    deltas: np.ndarray  # the same layout: gradients with respect to pre-activations
+    activations: Blocks  # of every layer's output
+    normals: Blocks  # the same layout: normalised pre-activations
+    deltas: Blocks  # the same layout: gradients with respect to pre-activations
     variances: np.ndarray  # of the batch, a row per layer
 
 

@@ -171,9 +171,15 @@ def row_start(like, width, geometry, row):
 @inline
 def pack_matrix(part, parts, blocks, x, width, geometry):
     """Blocks = the row-major matrix x of ``width`` features, this part's rows."""
+    pack_rows(*share(part, parts, geometry[0]), blocks, x, width, geometry)
+
+
+@inline
+def pack_rows(begin, end, blocks, x, width, geometry):
+    """Rows begin ... end-1 of blocks = the same rows of the row-major matrix x."""
     lanes = vector_lanes(x)
     step = geometry[2] * lanes
-    for row in range(*share(part, parts, geometry[0])):
+    for row in range(begin, end):
         at = row_start(x, width, geometry, row)
         for block in range(ceil_div(width, lanes)):
             column = block * lanes
@@ -215,7 +221,7 @@ def pack_panels(part, parts, panels, at, w, w_at, rows, columns):
     padded_rows = ceil_div(rows, lanes) * lanes
     begin, end = share(part, parts, blocks)
     for block in range(begin, end):
-        panel_at, step = _block_in_panels(blocks, block, padded_rows, lanes)
+        panel_at, step = block_in_panels(blocks, block, padded_rows, lanes)
         count = min(lanes, columns - block * lanes)
         for row in range(padded_rows):
             # Beyond the last row nothing is read: a mask without lanes gives zeros.
@@ -232,7 +238,7 @@ def unpack_panels(part, parts, w, w_at, panels, at, rows, columns, scale):
     padded_rows = ceil_div(rows, lanes) * lanes
     begin, end = share(part, parts, blocks)
     for block in range(begin, end):
-        panel_at, step = _block_in_panels(blocks, block, padded_rows, lanes)
+        panel_at, step = block_in_panels(blocks, block, padded_rows, lanes)
         count = min(lanes, columns - block * lanes)
         for row in range(rows):
             v = load(panels, at + panel_at + row * step) * scale
@@ -240,7 +246,7 @@ def unpack_panels(part, parts, w, w_at, panels, at, rows, columns, scale):
 
 
 @inline
-def _block_in_panels(blocks, block, padded_rows, lanes):
+def block_in_panels(blocks, block, padded_rows, lanes):
     """Where a block of columns starts in its panel, and the step from row to row."""
     panel = panel_of(blocks, block)
     start = panel_start(blocks, panel)
@@ -257,7 +263,7 @@ def transpose_panel(wt, wt_at, w, w_at, rows, columns, panel):
     vectors = panel_start(row_blocks, panel + 1) - start
     step = vectors * lanes
     for block in range(column_blocks):
-        from_at, from_step = _block_in_panels(column_blocks, block, row_blocks * lanes, lanes)
+        from_at, from_step = block_in_panels(column_blocks, block, row_blocks * lanes, lanes)
         for v in range(vectors):
             transpose(
                 wt,

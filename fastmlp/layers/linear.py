@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..kernels._rates import unit_for
 from ..kernels.linear import linear_backward, linear_forward
 from ..validation import FLOATS, check_count, check_matrix, check_real, check_shape, plain
 from ._state import Held, hold
@@ -28,7 +29,8 @@ class Linear:
 
     Attributes ``W`` (in, out), ``b`` (1, out), their gradients ``dW``, ``db`` and velocities
     ``momentum_W``, ``momentum_b`` are fixed arrays: assigning to one copies into it. ``b``, ``db``
-    and ``momentum_b`` are None without bias.
+    and ``momentum_b`` are None without bias. ``compute_dtype``, None or "bfloat16", is what the
+    operands of the three products are rounded to; a network sets its own.
 
     Raises ValueError where an initialiser returns another shape, TypeError another dtype.
     """
@@ -61,6 +63,7 @@ class Linear:
         self._hold("W", "dW", "momentum_W", w, dtype)
         self._hold("b", "db", "momentum_b", b, dtype)
         self.x: np.ndarray | None = None
+        self.compute_dtype: str | None = None
 
     def _hold(
         self, parameter: str, gradient: str, velocity: str, value: np.ndarray | None, dtype: Any
@@ -81,7 +84,7 @@ class Linear:
         x = check_matrix("x", x, self.in_feature)
         self.x = plain(x, self.W.dtype)
         y = np.empty((len(x), self.out_feature), self.W.dtype)
-        linear_forward(y, self.x, self.W, self.b)
+        linear_forward(y, self.x, self.W, self.b, unit=unit_for(self.compute_dtype))
         return y
 
     def backward(self, delta: Any, input_gradient: bool = True) -> np.ndarray | None:
@@ -96,5 +99,6 @@ class Linear:
         delta = plain(delta, self.W.dtype)
         check_shape("delta", delta, (len(self.x), self.out_feature))
         dx = np.empty_like(self.x) if input_gradient else None
-        linear_backward(self.dW, self.db, dx, self.x, self.W, delta)
+        unit = unit_for(self.compute_dtype)
+        linear_backward(self.dW, self.db, dx, self.x, self.W, delta, unit)
         return dx

@@ -1,0 +1,99 @@
+"""How fast units multiply, measured; and which of them serves bfloat16 on this machine.
+
+A flag says that a processor has an instruction, not that it is fast: of two Intel and AMD servers
+with ``vdpbf16ps``, it runs at twice the rate of float32 on one and at half of it on the other.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+import warnings
+
+import numpy as np
+
+from .. import threads
+from ._host import TILE_VECTORS, aligned_zeros, has_bfloat16, lanes
+from ._jit import entry
+from ._simd import vector_lanes
+from ._sync import barrier
+from ._tile import tile_multiply_transposed, tile_store, tile_zeros
+from ._units import FLOATS, Avx512Unit, EmulatedUnit, FloatUnit, Unit, step_depth, unit_rows
+
+# Steps of a burst's operands: 64 rows of a tile's input and of three vectors are 16 KB.
+_STEPS = 64
+_CHOICE_SECONDS = 0.002
+_CHOICE_BURSTS = 5
+
+
+@entry
+def _multiply(part, parts, sync, unit, a, b, c, times):
+    """The same burst on every thread; c has room for a tile of each."""
+    lanes = vector_lanes(c)
+    barrier(sync, part, parts)
+    tile = tile_zeros(unit, c, 3)
+    for _ in range(times):
+        tile = tile_multiply_transposed(unit, tile, a, 0, b, 0, _STEPS, _STEPS)
+    tile_store(tile, c, part * (c.size // parts), 3 * lanes, lanes)
+    barrier(sync, part, parts)
+
+
+def flops_of_burst(unit: Unit, dtype) -> int:
+    """Multiplications and additions of one turn of the register tile."""
+    itemsize = np.dtype(dtype).itemsize
+    width, height = TILE_VECTORS * lanes(itemsize), unit_rows(type(unit), itemsize)
+    return 2 * _STEPS * step_depth(type(unit)) * height * width
+
+
+def seconds_of_burst(unit: Unit, dtype, parts: int, turns: int, bursts: int) -> float:
+    """Of one turn of the register tile on ``parts`` threads at once, best of some bursts.
+
+    The operands lie in the first-level cache and are zeros.
+    """
+    itemsize = np.dtype(dtype).itemsize
+    width, height = lanes(itemsize), unit_rows(type(unit), itemsize)
+    operand = dtype if isinstance(unit, FloatUnit) else np.uint32
+    a = aligned_zeros(_STEPS * width, operand)
+    b = aligned_zeros(_STEPS * width * TILE_VECTORS, operand)
+    c = aligned_zeros(parts * height * TILE_VECTORS * width, dtype)
+    best = np.inf
+    for _ in range(bursts):
+        started = time.perf_counter()
+        threads.run(_multiply, parts, (unit, a, b, c, turns))
+        best = min(best, time.perf_counter() - started)
+    return best / turns
+
+
+def peak_gflops(unit: Unit, dtype, seconds: float, bursts: int) -> float:
+    """Best of a few bursts of the register tile on one thread, each of about ``seconds``."""
+    # A few times first, to compile and to learn how many make a burst.
+    turns = int(seconds / seconds_of_burst(unit, dtype, 1, 1000, 3)) + 1
+    return flops_of_burst(unit, dtype) / seconds_of_burst(unit, dtype, 1, turns, bursts) / 1e9
+
+
+@functools.cache
+def bfloat16_unit() -> Unit:
+    """The fastest unit of pairs that the processor has, measured once per process.
+
+    Warns where that is the one for any processor.
+    """
+    candidates: list[Unit] = [EmulatedUnit()]
+    if has_bfloat16():
+        candidates.append(Avx512Unit())
+    if len(candidates) > 1:
+        rates = [
+            peak_gflops(unit, np.float32, _CHOICE_SECONDS, _CHOICE_BURSTS) for unit in candidates
+        ]
+        return candidates[int(np.argmax(rates))]
+    warnings.warn(
+        "this processor has no instruction that multiplies bfloat16: rounded operands are "
+        "multiplied in float32, which is no faster than compute_dtype='float32'",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return candidates[0]
+
+
+def unit_for(compute_dtype: str | None) -> Unit:
+    """What multiplies operands rounded to "bfloat16"; or, by any other name, as they are."""
+    return bfloat16_unit() if compute_dtype == "bfloat16" else FLOATS
