@@ -163,10 +163,13 @@ class Trainer:
         rooms = rooms_for(
             self.unit, dtype,
             [
-                Wanted(2 * blocks_size(self.geometry, inputs[0], dtype), True, True, values=False),
-                Wanted(activations, True, True),
+                Wanted(
+                    2 * blocks_size(self.geometry, inputs[0], dtype),
+                    by_feature=True, by_row=True, values=False, turned=True,
+                ),
+                Wanted(activations, by_feature=True, by_row=True, turned=True),
                 Wanted(normalised * activations),
-                Wanted(activations, True, True),
+                Wanted(activations, by_feature=True, by_row=True),
             ],
             [
                 layout.packed, layout.packed, (self.geometry.chunks > 1) * layout.packed,
@@ -177,7 +180,7 @@ class Trainer:
             self.threads * scratch_size(self.unit, max(inputs), max(outputs), dtype),
         )  # fmt: skip
         for room in rooms:
-            for array in room if isinstance(room, Blocks) else (room,):
+            for array in room[:3] if isinstance(room, Blocks) else (room,):
                 array[:] = 0
         x, y, normals, deltas, w, v, gradients, gathered, labels, variances, scratch = rooms
         return Packed(

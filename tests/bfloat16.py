@@ -16,7 +16,9 @@ def rounded(x):
 
     Written through the spacing of bfloat16 numbers, 2**-7 of a number's power of two.
     """
-    wide = np.asarray(x, np.float32).astype(np.float64)
+    # A signalling NaN among them makes the cast say "invalid".
+    with np.errstate(invalid="ignore"):
+        wide = np.asarray(x, np.float32).astype(np.float64)
     _, exponent = np.frexp(wide)
     # Below 2**-126 the spacing no longer shrinks.
     spacing = np.ldexp(1.0, np.maximum(exponent - 8, -133))

@@ -153,7 +153,7 @@ def _poisoned(run):
             blocks = packed.inputs, packed.activations, packed.normals, packed.deltas
             for room in (
                 packed.labels, packed.variances, packed.gradients, packed.scratch, packed.gathered,
-                *itertools.chain(*blocks),
+                *itertools.chain.from_iterable(forms[:3] for forms in blocks),
             ):  # fmt: skip
                 room[:] = np.nan if room.dtype.kind == "f" else NAN_PAIR
         result = run(function, wanted, arguments)

@@ -12,11 +12,12 @@ from numba.core.extending import intrinsic
 from numba.core.typing.templates import signature
 
 from ._host import has_bfloat16
-from ._memory import address_ir, store_ir
+from ._memory import address_ir, load_partial_ir, store_ir, transposed_ir
 from ._simd import VectorType
 
 _INT16, _INT32 = ir.IntType(16), ir.IntType(32)
 _PAIR = types.uint32
+_TURNED_ROWS = 16
 
 
 class BFloatType(ir.Type):
@@ -112,6 +113,42 @@ def store_neighbours(typingctx, pairs, offset, v):
         return context.get_dummy_value()
 
     return signature(types.void, pairs, types.intp, v), codegen
+
+
+@intrinsic
+def turn_rows(typingctx, pairs, offset, values, values_at, count, rows):
+    """Pairs of 16 rows of a block, transposed: feature f's eight pairs at pairs[offset + 16 f].
+
+    values : rows side by side, a vector each; zeros are taken for lanes from ``count`` on and for
+        rows from ``rows`` on, which are not read
+    """
+    vector = VectorType(values.dtype)
+
+    def codegen(context, builder, sig, args):
+        to_array, to_at, from_array, from_at, lanes, there = args
+        index = ir.IntType(64)
+        first = address_ir(context, builder, values, from_array, from_at)
+        halves = []
+        for row in range(_TURNED_ROWS):
+            read = builder.icmp_signed("<", index(row), there)
+            shown = builder.select(read, lanes, index(0))
+            address = builder.gep(first, [index(row * vector.count)])
+            halves.append(round_ir(builder, load_partial_ir(builder, address, vector, shown)))
+        order = [i + half * vector.count for i in range(vector.count) for half in (0, 1)]
+        registers = [
+            _joined_ir(builder, low, high, order)
+            for low, high in zip(halves[::2], halves[1::2], strict=True)
+        ]
+        registers += [constants_ir(0, vector.count)] * (vector.count - len(registers))
+        start = address_ir(context, builder, pairs, to_array, to_at)
+        eight = ir.Constant(ir.VectorType(_INT32, 8), list(range(8)))
+        for feature, register in enumerate(transposed_ir(builder, registers)):
+            half = builder.shuffle_vector(register, register, eight)
+            store_ir(builder, half, builder.gep(start, [index(feature * vector.count)]))
+        return context.get_dummy_value()
+
+    sig = signature(types.void, pairs, types.intp, values, types.intp, types.int64, types.int64)
+    return sig, codegen
 
 
 def numbers_ir(builder, pairs, upper):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ._host import TILE_VECTORS, lanes
-from ._units import FLOATS, FloatUnit, Unit, rows_together, step_depth, unit_rows
+from ._units import FLOATS, FloatUnit, Unit, depth_multiple, step_depth, unit_rows
 
 # A batch up to this size is one chunk: 256 rows of 512 float32 features fill half of a 1 MiB
 # second-level cache. A larger one is cut into chunks of about CHUNK_ROWS. Of pairs, which are half
@@ -32,7 +32,7 @@ def geometry_of(rows: int, dtype, unit: Unit = FLOATS) -> Geometry:
     """The layout of a batch of ``rows`` rows of a dtype, that a unit multiplies."""
     depth = step_depth(type(unit))
     chunks = 1 if rows <= depth * WHOLE_ROWS else -(-rows // (depth * CHUNK_ROWS))
-    whole = max(unit_rows(type(unit), np.dtype(dtype).itemsize), rows_together(type(unit)))
+    whole = max(unit_rows(type(unit), np.dtype(dtype).itemsize), depth_multiple(type(unit)))
     chunk_rows = padded(-(-rows // chunks), whole)
     return Geometry(rows, chunk_rows, pitch_of(chunk_rows))
 

@@ -6,9 +6,12 @@ LLVM is asked for the machine it will compile for, which ``NUMBA_CPU_NAME`` and
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import itertools
+import platform
 import re
+import sys
 from collections.abc import Sequence
 
 import llvmlite.binding as llvm
@@ -65,6 +68,30 @@ def _assembly(source: str) -> str:
 def has_bfloat16() -> bool:
     """Whether the processor has AVX-512-BF16, read off a compiled rounding to bfloat16."""
     return bool(re.search(r"vcvtneps?2bf16.*%zmm", _assembly(_ROUNDING)))
+
+
+# Processors whose names stand for AMX with bfloat16, where Numba compiles for a name.
+_AMX_NAMES = "sapphirerapids", "emeraldrapids", "graniterapids", "graniterapids-d", "diamondrapids"
+# Linux, arch/x86/include/uapi/asm/prctl.h: permission to use a part of the register state.
+_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _TILE_DATA = 158, 0x1023, 18
+
+
+@functools.cache
+def has_amx() -> bool:
+    """Whether code for AMX's bfloat16 can run: processor, compiler and system let it.
+
+    Linux wants to be asked, once per process and before any thread uses it.
+    """
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return False
+    if config.CPU_NAME:
+        compiled = config.CPU_NAME in _AMX_NAMES or "+amx-bf16" in (config.CPU_FEATURES or "")
+    else:
+        compiled = True
+    if not (compiled and llvm.get_host_cpu_features().get("amx-bf16")):
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    return bool(libc.syscall(_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _TILE_DATA) == 0)
 
 
 @functools.cache

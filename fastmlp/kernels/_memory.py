@@ -77,6 +77,14 @@ def _masked(builder, name, vector, result, *args):
     return builder.call(function, args)
 
 
+def load_partial_ir(builder, address, vector, count):
+    pointer = builder.bitcast(address, vector_ir(vector).as_pointer())
+    mask = lanes_below_ir(builder, vector, count)
+    zeros = ir.Constant(vector_ir(vector), [0.0] * vector.count)
+    align = _INT32(vector.dtype.bitwidth // 8)
+    return _masked(builder, "load", vector, vector_ir(vector), pointer, align, mask, zeros)
+
+
 @intrinsic
 def load_partial(typingctx, array, offset, count):
     """The first ``count`` lanes from array[offset:], zeros in the rest; reads nothing beyond."""
@@ -84,11 +92,7 @@ def load_partial(typingctx, array, offset, count):
 
     def codegen(context, builder, sig, args):
         address = address_ir(context, builder, array, args[0], args[1])
-        pointer = builder.bitcast(address, vector_ir(vector).as_pointer())
-        mask = lanes_below_ir(builder, vector, args[2])
-        zeros = ir.Constant(vector_ir(vector), [0.0] * vector.count)
-        align = _INT32(vector.dtype.bitwidth // 8)
-        return _masked(builder, "load", vector, vector_ir(vector), pointer, align, mask, zeros)
+        return load_partial_ir(builder, address, vector, args[2])
 
     return signature(vector, array, types.intp, types.int64), codegen
 
@@ -170,12 +174,30 @@ def prefetch(typingctx, address):
     return signature(types.void, types.intp), codegen
 
 
-@intrinsic
-def transpose(typingctx, target, target_at, target_step, source, source_at, source_step):
-    """target[j, i] = source[i, j] for a square of as many rows as a vector has lanes.
+def transposed_ir(builder, rows):
+    """As many registers as one has lanes, transposed.
 
     In log2(lanes) rounds: round s exchanges the off-diagonal squares of side s.
     """
+    rows, count = list(rows), len(rows)
+    mask = ir.VectorType(_INT32, count)
+    side = 1
+    while side < count:
+        for i in range(count):
+            if i & side:
+                continue
+            upper, lower = rows[i], rows[i + side]
+            keep = [j if not j & side else count + j - side for j in range(count)]
+            swap = [j + side if not j & side else count + j for j in range(count)]
+            rows[i] = builder.shuffle_vector(upper, lower, ir.Constant(mask, keep))
+            rows[i + side] = builder.shuffle_vector(upper, lower, ir.Constant(mask, swap))
+        side *= 2
+    return rows
+
+
+@intrinsic
+def transpose(typingctx, target, target_at, target_step, source, source_at, source_step):
+    """target[j, i] = source[i, j] for a square of as many rows as a vector has lanes."""
     vector = VectorType(source.dtype)
     count = vector.count
 
@@ -187,20 +209,8 @@ def transpose(typingctx, target, target_at, target_step, source, source_at, sour
             load_ir(builder, builder.gep(first, [builder.mul(index(i), from_step)]), vector)
             for i in range(count)
         ]
-        side = 1
-        while side < count:
-            for i in range(count):
-                if i & side:
-                    continue
-                upper, lower = rows[i], rows[i + side]
-                keep = [j if not j & side else count + j - side for j in range(count)]
-                swap = [j + side if not j & side else count + j for j in range(count)]
-                mask = ir.VectorType(_INT32, count)
-                rows[i] = builder.shuffle_vector(upper, lower, ir.Constant(mask, keep))
-                rows[i + side] = builder.shuffle_vector(upper, lower, ir.Constant(mask, swap))
-            side *= 2
         start = address_ir(context, builder, target, to_array, to_start)
-        for i, row in enumerate(rows):
+        for i, row in enumerate(transposed_ir(builder, rows)):
             store_ir(builder, row, builder.gep(start, [builder.mul(index(i), to_step)]))
         return context.get_dummy_value()
 

@@ -6,9 +6,11 @@ by the thread that has just computed them:
 by_feature   pairs of neighbouring features, for sums over features: [feature // 2V][row][V]
 by_row       pairs of rows, for sums over the batch: [feature // V][row // 2][V]
 
-A pair's number beyond the last feature or row is 0. Both forms start where the values start, each
-in an array of its own, so that one offset leads into all three. Weights become pairs a panel at a
-time, in the thread's own scratch, where a product is about to read them.
+To AMX, what gives the rows of a weight gradient's tile is *turned*: each 16 x 16 pairs of by_row
+are transposed. Pairs beyond the last feature or row, as far as a unit takes them, are zeros. Both
+forms start where the values start, each in an array of its own, so that one offset leads into all
+three. Weights become pairs a panel at a time, in the thread's own scratch, where a product is about
+to read them.
 """
 
 from __future__ import annotations
@@ -21,13 +23,19 @@ from llvmlite import ir
 from numba.core import types
 from numba.core.extending import intrinsic
 
-from ._bfloat16 import pairs_of_lanes, pairs_of_neighbours, rounded, store_neighbours
+from ._bfloat16 import (
+    pairs_of_lanes,
+    pairs_of_neighbours,
+    rounded,
+    store_neighbours,
+    turn_rows,
+)
 from ._host import aligned_rooms
 from ._jit import inline
-from ._memory import load, store, transpose
+from ._memory import load, load_partial, store, transpose
 from ._simd import first_lanes, full_like, vector_lanes, where
 from ._sync import share
-from ._units import FloatUnit, Unit, by_unit, rows_together, step_depth
+from ._units import AmxUnit, FloatUnit, Unit, by_unit, depth_multiple, rows_together, step_depth
 from .packing import (
     block_in_panels,
     block_stride,
@@ -45,6 +53,7 @@ class Blocks(NamedTuple):
     values: np.ndarray
     by_feature: np.ndarray  # empty where no product reads it
     by_row: np.ndarray  # empty where no product reads it
+    turned: int = 0  # 1: its by_row gives the rows of tiles
 
 
 class Wanted(NamedTuple):
@@ -54,6 +63,7 @@ class Wanted(NamedTuple):
     by_feature: bool = False
     by_row: bool = False
     values: bool = True
+    turned: bool = False
 
 
 def rooms_for(
@@ -66,8 +76,13 @@ def rooms_for(
     forms = [w.size * form for w in blocks for form in (w.values, w.by_feature, w.by_row)]
     rooms = aligned_rooms([*forms, *sizes, scratch], dtype)
     in_forms = [
-        Blocks(rooms[i], rooms[i + 1].view(np.uint32), rooms[i + 2].view(np.uint32))
-        for i in range(0, len(forms), 3)
+        Blocks(
+            rooms[i],
+            rooms[i + 1].view(np.uint32),
+            rooms[i + 2].view(np.uint32),
+            int(w.turned and isinstance(unit, AmxUnit)),
+        )
+        for i, w in zip(range(0, len(forms), 3), blocks, strict=True)
     ]
     return *in_forms, *rooms[len(forms) : -1], rooms[-1].view(np.uint32)
 
@@ -105,6 +120,17 @@ def _step_depth(typingctx, unit):
     return types.intp(unit), lambda context, builder, sig, args: ir.IntType(64)(depth)
 
 
+@intrinsic
+def _depth_multiple(typingctx, unit):
+    count = depth_multiple(unit.instance_class)
+    return types.intp(unit), lambda context, builder, sig, args: ir.IntType(64)(count)
+
+
+@inline
+def _padded_depth(unit, depth):
+    return ceil_div(depth, _depth_multiple(unit)) * _depth_multiple(unit)
+
+
 @inline
 def steps_of(unit, depth):
     """Steps of a product whose sums run over ``depth`` numbers."""
@@ -124,12 +150,12 @@ def _panel_in_place(unit, scratch, scratch_at, w, w_at, rows, vectors):
 def _panel_of_pairs(unit, scratch, scratch_at, w, w_at, rows, vectors):
     lanes = vector_lanes(w)
     width = vectors * lanes
-    for pair in range(ceil_div(rows, 2)):
+    for row in range(0, _padded_depth(unit, rows), 2):
         for column in range(0, width, lanes):
-            at = w_at + 2 * pair * width + column
-            first = load(w, at)
-            second = load(w, at + width) if 2 * pair + 1 < rows else full_like(first, 0)
-            store(scratch, scratch_at + pair * width + column, pairs_of_lanes(first, second))
+            at = w_at + row * width + column
+            first = load_partial(w, at, lanes if row < rows else 0)
+            second = load_partial(w, at + width, lanes if row + 1 < rows else 0)
+            store(scratch, scratch_at + row // 2 * width + column, pairs_of_lanes(first, second))
     return scratch, scratch_at
 
 
@@ -219,22 +245,51 @@ def _floats_are_there(unit, blocks, chunk, first, last, begin, end, values, valu
 
 def _round_blocks(unit, blocks, chunk, first, last, begin, end, values, values_at, pitch):
     lanes = vector_lanes(values)
-    row_stride = row_pitch(unit, chunk.pitch) * lanes
+    rows = chunk.rows
+    # Whoever has the last row makes the rows of zeros behind it.
+    end = end if end < rows else _padded_depth(unit, rows)
     for block in range(first, last):
+        at = values_at + (block - first) * pitch * lanes
         count = min(lanes, chunk.width - block * lanes)
         by_feature = chunk.at + block // 2 * chunk.pitch * lanes + block % 2 * (lanes // 2)
-        by_row = chunk.at + block * row_stride
-        at = values_at + (block - first) * pitch * lanes
+        by_row = chunk.at + block * row_pitch(unit, chunk.pitch) * lanes
+        without_partner = block % 2 == 0 and (block + 1) * lanes >= chunk.width
         for row in range(begin, end, 2):
-            low = _first(load(values, at), count)
-            # The row after the last, which may be anything, is there for the last row's pair.
-            high = _first(load(values, at + lanes), count if row + 1 < chunk.rows else 0)
+            low = load_partial(values, at, count if row < rows else 0)
+            high = load_partial(values, at + lanes, count if row + 1 < rows else 0)
             if blocks.by_feature.size > 0:
-                store_neighbours(blocks.by_feature, by_feature + row * lanes, low)
-                store_neighbours(blocks.by_feature, by_feature + (row + 1) * lanes, high)
-            if blocks.by_row.size > 0:
+                here = by_feature + row * lanes
+                store_neighbours(blocks.by_feature, here, low)
+                store_neighbours(blocks.by_feature, here + lanes, high)
+                if without_partner:
+                    store_neighbours(blocks.by_feature, here + lanes // 2, full_like(low, 0))
+                    store_neighbours(
+                        blocks.by_feature, here + lanes + lanes // 2, full_like(low, 0)
+                    )
+            if blocks.by_row.size > 0 and blocks.turned == 0:
                 store(blocks.by_row, by_row + row // 2 * lanes, pairs_of_lanes(low, high))
             at += 2 * lanes
+        if blocks.by_row.size > 0 and blocks.turned > 0:
+            at = values_at + (block - first) * pitch * lanes
+            _turn_block(unit, blocks.by_row, by_row, values, at, begin, end, count, rows)
+
+
+def _nothing_to_turn(unit, by_row, by_row_at, values, at, begin, end, count, rows):
+    pass
+
+
+def _turn_squares(unit, by_row, by_row_at, values, at, begin, end, count, rows):
+    # 16 rows, which are half a square: eight of its pairs for each of 16 features.
+    for row in range(begin, end, 16):
+        half = by_row_at + row // 32 * 256 + row % 32 // 2
+        turn_rows(by_row, half, values, at + (row - begin) * 16, count, rows - row)
+
+
+def _turn_block(unit, by_row, by_row_at, values, at, begin, end, count, rows):
+    """Rows begin ... end-1 of a block, which lie at ``at``, into its squares at by_row_at."""
+
+
+by_unit(_turn_block)(_nothing_to_turn, _nothing_to_turn, _turn_squares)
 
 
 def publish(unit, blocks, chunk, first, last, begin, end, values, values_at, pitch):

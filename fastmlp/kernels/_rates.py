@@ -13,12 +13,27 @@ import warnings
 import numpy as np
 
 from .. import threads
-from ._host import TILE_VECTORS, aligned_zeros, has_bfloat16, lanes
+from ._host import TILE_VECTORS, aligned_zeros, has_amx, has_bfloat16, lanes
 from ._jit import entry
 from ._simd import vector_lanes
 from ._sync import barrier
-from ._tile import tile_multiply_transposed, tile_store, tile_zeros
-from ._units import FLOATS, Avx512Unit, EmulatedUnit, FloatUnit, Unit, step_depth, unit_rows
+from ._tile import (
+    tile_multiply_transposed,
+    tile_store,
+    tile_zeros,
+    tiles_begin,
+    tiles_end,
+)
+from ._units import (
+    FLOATS,
+    AmxUnit,
+    Avx512Unit,
+    EmulatedUnit,
+    FloatUnit,
+    Unit,
+    step_depth,
+    unit_rows,
+)
 
 # Steps of a burst's operands: 64 rows of a tile's input and of three vectors are 16 KB.
 _STEPS = 64
@@ -31,10 +46,12 @@ def _multiply(part, parts, sync, unit, a, b, c, times):
     """The same burst on every thread; c has room for a tile of each."""
     lanes = vector_lanes(c)
     barrier(sync, part, parts)
+    tiles_begin(unit)
     tile = tile_zeros(unit, c, 3)
     for _ in range(times):
         tile = tile_multiply_transposed(unit, tile, a, 0, b, 0, _STEPS, _STEPS)
     tile_store(tile, c, part * (c.size // parts), 3 * lanes, lanes)
+    tiles_end(unit)
     barrier(sync, part, parts)
 
 
@@ -80,6 +97,8 @@ def bfloat16_unit() -> Unit:
     candidates: list[Unit] = [EmulatedUnit()]
     if has_bfloat16():
         candidates.append(Avx512Unit())
+    if has_amx():
+        candidates.append(AmxUnit())
     if len(candidates) > 1:
         rates = [
             peak_gflops(unit, np.float32, _CHOICE_SECONDS, _CHOICE_BURSTS) for unit in candidates

@@ -25,17 +25,19 @@ from numba.core.typing.templates import signature
 
 from ._memory import address_ir, load_ir, store_ir
 from ._simd import VectorType, fma_ir, splat_ir, vector_ir
+from ._tile_amx import SIDE, Registers, multiply_ir
 from ._tile_bf16 import multiply_avx512_ir, multiply_emulated_ir
-from ._units import Avx512Unit, EmulatedUnit, FloatUnit, unit_rows
+from ._units import AmxUnit, Avx512Unit, EmulatedUnit, FloatUnit, unit_rows
 
 _INT64 = ir.IntType(64)
 
-# A unit's (a, b, c) -> c + a * b on registers.
+# A unit's (a, b, c) -> c + a * b on registers; or, of squares, its instructions.
 _MULTIPLY = {
     FloatUnit: fma_ir,
     EmulatedUnit: multiply_emulated_ir,
     Avx512Unit: multiply_avx512_ir,
 }
+SQUARES = {AmxUnit: Registers}
 
 
 class TileType(types.Type):
@@ -134,6 +136,47 @@ def _rank_one(builder, unit, tile, registers, a, row_step, b, vector_step):
     return result
 
 
+def _multiply_squares(builder, unit, tile, value, depth, a_of, b_of, b_step):
+    """The tile after a product of whole squares; b's rows lie ``b_step`` pairs apart."""
+    squares = builder.sdiv(builder.add(depth, _int(SIDE - 1)), _int(SIDE))
+    registers = SQUARES[unit.instance_class](builder)
+    cells = _unpack(builder, tile, value)
+    return _pack(
+        builder, tile, multiply_ir(builder, registers, tile, cells, a_of, b_of, 4 * b_step, squares)
+    )
+
+
+def _panel_square(builder, tile, first, square, vector):
+    """Address of a square of a panel: so many rows down, so many vectors to the right."""
+    width = tile.vectors * tile.vector.count
+    rows_down = builder.mul(square, _int(SIDE * width))
+    return builder.gep(first, [builder.add(rows_down, _int(vector * tile.vector.count))])
+
+
+@intrinsic
+def tiles_begin(typingctx, unit):
+    """To be called by every thread before the products of a unit."""
+
+    def codegen(context, builder, sig, args):
+        if unit.instance_class in SQUARES:
+            SQUARES[unit.instance_class](builder).configure()
+        return context.get_dummy_value()
+
+    return signature(types.void, unit), codegen
+
+
+@intrinsic
+def tiles_end(typingctx, unit):
+    """To be called by every thread after them."""
+
+    def codegen(context, builder, sig, args):
+        if unit.instance_class in SQUARES:
+            SQUARES[unit.instance_class](builder).release()
+        return context.get_dummy_value()
+
+    return signature(types.void, unit), codegen
+
+
 @intrinsic(prefer_literal=True)
 def tile_zeros(typingctx, unit, array, vectors):
     """A tile of zeros of the array's dtype."""
@@ -176,6 +219,13 @@ def tile_multiply_blocks(typingctx, unit, tile, a, a_offset, pitch, b, b_offset,
         a_first = address_ir(context, builder, a, a_array, a_start)
         b_first = address_ir(context, builder, b, b_array, b_start)
         block_step = builder.mul(a_pitch, _int(lanes))
+        if unit.instance_class in SQUARES:
+            return _multiply_squares(
+                builder, unit, tile, value, total,
+                lambda square: builder.gep(a_first, [builder.mul(square, block_step)]),
+                lambda square, v: _panel_square(builder, tile, b_first, square, v),
+                tile.vectors * lanes,
+            )  # fmt: skip
         blocks = builder.sdiv(builder.add(total, _int(lanes - 1)), _int(lanes))
         outer = _Loop(builder, blocks, [b_first, *_unpack(builder, tile, value)])
         done = builder.mul(outer.index, _int(lanes))
@@ -209,6 +259,17 @@ def tile_multiply_transposed(typingctx, unit, tile, a, a_offset, b, b_offset, pi
         a_first = address_ir(context, builder, a, a_array, a_start)
         b_first = address_ir(context, builder, b, b_array, b_start)
         vector_step = builder.mul(b_pitch, _int(lanes))
+        if unit.instance_class in SQUARES:
+
+            def square_at(first, square, v):
+                step = builder.mul(square, _int(SIDE * lanes))
+                return builder.gep(first, [builder.add(step, builder.mul(_int(v), vector_step))])
+
+            return _multiply_squares(
+                builder, unit, tile, value, total,
+                lambda square: square_at(a_first, square, 0),
+                lambda square, v: square_at(b_first, square, v), lanes,
+            )  # fmt: skip
         loop = _Loop(builder, total, _unpack(builder, tile, value))
         offset = builder.mul(loop.index, _int(lanes))
         registers = _rank_one(

@@ -49,36 +49,50 @@ class AmxUnit(NamedTuple):
 Unit = FloatUnit | EmulatedUnit | Avx512Unit | AmxUnit
 FLOATS = FloatUnit()
 
-# A tile register of AMX has 16 rows of 64 bytes.
-AMX_ROWS = 16
+# A register of AMX has 16 rows of 16 pairs.
+AMX_ROWS = AMX_PAIRS = 16
 
 
 def unit_rows(unit: type[Unit], itemsize: int) -> int:
     """Rows of a unit's tile for accumulators of ``itemsize`` bytes."""
-    return AMX_ROWS if unit is AmxUnit else tile_rows(itemsize)
+    return AMX_ROWS if issubclass(unit, AmxUnit) else tile_rows(itemsize)
 
 
 def rows_together(unit: type[Unit]) -> int:
     """Rows of a batch that are put into operands at once, by one thread."""
-    return {FloatUnit: 1, AmxUnit: AMX_ROWS}.get(unit, 2)
+    if issubclass(unit, FloatUnit):
+        return 1
+    return AMX_ROWS if issubclass(unit, AmxUnit) else 2
+
+
+def depth_multiple(unit: type[Unit]) -> int:
+    """Numbers that depths are padded to whole multiples of, with zeros."""
+    if issubclass(unit, FloatUnit):
+        return 1
+    return 2 * AMX_PAIRS if issubclass(unit, AmxUnit) else 2
 
 
 def step_depth(unit: type[Unit]) -> int:
     """Numbers that a step of a product takes from a row or column."""
-    return 1 if unit is FloatUnit else 2
+    return 1 if issubclass(unit, FloatUnit) else 2
 
 
-def by_unit(stub: Callable[..., Any]) -> Callable[..., Callable[..., Any]]:
+def by_unit(stub: Callable[..., Any]) -> Callable[..., None]:
     """Let compiled code call ``stub(unit, ...)``, and mean the function given for that unit.
 
-    ``by_unit(stub)(floats, pairs)`` takes the one for ``FloatUnit`` and the one for all others.
+    ``by_unit(stub)(floats, pairs, squares)`` takes those for ``FloatUnit``, for all others, and for
+    ``AmxUnit`` if that needs another one.
     """
 
-    def implement(floats: Callable[..., Any], pairs: Callable[..., Any]) -> Callable[..., Any]:
+    def implement(
+        floats: Callable[..., Any],
+        pairs: Callable[..., Any],
+        squares: Callable[..., Any] | None = None,
+    ) -> None:
         @overload(stub, strict=False, jit_options=OPTIONS)
         def choose(unit, *rest):
-            return floats if unit.instance_class is FloatUnit else pairs
-
-        return stub
+            if issubclass(unit.instance_class, FloatUnit):
+                return floats
+            return squares if squares and issubclass(unit.instance_class, AmxUnit) else pairs
 
     return implement

@@ -101,7 +101,11 @@ def linear_backward(dw, db, dx, x, w, dz, unit=FLOATS):
     through = dx is not None
     room = rooms_for(
         unit, x.dtype,
-        [Wanted(x_size, by_row=True), Wanted(dz_size, through, True), Wanted(through * x_size)],
+        [
+            Wanted(x_size, by_row=True, turned=True),
+            Wanted(dz_size, by_feature=through, by_row=True),
+            Wanted(through * x_size),
+        ],
         [panels, through * panels],
         wanted * through * scratch_size(unit, 0, outputs, x.dtype),
     )  # fmt: skip

@@ -4,10 +4,11 @@
     weight gradient  dw = scale * x.T @ dz, handed to an update rule or to memory
     input gradient   dx = (dz @ w.T) * act'(x)
 
-Operands lie in blocks and panels (see ``_tile``, ``packing``, ``_operands``): a ``Chunk`` says where
-in the blocks, ``w_at`` where the panels of weights begin. Columns are cut into panels of at most
-three vectors, as equally as possible; tiles are numbered panel by panel, and each part computes a
-contiguous stretch of them, so that its weights stay in its core's cache from step to step.
+Operands lie in blocks and panels (see ``_tile``, ``packing`` and ``_operands``): a ``Chunk`` says
+where in the blocks, ``w_at`` where the panels of weights begin. Columns are cut into panels of at
+most three vectors, as equally as possible; tiles are numbered panel by panel, and each part
+computes a contiguous stretch of them, so that its weights stay in its core's cache from step to
+step.
 
 ``unit`` multiplies. What a product computes is rounded for the next one where it was computed, and
 weights where they are read, in ``scratch``: an equal piece for every part.
@@ -29,6 +30,8 @@ from ._tile import (
     tile_store,
     tile_updater,
     tile_zeros,
+    tiles_begin,
+    tiles_end,
 )
 from .activation import IDENTITY, activate, activation_slope
 from .packing import ceil_div, panel_of, panel_start
@@ -197,6 +200,7 @@ def forward_product(
     panel_rows = ceil_div(x_chunk.width, lanes) * lanes
     scratch_at = part * (scratch.size // parts)
     begin, end = share(part, parts, tiles * blocks)
+    tiles_begin(unit)
     for panel in range(*_panels_of_share(blocks, tiles, begin, end)):
         start, vectors, first, last = _panel_tiles(blocks, panel, tiles, begin, end)
         column = start * lanes
@@ -208,6 +212,7 @@ def forward_product(
             activation,
         )  # fmt: skip
         _forward_panel(vectors, arguments)
+    tiles_end(unit)
 
 
 @inline
@@ -224,6 +229,7 @@ def input_gradient_product(
     tiles, blocks = ceil_div(x_chunk.rows, height), ceil_div(inputs, lanes)
     scratch_at = part * (scratch.size // parts)
     begin, end = share(part, parts, tiles * blocks)
+    tiles_begin(unit)
     for panel in range(*_panels_of_share(blocks, tiles, begin, end)):
         start, vectors, first, last = _panel_tiles(blocks, panel, tiles, begin, end)
         transposed_panel(unit, scratch, scratch_at, w, w_at, inputs, outputs, panel)
@@ -231,6 +237,7 @@ def input_gradient_product(
             unit, dx, x, x_chunk, dz, dz_chunk, scratch, scratch_at, start, first, last, activation
         )  # fmt: skip
         _input_gradient_panel(vectors, arguments)
+    tiles_end(unit)
 
 
 @inline
@@ -243,6 +250,7 @@ def weight_gradient_product(
     tiles, blocks = ceil_div(inputs, height), ceil_div(outputs, lanes)
     panel_rows = ceil_div(inputs, lanes) * lanes
     begin, end = share(part, parts, tiles * blocks)
+    tiles_begin(unit)
     for panel in range(*_panels_of_share(blocks, tiles, begin, end)):
         start, vectors, first, last = _panel_tiles(blocks, panel, tiles, begin, end)
         arguments = (
@@ -250,3 +258,4 @@ def weight_gradient_product(
             first, last, mode, scale, factors,
         )  # fmt: skip
         _weight_gradient_panel(vectors, arguments)
+    tiles_end(unit)
