@@ -24,8 +24,9 @@ from .layers.activation import is_compiled, name_of
 if TYPE_CHECKING:
     from .mlp import MLP
 
-FORMAT = 1
-"""The version of the file's layout; `load` refuses others."""
+FORMATS = (1, 2)
+"""The versions of the file's layout that `load` knows. A file is of the first that can say what is
+in it: 2 may hold what products are computed in, and weights as bfloat16."""
 
 _KEY = "fastmlp"
 
@@ -50,31 +51,49 @@ _ELEMENTS: dict[str, tuple[type, ...]] = {
     "activations": (str,),
     "batchnorm_alpha": (int, float),
 }
+# Fields of format 2, which need not be there.
+_OPTIONAL: dict[str, tuple[type, ...]] = {"compute_dtype": (str,)}
 
 _BATCHNORM = ("gamma", "momentum_gamma", "beta", "momentum_beta", "running_mean", "running_var")
 
-_DTYPES = {"F32": "float32", "F64": "float64"}
+_DTYPES = {"F32": "float32", "F64": "float64", "BF16": "bfloat16"}
+# What may be stored as bfloat16: the most of a network.
+_WEIGHTS = ("W", "momentum_W")
 
 
-def save(mlp: MLP, path: str | os.PathLike[str]) -> None:
+def save(mlp: MLP, path: str | os.PathLike[str], weights_dtype: str | None = None) -> None:
     """Write the network to path, whole or not at all: what was there before stays until then.
 
     The tensors are named layers.0.W, layers.0.b, layers.0.gamma, layers.0.running_mean, ..., with
     the velocities beside them as layers.0.momentum_W, .... Equal networks give equal bytes.
 
-    Raises ValueError for a network with layers of the caller's own classes, OSError when the file
-    cannot be written, ImportError without safetensors.
+    weights_dtype : "bfloat16" rounds the weights and their velocities in the file, which is then
+        half as large; the rest stays as it is. A network that computes in bfloat16 predicts the
+        same bits afterwards, since its products round the weights anyway.
+
+    Raises ValueError for another weights_dtype, for float64 weights as bfloat16 and for a network
+    with layers of the caller's own classes; OSError when the file cannot be written; ImportError
+    without safetensors.
     """
     require("safetensors", "io")
     from safetensors.numpy import save as to_bytes
 
     path = Path(path)
-    metadata = {_KEY: json.dumps(_describe(mlp))}
-    tensors = {
-        name: np.ascontiguousarray(getattr(layer, attribute))
-        for name, layer, attribute in _state(mlp)
-    }
-    _write_whole(path, to_bytes(tensors, metadata))
+    rounds = weights_dtype == "bfloat16"
+    if weights_dtype not in (None, mlp.dtype.name) and not (rounds and mlp.dtype == np.float32):
+        raise ValueError(
+            f"weights_dtype must be {mlp.dtype} or, of float32 weights, bfloat16, "
+            f"got {weights_dtype!r}"
+        )
+    description = _describe(mlp)
+    if rounds:
+        description["format"] = FORMATS[-1]
+    tensors = {}
+    for name, layer, attribute in _state(mlp):
+        array = np.ascontiguousarray(getattr(layer, attribute))
+        tensors[name] = _to_bfloat16(array) if rounds and attribute in _WEIGHTS else array
+    content = to_bytes(tensors, {_KEY: json.dumps(description)})
+    _write_whole(path, _declare_bfloat16(content) if rounds else content)
 
 
 def load(path: str | os.PathLike[str]) -> MLP:
@@ -93,7 +112,10 @@ def load(path: str | os.PathLike[str]) -> MLP:
         with safe_open(path, framework="numpy") as file:
             description = _parse((file.metadata() or {}).get(_KEY))
             _check_tensors(file, description)
-            tensors = {name: file.get_tensor(name) for name in _shapes(description)}
+            names = [name for name in _shapes(description) if not _is_bfloat16(file, name)]
+            tensors = {name: file.get_tensor(name) for name in names}
+            if len(names) < len(_shapes(description)):
+                tensors |= _read_bfloat16(path)
         return _build(description, tensors)
     except (SafetensorError, ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{path}: not a fastmlp network: {error}") from error
@@ -111,8 +133,10 @@ def _describe(mlp: MLP) -> dict[str, Any]:
             "only networks with SoftmaxCrossEntropy can be saved, "
             f"got {type(mlp.criterion).__name__}"
         )
+    # None stands for a network's own dtype, also where that was given by name.
+    computes_in = None if mlp.compute_dtype == mlp.dtype.name else mlp.compute_dtype
     return {
-        "format": FORMAT,
+        "format": FORMATS[0] if computes_in is None else FORMATS[-1],
         "dtype": mlp.dtype.name,
         "input_size": int(mlp.input_size),
         "output_size": int(mlp.output_size),
@@ -125,6 +149,7 @@ def _describe(mlp: MLP) -> dict[str, Any]:
         "lr": float(mlp.lr),
         "momentum": float(mlp.momentum),
         "weight_decay": float(mlp.weight_decay),
+        **({} if computes_in is None else {"compute_dtype": computes_in}),
     }
 
 
@@ -146,20 +171,22 @@ def _parse(text: str | None) -> dict[str, Any]:
     description = json.loads(text)
     if not isinstance(description, dict):
         raise ValueError(f"its metadata must be a JSON object, got {text[:80]!r}")
-    if description.get("format") != FORMAT:
-        raise ValueError(f"its format must be {FORMAT}, got {description.get('format')!r}")
-    if description.keys() != _FIELDS.keys():
+    if description.get("format") not in FORMATS:
+        known = " or ".join(map(str, FORMATS))
+        raise ValueError(f"its format must be {known}, got {description.get('format')!r}")
+    fields = _FIELDS | (_OPTIONAL if description["format"] > 1 else {})
+    if not _FIELDS.keys() <= description.keys() <= fields.keys():
         raise ValueError(
             f"its metadata must have the fields {', '.join(_FIELDS)}, "
             f"got {', '.join(map(str, description))}"
         )
     for field, value in description.items():
         elements = value if field in _ELEMENTS and isinstance(value, list) else []
-        if type(value) not in _FIELDS[field] or any(
+        if type(value) not in fields[field] or any(
             type(element) not in _ELEMENTS[field] for element in elements
         ):
             raise ValueError(f"the field {field} of its metadata is {value!r}")
-    if description["dtype"] not in _DTYPES.values():
+    if description["dtype"] not in ("float32", "float64"):
         raise ValueError(f"its dtype must be float32 or float64, got {description['dtype']!r}")
     return description
 
@@ -189,7 +216,9 @@ def _check_tensors(file: Any, description: dict[str, Any]) -> None:
         tensor = file.get_slice(name)
         dtype = _DTYPES.get(tensor.get_dtype(), tensor.get_dtype())
         found = tuple(tensor.get_shape())
-        if found != shape or dtype != description["dtype"]:
+        rounded = dtype == "bfloat16" and name.endswith(_WEIGHTS) and description["format"] > 1
+        expected = dtype if rounded and description["dtype"] == "float32" else description["dtype"]
+        if found != shape or dtype != expected:
             raise ValueError(f"{name} must be {shape} {description['dtype']}, got {found} {dtype}")
 
 
@@ -210,6 +239,7 @@ def _build(description: dict[str, Any], tensors: dict[str, np.ndarray]) -> MLP:
         dtype=np.dtype(description["dtype"]),
         weight_decay=description["weight_decay"],
         batchnorm_reduction=description["batchnorm_reduction"],
+        compute_dtype=description.get("compute_dtype"),
     )
     for name, layer, attribute in _state(mlp):
         setattr(layer, attribute, tensors[name])
@@ -221,6 +251,42 @@ def _build(description: dict[str, Any], tensors: dict[str, np.ndarray]) -> MLP:
     for layer, alpha in zip(mlp.bn_layers, alphas, strict=True):
         layer.alpha = alpha
     return mlp
+
+
+def _to_bfloat16(array: np.ndarray) -> np.ndarray:
+    """The bits of the nearest bfloat16s, ties to even, as uint16."""
+    bits = array.view(np.uint32)
+    odd = bits >> 16 & 1
+    # A carry would make an infinity, or a zero, of a NaN.
+    rounded = np.where(np.isnan(array), bits | 0x400000, bits + (0x7FFF + odd))
+    return (rounded >> 16).astype(np.uint16)
+
+
+def _declare_bfloat16(content: bytes) -> bytes:
+    """The file with its tensors of uint16, for which NumPy has no better name, called BF16.
+
+    A file begins with the size of its header, 8 bytes, and the header, JSON filled up with spaces.
+    """
+    size = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + size].rstrip().replace(b'"dtype":"U16"', b'"dtype":"BF16"')
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[8 + size :]
+
+
+def _is_bfloat16(file: Any, name: str) -> bool:
+    return bool(file.get_slice(name).get_dtype() == "BF16")
+
+
+def _read_bfloat16(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of bfloat16 in a file, as float32."""
+    from safetensors import deserialize
+
+    tensors = {}
+    for name, tensor in deserialize(path.read_bytes()):
+        if tensor["dtype"] == "BF16":
+            bits = np.frombuffer(tensor["data"], np.uint16).astype(np.uint32) << 16
+            tensors[name] = bits.view(np.float32).reshape(tensor["shape"])
+    return tensors
 
 
 def _write_whole(path: Path, content: bytes) -> None:

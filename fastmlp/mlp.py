@@ -398,11 +398,15 @@ class MLP:
         truth = labels if labels.ndim == 1 else labels.argmax(axis=1)
         return float(loss.mean(dtype=np.float64)), float(np.mean(outputs.argmax(axis=1) != truth))
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write the network and its optimiser state to a safetensors file."""
+    def save(self, path: str | PathLike[str], weights_dtype: str | None = None) -> None:
+        """Write the network and its optimiser state to a safetensors file.
+
+        weights_dtype : "bfloat16" rounds weights and their momenta in the file, which is then half
+            as large; by default they are kept to the bit
+        """
         from .checkpoint import save
 
-        save(self, path)
+        save(self, path, weights_dtype)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> MLP:

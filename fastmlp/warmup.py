@@ -9,25 +9,40 @@ from typing import Any
 import numpy as np
 
 from .initializers import he_normal, zeros
+from .kernels._rates import unit_for
 from .kernels.epoch import train_steps
 from .layers import Identity, ReLU, SoftmaxCrossEntropy
 from .mlp import MLP
-from .validation import check_dtype
+from .validation import check_compute_dtype, check_dtype
 
 
-def is_cold(dtype: Any = np.float32) -> bool:
-    """Whether the machine code of a dtype's compiled epoch is still to be made."""
-    rates = list(inspect.signature(train_steps.py_func).parameters).index("rates")
+def is_cold(dtype: Any = np.float32, compute_dtype: str | None = None) -> bool:
+    """Whether machine code of the compiled epoch is still to be made for these dtypes."""
+    names = list(inspect.signature(train_steps.py_func).parameters)
+    rates, packed = names.index("rates"), names.index("packed")
     signatures: list[Any] = getattr(train_steps._cache, "signatures", list)()
-    return all(types[rates].dtype.name != check_dtype(dtype).name for types in signatures)
+    compiled = {(s[rates].dtype.name, s[packed].types[0].instance_class) for s in signatures}
+    wanted = {(check_dtype(dtype).name, type(unit_for(name))) for name in _measured(compute_dtype)}
+    return not wanted <= compiled
 
 
-def warmup(dtype: Any = np.float32) -> float:
+def _measured(compute_dtype: str | None) -> tuple[str | None, ...]:
+    """The compute dtypes that a fit with this one needs code for."""
+    return (None, "bfloat16") if compute_dtype == "auto" else (compute_dtype,)
+
+
+def warmup(dtype: Any = np.float32, compute_dtype: str | None = None) -> float:
     """Compile all kernels of a dtype, float32 or float64, or find them on disk.
 
+    compute_dtype : as of ``MLP``; "auto" compiles for float32 and for bfloat16
     Returns the seconds that took. One compilation serves every network.
     """
     dtype = check_dtype(dtype)
+    check_compute_dtype(compute_dtype, dtype)
+    return sum(_compile(dtype, name) for name in _measured(compute_dtype))
+
+
+def _compile(dtype: Any, compute_dtype: str | None) -> float:
     started = time.perf_counter()
     mlp = MLP(
         2,
@@ -39,6 +54,7 @@ def warmup(dtype: Any = np.float32) -> float:
         SoftmaxCrossEntropy(),
         lr=0.1,
         num_bn_layers=1,
+        compute_dtype=compute_dtype,
     )
     x, labels = np.zeros((8, 2), dtype), np.arange(8) % 2
     mlp.fit(x, labels, batch_size=4, validation_data=(x, labels))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fastmlp import MLP, Activation, Criterion, Identity, ReLU, Sigmoid, SoftmaxCrossEntropy, Tanh
+from tests.bfloat16 import rounded
 from tests.networks import assert_same_state, batch, build, state
 
 pytest.importorskip("safetensors", reason="files of networks need safetensors")
@@ -32,6 +33,20 @@ every_network = pytest.mark.parametrize(
 def fit(mlp, seed=1):
     x, labels, _ = batch(33, 5, 3, dtype=mlp.dtype)
     return mlp.fit(x, labels, epochs=2, batch_size=8, seed=seed)
+
+
+def header_of(path):
+    """The tensors' entries in a safetensors file's header, its metadata left out."""
+    content = path.read_bytes()
+    header = json.loads(content[8 : 8 + struct.unpack("<Q", content[:8])[0]])
+    return {name: entry for name, entry in header.items() if name != "__metadata__"}
+
+
+def description_in(path):
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        return json.loads(file.metadata()["fastmlp"])
 
 
 @pytest.fixture
@@ -66,6 +81,71 @@ def test_a_loaded_network_trains_on_identically(sizes, activations, options, dty
     first, second = fit(mlp), fit(loaded)
     assert first.train_loss == second.train_loss
     assert_same_state(state(loaded), state(mlp))
+
+
+@pytest.mark.parametrize("compute_dtype", ["bfloat16", "auto"])
+def test_what_products_are_computed_in(compute_dtype, path):
+    """Kept, in a file of format 2; a network's own dtype, even by name, is of format 1."""
+    mlp = build([5, 7, 3], dtype=np.float32, compute_dtype=compute_dtype)
+    mlp.save(path)
+    assert description_in(path)["format"] == 2
+    loaded = MLP.load(path)
+    assert loaded.compute_dtype == compute_dtype
+    x, _, _ = batch(9, 5, 3, dtype=np.float32)
+    np.testing.assert_array_equal(loaded.predict_proba(x), mlp.predict_proba(x))
+    mlp.compute_dtype = "float32"
+    mlp.save(path)
+    assert description_in(path)["format"] == 1
+    assert "compute_dtype" not in description_in(path)
+    assert MLP.load(path).compute_dtype == "float32"
+
+
+def test_weights_of_bfloat16(path, tmp_path):
+    """Half the file, BF16 in its header; rounded once, and only weights and their momenta."""
+    mlp = build([97, 128, 3], dtype="bfloat16", num_bn_layers=1, momentum=0.9)
+    x, labels, _ = batch(33, 97, 3, dtype=np.float32)
+    mlp.fit(x, labels, batch_size=8)
+    whole = tmp_path / "whole.safetensors"
+    mlp.save(whole)
+    mlp.save(path, weights_dtype="bfloat16")
+    assert path.stat().st_size < 0.54 * whole.stat().st_size
+    for name, entry in header_of(path).items():
+        assert entry["dtype"] == ("BF16" if name.endswith(("W", "momentum_W")) else "F32"), name
+    loaded, expected = MLP.load(path), state(mlp)
+    for name in expected:
+        if name.startswith(("W", "momentum_W")):
+            expected[name] = rounded(expected[name])
+    assert_same_state(state(loaded), expected)
+    np.testing.assert_array_equal(loaded.predict_proba(x), mlp.predict_proba(x))
+    loaded.save(path, weights_dtype="bfloat16")
+    assert_same_state(state(MLP.load(path)), expected)
+
+
+def test_weights_of_bfloat16_that_are_not_finite(path):
+    mlp = build([5, 7, 3], dtype=np.float32)
+    mlp.linear_layers[0].W[0, :4] = np.nan, np.inf, -np.inf, np.finfo(np.float32).max
+    # A NaN whose only bits are those that rounding drops.
+    mlp.linear_layers[0].W[1, 0] = np.array(0x7F800001, np.uint32).view(np.float32)
+    mlp.save(path, weights_dtype="bfloat16")
+    w = MLP.load(path).linear_layers[0].W
+    np.testing.assert_array_equal(w[0, :4], [np.nan, np.inf, -np.inf, np.inf])
+    assert np.isnan(w[1, 0])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "wanted"), [(np.float64, "bfloat16"), (np.float32, "float16"), (np.float32, 16)]
+)
+def test_weights_of_another_dtype_are_refused(dtype, wanted, path):
+    with pytest.raises(ValueError, match=f"weights_dtype must be .* got {wanted!r}"):
+        build([5, 3], dtype=dtype).save(path, weights_dtype=wanted)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("cut", [1, 5, 100])
+def test_a_truncated_file_of_bfloat16(cut, path):
+    build([5, 7, 3], dtype=np.float32).save(path, weights_dtype="bfloat16")
+    path.write_bytes(path.read_bytes()[:-cut])
+    assert_refused(path, "not a fastmlp network")
 
 
 def test_without_bias(path):
@@ -162,12 +242,9 @@ def test_layers_of_the_callers_own_are_refused(path):
 
 def rewrite(path, metadata=None, tensors=None):
     """Write the network in path again, with other metadata fields (None: without) and tensors."""
-    from safetensors import safe_open
     from safetensors.numpy import load_file, save_file
 
-    with safe_open(path, framework="numpy") as file:
-        description = json.loads(file.metadata()["fastmlp"])
-    description |= metadata or {}
+    description = description_in(path) | (metadata or {})
     held = load_file(path) | (tensors or {})
     save_file(
         {name: tensor for name, tensor in held.items() if tensor is not None},
@@ -177,7 +254,15 @@ def rewrite(path, metadata=None, tensors=None):
 
 
 METADATA = {
-    "of a later format": ({"format": 2}, r"format must be 1, got 2"),
+    "of a later format": ({"format": 3}, r"format must be 1 or 2, got 3"),
+    "a field of format 2 in 1": ({"compute_dtype": "bfloat16"}, r"must have the fields"),
+    "another field in format 2": ({"format": 2, "dropout": 0.5}, r"must have the fields"),
+    "compute dtype of no kind": ({"format": 2, "compute_dtype": 16}, r"compute_dtype .*16"),
+    "unknown compute dtype": ({"format": 2, "compute_dtype": "fp8"}, r"compute_dtype.*'fp8'"),
+    "float64 in bfloat16": (
+        {"format": 2, "compute_dtype": "bfloat16"},
+        r"needs parameters of dtype float32",
+    ),
     "without a field": ({"lr": ...}, r"must have the fields .*lr"),
     "with a field more": ({"dropout": 0.5}, r"must have the fields .*dropout"),
     "text for a number": ({"lr": "0.1"}, r"field lr .*'0\.1'"),

@@ -73,6 +73,14 @@ def test_options_reach_the_network(command):
     assert len(history("here/and/there")) == 2
 
 
+def test_what_products_are_computed_in_reaches_the_network(command):
+    status, output, _ = command("train digits --epochs 2 --compute-dtype bfloat16")
+    assert status == 0
+    assert ", float32 computed in bfloat16, batch " in output
+    mlp = MLP.load(MODEL)
+    assert (mlp.compute_dtype, mlp.dtype) == ("bfloat16", np.float32)
+
+
 def test_batch_norm_and_no_hidden_layer(command):
     assert command("train digits --hidden 9,8 --batchnorm --epochs 1")[0] == 0
     assert MLP.load(MODEL).num_bn_layers == 2

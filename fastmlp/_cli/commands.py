@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 
 from .. import __version__, checkpoint, datasets
@@ -16,13 +17,14 @@ from .._extras import require
 from ..layers import activation_named
 from ..presets import PRESETS, recipe_for
 from ..threads import set_num_threads
+from ..validation import check_compute_dtype
 from ..warmup import warmup
 from . import report
 from .errors import INTERRUPTED, CommandError
 from .predict import lines
 from .report import table
 from .reproduce import reproduce
-from .train import train_and_report
+from .train import DTypes, train_and_report
 
 # Typer exports only this subclass of click's UsageError, and newer versions bring their own click.
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
@@ -48,6 +50,15 @@ DataDir = Annotated[
 ]
 
 DType = Annotated[str, typer.Option(metavar="NAME", help="float32 or float64.")]
+
+ComputeDType = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="What products are computed in, where not in the dtype: bfloat16, or auto for "
+        "whichever is the faster.",
+    ),
+]
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -139,6 +150,7 @@ def train(
         typer.Option(metavar="N", help="By default one per core; results do not depend on it."),
     ] = None,
     dtype: DType = "float32",
+    compute_dtype: ComputeDType = None,
     data_dir: DataDir = None,
     out: Annotated[
         Path | None,
@@ -167,7 +179,7 @@ def train(
     if threads is not None:
         _at_least("--threads", threads, 1)
         set_num_threads(threads)
-    _check_dtype(dtype)
+    _check_dtype(dtype, compute_dtype)
     if preset is not None and preset not in PRESETS:
         raise _bad("--preset", f"one of {', '.join(PRESETS)}", preset)
     for package, extra in (("matplotlib", "plot"), ("safetensors", "io")):
@@ -175,7 +187,8 @@ def train(
     data = _named(dataset, data_dir) if dataset is not None else _mnist_or_digits(data_dir)
     given = {option: value for option, value in given.items() if value is not None}
     recipe = replace(PRESETS[preset] if preset else recipe_for(data.name), **given)
-    train_and_report(data, recipe, seed=seed, dtype=dtype, out=out)
+    dtypes = DTypes(dtype, compute_dtype)
+    train_and_report(data, recipe, seed=seed, dtypes=dtypes, out=out)
 
 
 @app.command()
@@ -215,11 +228,12 @@ def predict(
 @app.command("warmup")
 def warm_up(
     dtype: DType = "float32",
+    compute_dtype: ComputeDType = None,
 ) -> None:
     """Compile the kernels ahead of the first training."""
-    _check_dtype(dtype)
-    report.announce_compilation(dtype)
-    print(f"ready after {warmup(dtype):.1f} s")
+    _check_dtype(dtype, compute_dtype)
+    report.announce_compilation(dtype, compute_dtype)
+    print(f"ready after {warmup(dtype, compute_dtype):.1f} s")
 
 
 @app.command("datasets")
@@ -262,9 +276,13 @@ def _mnist_or_digits(data_dir: Path | None) -> datasets.Dataset:
         return datasets.load("digits")
 
 
-def _check_dtype(dtype: str) -> None:
+def _check_dtype(dtype: str, compute_dtype: str | None) -> None:
     if dtype not in ("float32", "float64"):
         raise _bad("--dtype", "float32 or float64", dtype)
+    try:
+        check_compute_dtype(compute_dtype, np.dtype(dtype))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--compute-dtype") from None
 
 
 def _bad(option: str, expected: str, got: object) -> typer.BadParameter:

@@ -40,9 +40,9 @@ def write_mistakes(
     return [out / "mistakes.png"]
 
 
-def announce_compilation(dtype: str) -> None:
+def announce_compilation(dtype: str, compute_dtype: str | None = None) -> None:
     """Say what takes half a minute, where the library itself does not: at a terminal it does."""
-    if is_cold(dtype) and not sys.stderr.isatty():
+    if is_cold(dtype, compute_dtype) and not sys.stderr.isatty():
         print("compiling kernels, once per installation ...", flush=True)
 
 

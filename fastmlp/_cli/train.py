@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,8 +27,15 @@ VALIDATION_ROWS = 5_000
 Rows = tuple[np.ndarray, np.ndarray]
 
 
+class DTypes(NamedTuple):
+    """Of the parameters, and what products are computed in (None: the same)."""
+
+    parameters: str
+    compute: str | None = None
+
+
 def train_and_report(
-    data: Dataset, recipe: Recipe, *, seed: int, dtype: str, out: Path | None
+    data: Dataset, recipe: Recipe, *, seed: int, dtypes: DTypes, out: Path | None
 ) -> None:
     """Train, test and write the results into the folder out; print as it goes.
 
@@ -36,19 +44,19 @@ def train_and_report(
     after writing what there is, when the user interrupts.
     """
     with _results_folder(out, data.name) as folder:
-        _train_into(folder, data, recipe, seed, dtype)
+        _train_into(folder, data, recipe, seed, dtypes)
 
 
-def _train_into(out: Path, data: Dataset, recipe: Recipe, seed: int, dtype: str) -> None:
+def _train_into(out: Path, data: Dataset, recipe: Recipe, seed: int, dtypes: DTypes) -> None:
     train, validation = _split(data) if recipe.validate else ((data.train_x, data.train_y), None)
-    mlp = _network(data, recipe, seed, dtype)
+    mlp = _network(data, recipe, seed, dtypes)
     _announce(data, train, validation, mlp, recipe, seed)
     print(f"results go to {out}\n", flush=True)
     moments = _moments(train[0]) if recipe.standardise else None
     watch = _Watch()
     try:
-        report.announce_compilation(dtype)
-        warmup(dtype)
+        report.announce_compilation(*dtypes)
+        warmup(*dtypes)
         rows = train if moments is None else (_standardised(train[0], moments), train[1])
         history = _fit(mlp, rows, validation, recipe, seed, watch)
     except KeyboardInterrupt:
@@ -203,7 +211,7 @@ def _split(data: Dataset) -> tuple[Rows, Rows | None]:
     return (data.train_x[~held], data.train_y[~held]), (data.train_x[held], data.train_y[held])
 
 
-def _network(data: Dataset, recipe: Recipe, seed: int, dtype: str) -> MLP:
+def _network(data: Dataset, recipe: Recipe, seed: int, dtypes: DTypes) -> MLP:
     initializer = he_normal if recipe.activation == "relu" else xavier_normal
     hidden = [activation_named(recipe.activation) for _ in recipe.hidden]
     return MLP(
@@ -211,13 +219,14 @@ def _network(data: Dataset, recipe: Recipe, seed: int, dtype: str) -> MLP:
         data.num_classes,
         list(recipe.hidden),
         [*hidden, Identity()],
-        initializer(seed, dtype),
+        initializer(seed, dtypes.parameters),
         zeros,
         SoftmaxCrossEntropy(),
         recipe.lr,
         recipe.momentum,
         len(recipe.hidden) if recipe.batchnorm else 0,
         batchnorm_reduction="mean",
+        compute_dtype=dtypes.compute,
     )
 
 
@@ -227,11 +236,12 @@ def _announce(
     held = 0 if validation is None else len(validation[1])
     sizes = "-".join(map(str, (mlp.input_size, *recipe.hidden, mlp.output_size)))
     normalised = ", batch norm" if recipe.batchnorm else ""
+    computed = f" computed in {mlp.compute_dtype}" if mlp.compute_dtype != mlp.dtype.name else ""
     print(
         f"{data.name}: {len(train[1]):,} training, {held:,} validation, "
         f"{len(data.test_y):,} test samples\n"
-        f"{sizes} {recipe.activation}{normalised}, {mlp.dtype}, batch {recipe.batch_size}, "
-        f"lr {recipe.lr:g}, momentum {recipe.momentum:g}, seed {seed}, "
+        f"{sizes} {recipe.activation}{normalised}, {mlp.dtype}{computed}, "
+        f"batch {recipe.batch_size}, lr {recipe.lr:g}, momentum {recipe.momentum:g}, seed {seed}, "
         f"threads {get_num_threads()}",
         flush=True,
     )
