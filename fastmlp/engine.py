@@ -25,7 +25,7 @@ from .kernels._geometry import (
     scratch_size,
 )
 from .kernels._host import aligned_zeros
-from .kernels._operands import Blocks, Wanted, rooms_for
+from .kernels._operands import Wanted, rooms_for
 from .kernels._rates import unit_for
 from .kernels._units import FLOATS, FloatUnit, Unit, rows_together
 from .kernels.activation import ACTIVATIONS
@@ -178,10 +178,8 @@ class Trainer:
                 normalised * len(outputs) * widest,
             ],
             self.threads * scratch_size(self.unit, max(inputs), max(outputs), dtype),
+            np.zeros,
         )  # fmt: skip
-        for room in rooms:
-            for array in room[:3] if isinstance(room, Blocks) else (room,):
-                array[:] = 0
         x, y, normals, deltas, w, v, gradients, gathered, labels, variances, scratch = rooms
         return Packed(
             self.unit, w, v, gradients, scratch, gathered, x, labels, y, normals, deltas, variances

@@ -48,14 +48,14 @@ def guard_buffers():
     A kernel that reads what it never wrote then shows in its results.
     """
 
-    def empty(size, dtype):
-        return guarded(np.full(size, np.nan, dtype))
+    def empty(size, dtype, allocate=np.empty):
+        return zeros(size, dtype) if allocate is np.zeros else guarded(np.full(size, np.nan, dtype))
 
     def zeros(size, dtype):
         return guarded(np.zeros(size, dtype))
 
-    def rooms(sizes, dtype):
-        return tuple(empty(size, dtype) for size in sizes)
+    def rooms(sizes, dtype, allocate=np.empty):
+        return tuple(empty(size, dtype, allocate) for size in sizes)
 
     guards = {"aligned_empty": empty, "aligned_zeros": zeros, "aligned_rooms": rooms}
     replaced = 0

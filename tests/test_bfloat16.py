@@ -414,6 +414,22 @@ def test_auto_measures():
     assert doubles.compute_dtype == "float64"
 
 
+COLD = """
+from fastmlp.warmup import is_cold, warmup
+print(is_cold("float32", "bfloat16"), is_cold("float32", "auto"))
+warmup("float32")
+print(is_cold("float32"), is_cold("float32", "bfloat16"), is_cold("float32", "auto"))
+warmup("float32", "auto")
+print(is_cold("float32"), is_cold("float32", "bfloat16"), is_cold("float32", "auto"))
+"""
+
+
+def test_warming_up(tmp_path):
+    """Code for bfloat16 is made when it is asked for, and known from then on."""
+    lines = output_of("-c", COLD, NUMBA_CACHE_DIR=str(tmp_path)).splitlines()
+    assert lines == ["True True", "False True True", "False False False"]
+
+
 def test_it_learns_as_well():
     """Digits, three seeds: in the mean at most a percent of the test set worse than float32."""
     data = datasets.load("digits")

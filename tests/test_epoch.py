@@ -191,7 +191,7 @@ def test_padding_holds_anything(batch_size, num_bn_layers, dtype, monkeypatch):
     assert all(np.isfinite(value).all() for value in expected.values())
     monkeypatch.setattr(threads, "run", _poisoned(threads.run))
 
-    def rooms(sizes, dtype):
+    def rooms(sizes, dtype, allocate):
         return tuple(np.full(size, np.nan, dtype) for size in sizes)
 
     monkeypatch.setattr(_operands, "aligned_rooms", rooms)

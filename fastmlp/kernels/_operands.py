@@ -15,7 +15,7 @@ to read them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,14 +67,15 @@ class Wanted(NamedTuple):
 
 
 def rooms_for(
-    unit: Unit, dtype, blocks: Sequence[Wanted], sizes: Sequence[int], scratch: int
-) -> tuple[Any, ...]:
-    """Uninitialised ``Blocks``, then arrays of ``sizes`` numbers, then scratch, in one piece."""
+    unit: Unit, dtype, blocks: Sequence[Wanted], sizes: Sequence[int], scratch: int,
+    allocate: Callable[..., np.ndarray] = np.empty,
+) -> tuple[Any, ...]:  # fmt: skip
+    """``Blocks``, then arrays of ``sizes`` numbers, then scratch; see ``aligned_rooms``."""
     if isinstance(unit, FloatUnit):
-        rooms = aligned_rooms([*[want.size for want in blocks], *sizes, scratch], dtype)
+        rooms = aligned_rooms([*[want.size for want in blocks], *sizes, scratch], dtype, allocate)
         return *[Blocks(room, room, room) for room in rooms[: len(blocks)]], *rooms[len(blocks) :]
     forms = [w.size * form for w in blocks for form in (w.values, w.by_feature, w.by_row)]
-    rooms = aligned_rooms([*forms, *sizes, scratch], dtype)
+    rooms = aligned_rooms([*forms, *sizes, scratch], dtype, allocate)
     in_forms = [
         Blocks(
             rooms[i],
@@ -107,23 +108,20 @@ def chunk_of(like, at, width, geometry, number):
     return Chunk(start, pitch, rows_in_chunk(geometry, number), width)
 
 
-@intrinsic
-def row_group(typingctx, unit):
-    """Rows that one thread must put into operands together, a constant."""
-    count = rows_together(unit.instance_class)
-    return types.intp(unit), lambda context, builder, sig, args: ir.IntType(64)(count)
+def _constant(of):
+    """An intrinsic that gives compiled code a property of a unit."""
+
+    @intrinsic
+    def constant(typingctx, unit):
+        number = of(unit.instance_class)
+        return types.intp(unit), lambda context, builder, sig, args: ir.IntType(64)(number)
+
+    return constant
 
 
-@intrinsic
-def _step_depth(typingctx, unit):
-    depth = step_depth(unit.instance_class)
-    return types.intp(unit), lambda context, builder, sig, args: ir.IntType(64)(depth)
-
-
-@intrinsic
-def _depth_multiple(typingctx, unit):
-    count = depth_multiple(unit.instance_class)
-    return types.intp(unit), lambda context, builder, sig, args: ir.IntType(64)(count)
+row_group, _step_depth, _depth_multiple = [
+    _constant(of) for of in (rows_together, step_depth, depth_multiple)
+]
 
 
 @inline

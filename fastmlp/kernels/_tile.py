@@ -153,28 +153,23 @@ def _panel_square(builder, tile, first, square, vector):
     return builder.gep(first, [builder.add(rows_down, _int(vector * tile.vector.count))])
 
 
-@intrinsic
-def tiles_begin(typingctx, unit):
-    """To be called by every thread before the products of a unit."""
+def _around_products(method):
+    """An intrinsic that calls a unit's registers before or after a product, if it has any."""
 
-    def codegen(context, builder, sig, args):
-        if unit.instance_class in SQUARES:
-            SQUARES[unit.instance_class](builder).configure()
-        return context.get_dummy_value()
+    @intrinsic
+    def call(typingctx, unit):
+        def codegen(context, builder, sig, args):
+            if unit.instance_class in SQUARES:
+                getattr(SQUARES[unit.instance_class](builder), method)()
+            return context.get_dummy_value()
 
-    return signature(types.void, unit), codegen
+        return signature(types.void, unit), codegen
+
+    return call
 
 
-@intrinsic
-def tiles_end(typingctx, unit):
-    """To be called by every thread after them."""
-
-    def codegen(context, builder, sig, args):
-        if unit.instance_class in SQUARES:
-            SQUARES[unit.instance_class](builder).release()
-        return context.get_dummy_value()
-
-    return signature(types.void, unit), codegen
+# To be called by every thread before and after the products of a unit.
+tiles_begin, tiles_end = _around_products("configure"), _around_products("release")
 
 
 @intrinsic(prefer_literal=True)
