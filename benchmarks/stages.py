@@ -114,11 +114,21 @@ class Stage:
     bytes: float
 
 
-def stages_of(layers: list[LayerSpec], rows: int, itemsize: int, input_bytes: int) -> list[Stage]:
-    """The stages of a step, in their order; the last is the step itself."""
+def stages_of(
+    layers: list[LayerSpec], rows: int, itemsize: int, input_bytes: int, rounds: bool = False
+) -> list[Stage]:
+    """The stages of a step, in their order; the last is the step itself.
+
+    rounds : operands are bfloat16, which products read, beside the values that they write
+    """
     first = layers[0].inputs
+    # What a product reads of a number of a batch, and what who computes one writes: rounded, that
+    # is twice 2 bytes, by features and by rows.
+    operand, forms = (2, 4) if rounds else (itemsize, 0)
+    written = itemsize + forms
     stages = [
-        Stage("gather", GATHER, 0, 0, rows * first * (input_bytes + 2 * itemsize)),
+        # Floats are written where they will lie, which reads the lines first.
+        Stage("gather", GATHER, 0, 0, rows * first * (input_bytes + (forms or 2 * itemsize))),
     ]
     backward = []
     for index, layer in enumerate(layers):
@@ -126,12 +136,12 @@ def stages_of(layers: list[LayerSpec], rows: int, itemsize: int, input_bytes: in
         work, weights = rows * inputs * outputs, inputs * outputs
         rows_in, rows_out = rows * inputs, rows * outputs
         name = f"{index} {inputs}-{outputs}"
-        moved = itemsize * (weights + rows_in + rows_out)
+        moved = itemsize * weights + operand * rows_in + written * rows_out
         stages.append(Stage(f"forward {name}", FORWARD, index, work, moved))
         if index > 0:
-            moved = itemsize * (weights + 2 * rows_in + rows_out)
+            moved = itemsize * (weights + rows_in) + operand * rows_out + written * rows_in
             backward.append(Stage(f"input gradient {name}", INPUT_GRADIENT, index, work, moved))
-        moved = itemsize * (4 * weights + rows_in + rows_out)
+        moved = 4 * itemsize * weights + operand * (rows_in + rows_out)
         backward.append(Stage(f"gradient, update {name}", UPDATE, index, work, moved))
     stages.append(Stage("loss", LOSS, 0, 0, 3 * itemsize * rows * layers[-1].outputs))
     stages += sorted(backward, key=lambda stage: -stage.layer)
@@ -183,15 +193,17 @@ class Bench:
 
 def report(stages: list[Stage], seconds: list[float], gflops: float, gbytes: float) -> Table:
     """The table: time, limits, and the share of the FMA peak that was reached."""
-    table = Table("stage", *(f"{name} µs" for name in ("time", "arithmetic", "memory")), "of peak")
+    limits = (f"{name} µs" for name in ("time", "arithmetic", "memory"))
+    table = Table("stage", *limits, "of peak", "MB")
     for stage, taken in zip(stages, seconds, strict=True):
         arithmetic = 2 * stage.multiply_adds / gflops / 1e9
         table.add_row(
             stage.name, f"{taken * 1e6:.1f}", f"{arithmetic * 1e6:.1f}",
             f"{stage.bytes / gbytes / 1e3:.1f}", f"{arithmetic / taken:.0%}" if arithmetic else "",
+            f"{stage.bytes / 1e6:.2f}",
         )  # fmt: skip
     apart = sum(seconds[:-1])
-    table.add_row("stages by themselves", f"{apart * 1e6:.1f}", "", "", "")
+    table.add_row("stages by themselves", f"{apart * 1e6:.1f}", "", "", "", "")
     return table
 
 
@@ -216,7 +228,7 @@ def main() -> None:
     compute = options.compute or options.dtype
     bench = Bench(layers, options.batch, options.dtype, input_dtype, compute)
     itemsize = np.dtype(options.dtype).itemsize
-    stages = stages_of(layers, options.batch, itemsize, input_dtype.itemsize)
+    stages = stages_of(layers, options.batch, itemsize, input_dtype.itemsize, compute == "bfloat16")
     used = bench.trainer.threads
     seconds = bench.seconds(stages)
     gflops, gbytes = used * peak_gflops(compute), triad_gbytes(used)
