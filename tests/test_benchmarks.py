@@ -6,13 +6,14 @@ import itertools
 import math
 import pkgutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import fastmlp
-from benchmarks import cases, coldstart, flat, suites
+from benchmarks import accuracy, cases, coldstart, flat, suites
 from fastmlp.kernels import loss
 from fastmlp.kernels.epoch import train_steps
 
@@ -46,6 +47,24 @@ def test_flops_leave_out_the_gradient_of_the_input():
     network = cases.Network((3, 4, 2), "relu", 8, 0.1)
     assert network.inference_flops_per_sample == 2 * (12 + 8)
     assert network.flops_per_sample == 2 * (12 + 8) + 2 * (12 + 8) + 2 * 8
+
+
+# Accuracy
+
+
+def test_a_row_of_accuracies():
+    """Percentages; the difference is of pairs, with the standard error of its mean."""
+    cells = accuracy.row("name", [0.01, 0.02, 0.03], [0.01, 0.03, 0.05]).split(" | ")
+    assert cells == ["| name", "2.00 ± 1.00", "3.00 ± 2.00", "+1.00 ± 0.58 |"]
+
+
+def test_a_task_is_learnt_in_both():
+    x = np.random.default_rng(0).standard_normal((200, 5)).astype(np.float32)
+    rows = x, (x[:, 0] > 0).astype(int)
+    recipe = replace(accuracy._TABLE_RECIPE, hidden=(8,), batch_size=10)
+    task = accuracy.Task("signs", rows, rows, recipe)
+    for compute_dtype in ("float32", "bfloat16"):
+        assert accuracy.error(task, compute_dtype, 0) < 0.1
 
 
 # Start-up

@@ -16,11 +16,10 @@ from ..source import installed_digest
 from . import _machine, _readme, _results
 from ._data import images
 from ._peers import PEERS
+from ._readme import PAGES, ROOT, Page
 from ._rounds import Comparison
 from ._workloads import WORKLOADS, Workload
 
-ROOT = Path(__file__).parents[2]
-RECORD = Path("benchmarks/results")
 CASUAL = Path("runs/compare")
 
 # Compiling C++ takes longer than a rough answer may.
@@ -31,7 +30,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.compare",
         description="Measure fastmlp beside other libraries, in interleaved rounds. Results and "
-        f"plots go to {CASUAL}/, with --readme to {RECORD}/.",
+        f"plots go to {CASUAL}/, for the record to benchmarks/results/.",
     )
     parser.add_argument("--quick", action="store_true", help="a rough answer within a minute")
     parser.add_argument("--workloads", nargs="+", metavar="NAME", choices=[*WORKLOADS],
@@ -46,13 +45,16 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     task = parser.add_mutually_exclusive_group()
     task.add_argument("--readme", action="store_true", help="keep the results as the record, and "
         "rewrite the README's table")  # fmt: skip
-    task.add_argument("--render", action="store_true", help="measure nothing: redraw the README's "
-        "table and plots from the record")  # fmt: skip
-    task.add_argument("--check", action="store_true", help="measure nothing: exit with 1 if the "
-        "README's table is not the record's")  # fmt: skip
+    task.add_argument("--bfloat16", action="store_true", help="the same for the workloads in "
+        "bfloat16 and docs/bfloat16.md")  # fmt: skip
+    task.add_argument("--render", action="store_true", help="measure nothing: redraw both pages' "
+        "tables and plots from the records")  # fmt: skip
+    task.add_argument("--check", action="store_true", help="measure nothing: exit with 1 if a "
+        "page's table is not the record's")  # fmt: skip
     arguments = parser.parse_args(argv)
-    if arguments.readme and (arguments.quick or arguments.workloads or arguments.peers):
-        parser.error("--readme needs a complete run: no --quick, --workloads or --peers")
+    partial = arguments.quick or arguments.workloads or arguments.peers
+    if partial and (arguments.readme or arguments.bfloat16):
+        parser.error("a record needs a complete run: no --quick, --workloads or --peers")
     return arguments
 
 
@@ -64,10 +66,11 @@ def _count(text: str) -> int:
 
 
 def _chosen(arguments: argparse.Namespace) -> list[Workload]:
-    names = arguments.workloads or [
-        name for name, workload in WORKLOADS.items() if workload.quick or not arguments.quick
-    ]
-    workloads = [WORKLOADS[name] for name in names]
+    workloads = [WORKLOADS[name] for name in arguments.workloads or WORKLOADS]
+    if arguments.quick and not arguments.workloads:
+        workloads = [workload for workload in workloads if workload.quick]
+    if arguments.readme or arguments.bfloat16:
+        workloads = [w for w in workloads if bool(w.compute_dtype) == arguments.bfloat16]
     return [workload.shortened() for workload in workloads] if arguments.quick else workloads
 
 
@@ -149,32 +152,37 @@ def _keep(record: dict[str, Any], folder: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _arguments(argv)
-    readme = ROOT / "README.md"
     if arguments.check:
-        return _check(readme)
+        return max(_check(page) for page in PAGES.values())
     if arguments.render:
-        record = _results.read(ROOT / RECORD)
-    else:
-        from ._tables import print_record
+        for page in PAGES.values():
+            _show(page, _results.read(ROOT / page.folder))
+        return 0
+    from ._tables import print_record
 
-        record = measure(arguments, Path.cwd() / CASUAL)
-        print_record(record)
-    for_the_record = arguments.readme or arguments.render
-    _keep(record, ROOT / RECORD if for_the_record else Path.cwd() / CASUAL)
-    if for_the_record:
-        _readme.rewrite(readme, _readme.section(record, RECORD.as_posix()))
+    record = measure(arguments, Path.cwd() / CASUAL)
+    print_record(record)
+    if arguments.readme or arguments.bfloat16:
+        _show(PAGES["readme" if arguments.readme else "bfloat16"], record)
+    else:
+        _keep(record, Path.cwd() / CASUAL)
     return 0
 
 
-def _check(readme: Path) -> int:
-    if not (ROOT / RECORD / "results.json").exists():
-        _say(f"there is no record in {RECORD}: run with --readme")
+def _show(page: Page, record: dict[str, Any]) -> None:
+    """Keep the record, and put it on its page."""
+    _keep(record, ROOT / page.folder)
+    _readme.rewrite(ROOT / page.path, page.text(record))
+
+
+def _check(page: Page) -> int:
+    if not (ROOT / page.folder / "results.json").exists():
+        _say(f"there is no record in {page.folder}")
         return 1
-    current = _readme.is_current(
-        readme, _readme.section(_results.read(ROOT / RECORD), RECORD.as_posix())
-    )
+    record = _results.read(ROOT / page.folder)
+    current = _readme.is_current(ROOT / page.path, page.text(record))
     if not current:
-        _say(f"README.md does not show {RECORD}/results.json: run with --render")
+        _say(f"{page.path} does not show {page.folder}/results.json: run with --render")
     return 0 if current else 1
 
 

@@ -28,12 +28,14 @@ class Training:
     """``fit``; or, by hand, forward, backward and step."""
 
     def __init__(
-        self, workload: Workload, input_dtype: str | None = None, by_hand: bool = False
-    ) -> None:
+        self, workload: Workload, input_dtype: str | None = None, by_hand: bool = False,
+        compute_dtype: str | None = None,
+    ) -> None:  # fmt: skip
         self.workload = workload
         dtype, features = input_dtype or workload.dtype, workload.network.sizes[0]
         self.x, self.y = training_set(workload.samples, dtype, features)
         self.mlp = workload.network.build(np.dtype(workload.dtype).type)
+        self.mlp.compute_dtype = compute_dtype or workload.compute_dtype
         self.by_hand = by_hand
 
     def run(self, seed: int) -> None:

@@ -33,11 +33,13 @@ def _initial(workload: Workload) -> tuple[list[dict[str, Any]], list[dict[str, A
     return parameters, statistics
 
 
-def _forward(parameters: Any, statistics: Any, x: Any, activation: Any) -> tuple[Any, Any]:
+def _forward(
+    parameters: Any, statistics: Any, x: Any, activation: Any, product: Any = jnp.matmul
+) -> tuple[Any, Any]:
     """(logits, running statistics after this batch), in training mode."""
     moved = []
     for number, (layer, running) in enumerate(zip(parameters, statistics, strict=True)):
-        x = x @ layer["w"] + layer["b"]
+        x = product(x, layer["w"]) + layer["b"]
         if running:
             mean, var = x.mean(axis=0), x.var(axis=0)
             x = layer["gamma"] * (x - mean) * jax.lax.rsqrt(var + 1e-8) + layer["beta"]
@@ -51,12 +53,19 @@ def _forward(parameters: Any, statistics: Any, x: Any, activation: Any) -> tuple
     return x, moved
 
 
-def _epoch_function(workload: Workload) -> Any:
+def _rounded_product(x: Any, w: Any) -> Any:
+    """x @ w of operands rounded to bfloat16, summed in float32."""
+    return jnp.matmul(
+        x.astype(jnp.bfloat16), w.astype(jnp.bfloat16), preferred_element_type=jnp.float32
+    )
+
+
+def _epoch_function(workload: Workload, product: Any) -> Any:
     network = workload.network
     activation = _ACTIVATIONS[network.activation]
 
     def loss_of(parameters: Any, statistics: Any, x: Any, y: Any) -> tuple[Any, Any]:
-        logits, moved = _forward(parameters, statistics, x, activation)
+        logits, moved = _forward(parameters, statistics, x, activation, product)
         return -(jax.nn.one_hot(y, 10) * jax.nn.log_softmax(logits)).sum(axis=1).mean(), moved
 
     def step(state: Any, batch: Any, x: Any, y: Any) -> tuple[Any, Any]:
@@ -88,13 +97,13 @@ def _epoch_function(workload: Workload) -> Any:
 class Training:
     """Epochs of the scanned step."""
 
-    def __init__(self, workload: Workload) -> None:
+    def __init__(self, workload: Workload, bfloat16: bool = False) -> None:
         self.workload = workload
         x, y = training_set(workload.samples, np.float32)
         self.x, self.y = jnp.asarray(x), jnp.asarray(y, jnp.int32)
         parameters, statistics = _initial(workload)
         self.state = (parameters, jax.tree.map(jnp.zeros_like, parameters), statistics)
-        self.epoch = _epoch_function(workload)
+        self.epoch = _epoch_function(workload, _rounded_product if bfloat16 else jnp.matmul)
 
     def run(self, seed: int) -> None:
         for order in orders(len(self.x), seed, self.workload.repeats):

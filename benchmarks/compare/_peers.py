@@ -71,6 +71,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 _HERE = __package__
 _TORCH = {"torch": "2.4"}
+_JAX = {"jax": "0.4", "jaxlib": "0.4"}
 _LIST = [
     Peer("fastmlp", "fastmlp", f"{_HERE}._fastmlp"),
     Peer("torch", "PyTorch", f"{_HERE}._torch", _TORCH),
@@ -79,10 +80,27 @@ _LIST = [
     Peer(
         "torch-bf16", "PyTorch bf16", f"{_HERE}._torch", _TORCH, {"bfloat16": True}, tolerance=0.25
     ),
-    Peer("jax", "JAX", f"{_HERE}._jax", {"jax": "0.4", "jaxlib": "0.4"}),
+    # Updates smaller than a weight's last bit are lost: it need only have learnt.
+    Peer(
+        "torch-pure-bf16",
+        "PyTorch pure bf16",
+        f"{_HERE}._torch",
+        _TORCH,
+        {"pure": True},
+        tolerance=10,
+    ),
+    Peer("jax", "JAX", f"{_HERE}._jax", _JAX),
+    Peer("jax-bf16", "JAX bf16", f"{_HERE}._jax", _JAX, {"bfloat16": True}, tolerance=0.25),
     Peer("numpy-f32", "NumPy f32", f"{_HERE}._numpy", options={"dtype": "float32"}),
     Peer("numpy-f64", "NumPy f64", f"{_HERE}._numpy", options={"dtype": "float64"}),
     Peer("sklearn", "scikit-learn", f"{_HERE}._sklearn", {"scikit-learn": "1.4"}),
+    Peer(
+        "fastmlp-float32",
+        "fastmlp float32",
+        f"{_HERE}._fastmlp",
+        options={"compute_dtype": "float32"},
+        tolerance=0.25,
+    ),
     Peer("fastmlp-1-thread", "one thread", f"{_HERE}._fastmlp", threads=1),
     Peer("fastmlp-uint8", "uint8 input", f"{_HERE}._fastmlp", options={"input_dtype": "uint8"}),
     Peer("fastmlp-layers", "layer path", f"{_HERE}._fastmlp", options={"by_hand": True}),

@@ -9,10 +9,11 @@ import numpy as np
 
 from . import _results as results
 from ._peers import PEERS
-from ._workloads import LIBRARIES
+from ._workloads import LIBRARIES, ROUNDING
 
 _COLOURS = {
     "torch": "#d1495b", "torch-compile": "#e5989b", "torch-bf16": "#f2c6c9", "jax": "#7b5ea7",
+    "torch-pure-bf16": "#c58b93", "jax-bf16": "#b7a3d6", "fastmlp-float32": "#777777",
     "numpy-f32": "#2e86ab", "numpy-f64": "#9cc5dc", "sklearn": "#e9a23b",
 }  # fmt: skip
 _OWN = "#1b1b1b"
@@ -23,12 +24,14 @@ def bar_chart(record: dict[str, Any], path: Path) -> None:
     """Every library's speed relative to fastmlp, a group of bars per workload."""
     from matplotlib.figure import Figure
 
-    rows = [r for r in results.beside_libraries(record) if results.seconds(r) is not None]
+    compared = results.beside_libraries(record) + results.rounding(record)
+    rows = [row for row in compared if results.seconds(row) is not None]
     figure = Figure(figsize=(9, 1.2 + 0.95 * len(rows)), layout="constrained")
     axes = figure.subplots()
     labelled = set()
     for position, row in enumerate(rows):
-        ratios = {name: results.times_as_fast(row, name) for name in LIBRARIES}
+        names = dict.fromkeys((*LIBRARIES, *ROUNDING))
+        ratios = {name: results.times_as_fast(row, name) for name in names}
         speeds = {name: 1 / value for name, value in ratios.items() if value}
         heights = _BAR * (np.arange(len(speeds)) - (len(speeds) - 1) / 2)
         for offset, (name, speed) in zip(heights, speeds.items(), strict=True):
@@ -41,7 +44,7 @@ def bar_chart(record: dict[str, Any], path: Path) -> None:
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel("speed relative to fastmlp (line at 1)")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside upper center", ncols=len(labelled), fontsize=8, frameon=False)
+    figure.legend(loc="outside upper center", ncols=6, fontsize=8, frameon=False)
     figure.savefig(path, dpi=130)
 
 
@@ -64,13 +67,13 @@ def roofline(record: dict[str, Any], path: Path) -> None:
     )  # fmt: skip
     _roofs(axes, record)
     labelled = set()
-    rows = results.beside_libraries(record)
+    rows = results.beside_libraries(record) + results.rounding(record)
     for number, row in enumerate(rows, start=1):
         own = results.seconds(row)
         if own is None:
             continue
         intensity = row["flops"] / row["bytes"]
-        for name in LIBRARIES:
+        for name in dict.fromkeys((*LIBRARIES, *ROUNDING)):
             other = results.seconds(row, name)
             if other is not None:
                 label = PEERS[name].label if name not in labelled else None
@@ -88,7 +91,7 @@ def roofline(record: dict[str, Any], path: Path) -> None:
             ha="center", size=8,
         )  # fmt: skip
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside upper center", ncols=len(labelled), fontsize=8, frameon=False)
+    figure.legend(loc="outside upper center", ncols=6, fontsize=8, frameon=False)
     names = "\n".join(f"{n} {row['label']}" for n, row in enumerate(rows, start=1))
     axes.text(0.99, 0.02, names, transform=axes.transAxes, size=7, ha="right", va="bottom")
     figure.savefig(path, dpi=130)
@@ -101,9 +104,13 @@ def _roofs(axes: Any, record: dict[str, Any]) -> None:
         "memory": limits["read_gbytes"],
         "weights in cache": limits["weights_read_gbytes"],
     }
-    peaks = {name: threads * limits[f"peak_{name}_gflops"] for name in ("float32", "float64")}
+    peaks = {
+        name: threads * limits[f"peak_{name}_gflops"]
+        for name in ("bfloat16", "float32", "float64")
+        if f"peak_{name}_gflops" in limits
+    }
     for style, (name, bandwidth) in zip(("-", "--"), bandwidths.items(), strict=True):
-        roof = np.minimum(intensity * bandwidth, peaks["float32"])
+        roof = np.minimum(intensity * bandwidth, max(peaks.values()))
         axes.plot(intensity, roof, style, color="#888888", linewidth=1)
         # The slope is 1 in logarithmic axes, and the bandwidth in the data that rotation is in.
         axes.text(

@@ -113,10 +113,10 @@ def _best(function: Any, times: int) -> float:
 
 
 class Peak:
-    """The peak in the workload's dtype, and how much of it all threads reach together."""
+    """The peak in what the workload computes in, and how much of it all threads reach together."""
 
     def __init__(self, workload: Workload) -> None:
-        self.dtype = workload.dtype
+        self.dtype = workload.compute_dtype or workload.dtype
         self.gflops = 0.0
 
     def run(self, seed: int) -> dict[str, float]:
@@ -133,6 +133,7 @@ def limits(weights_bytes: int, parts: int) -> dict[str, float]:
     return {
         "peak_float32_gflops": peak_gflops(np.float32),
         "peak_float64_gflops": peak_gflops(np.float64),
+        "peak_bfloat16_gflops": peak_gflops("bfloat16"),
         "read_gbytes": read_gbytes(_ARRAY_BYTES, parts),
         "triad_gbytes": triad_gbytes(parts),
         "weights_read_1_thread_gbytes": read_gbytes(weights_bytes, 1),

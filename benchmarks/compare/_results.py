@@ -29,6 +29,7 @@ def row(workload: Workload, measured: list[Measured]) -> dict[str, Any]:
         "unit": workload.unit,
         "batch_size": workload.network.batch_size if workload.kind != "inference" else None,
         "dtype": workload.dtype,
+        "compute_dtype": workload.compute_dtype,
         "samples": workload.samples,
         "flops": workload.flops,
         "bytes": workload.bytes,
@@ -70,8 +71,17 @@ def _quartiles(values: list[float]) -> tuple[float, float]:
 
 
 def beside_libraries(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows in which other libraries take part."""
-    return [row for row in record["workloads"] if not row.get("libxsmm")]
+    """The rows in which other libraries take part, in float32 or float64."""
+    return [
+        row
+        for row in record["workloads"]
+        if not row.get("libxsmm") and not row.get("compute_dtype")
+    ]
+
+
+def rounding(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows in bfloat16."""
+    return [row for row in record["workloads"] if row.get("compute_dtype")]
 
 
 def anchors(record: dict[str, Any]) -> list[dict[str, Any]]:

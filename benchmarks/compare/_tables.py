@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from . import _results as results
 from ._peers import PEERS
-from ._workloads import LIBRARIES, WORKLOADS
+from ._workloads import LIBRARIES, ROUNDING, WORKLOADS
 
 _VARIANTS = ("fastmlp-1-thread", "fastmlp-layers", "fastmlp-uint8")
 
@@ -19,14 +20,15 @@ def print_record(record: dict[str, Any]) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = 160
-    table = Table(title="Times as fast as …  (aim)")
-    for heading in ("workload", "batch", "seconds", "of peak"):
-        table.add_column(heading, justify="left" if heading == "workload" else "right")
-    for name in _columns(record):
-        table.add_column(PEERS[name].label, justify="right")
-    for row in results.beside_libraries(record):
-        table.add_row(*_cells(record, row, aims=True))
-    console.print(table)
+    for rows, names in _sections(record):
+        table = Table(title="Times as fast as …  (aim)")
+        for heading in ("workload", "batch", "seconds", "of peak"):
+            table.add_column(heading, justify="left" if heading == "workload" else "right")
+        for name in names:
+            table.add_column(PEERS[name].label, justify="right")
+        for row in rows:
+            table.add_row(*_cells(record, row, names, aims=True))
+        console.print(table)
     if results.anchors(record):
         console.print(_anchor_table(record))
     for line in [*_variant_lines(record), *_machine_lines(record)]:
@@ -49,17 +51,19 @@ def _anchor_table(record: dict[str, Any]) -> Any:
     for heading in ("network", "batch", "seconds", "fastmlp", "LIBXSMM-DNN"):
         table.add_column(heading, justify="left" if heading == "network" else "right")
     for row in results.anchors(record):
-        table.add_row(*_cells(record, row, aims=False)[:4], f"{row['libxsmm']:.0%}")
+        table.add_row(*_cells(record, row, (), aims=False), f"{row['libxsmm']:.0%}")
     return table
 
 
 def markdown(record: dict[str, Any]) -> str:
-    """The README's table and the notes below it."""
-    headings = ["workload", "batch", "seconds", "of peak"]
-    headings += [f"× {PEERS[name].label}" for name in _columns(record)]
-    lines = [_markdown_row(headings), _markdown_row(["---"] + ["---:"] * (len(headings) - 1))]
-    rows = results.beside_libraries(record)
-    lines += [_markdown_row(_cells(record, row, aims=False)) for row in rows]
+    """The README's tables and the notes below them."""
+    lines: list[str] = []
+    for rows, names in _sections(record):
+        headings = ["workload", "batch", "seconds", "of peak"]
+        headings += [f"× {PEERS[name].label}" for name in names]
+        lines += [_markdown_row(headings), _markdown_row(["---"] + ["---:"] * (len(headings) - 1))]
+        lines += [_markdown_row(_cells(record, row, names, aims=False)) for row in rows]
+        lines.append("")
     notes = [
         "seconds: median per epoch; per call of predict; per training for the preset. "
         "of peak: share of the FMA peak that was measured in the same rounds. "
@@ -73,20 +77,29 @@ def markdown(record: dict[str, Any]) -> str:
             for line in results.doubts(row)
         ),
     ]
-    return "\n".join([*lines, "", *(f"- {note}" for note in notes)])
+    return "\n".join([*lines, *(f"- {note}" for note in notes)])
 
 
 def _markdown_row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _columns(record: dict[str, Any]) -> list[str]:
-    """Libraries that any workload was run with."""
-    run = {name for row in record["workloads"] for name in row["peers"]}
-    return [name for name in LIBRARIES if name in run]
+def _sections(record: dict[str, Any]) -> list[tuple[list[dict[str, Any]], list[str]]]:
+    """The rows of each table, and the peers that are its columns: those that any row has."""
+    sections = []
+    for rows, order in (
+        (results.beside_libraries(record), LIBRARIES),
+        (results.rounding(record), ROUNDING),
+    ):
+        run = {name for row in rows for name in row["peers"]}
+        if rows:
+            sections.append((rows, [name for name in order if name in run]))
+    return sections
 
 
-def _cells(record: dict[str, Any], row: dict[str, Any], aims: bool) -> list[str]:
+def _cells(
+    record: dict[str, Any], row: dict[str, Any], names: Sequence[str], aims: bool
+) -> list[str]:
     workload = WORKLOADS[row["name"]]
     own = results.seconds(row)
     share = results.share_of_peak(record, row)
@@ -98,7 +111,7 @@ def _cells(record: dict[str, Any], row: dict[str, Any], aims: bool) -> list[str]
     ]
     if aims and workload.aim_of_peak:
         cells[3] += f" ({workload.aim_of_peak:.0%})"
-    for name in _columns(record):
+    for name in names:
         cell = _ratio(row, name)
         if aims and name in workload.aims:
             cell += f" ({workload.aims[name]:g})"
@@ -170,13 +183,16 @@ def _machine_lines(record: dict[str, Any]) -> list[str]:
     software = ", ".join(
         f"{name} {version}" for name, version in versions.items() if version != "not installed"
     )
+    rounded = ""
+    if "peak_bfloat16_gflops" in limits:
+        rounded = f", {limits['peak_bfloat16_gflops']:.0f} in bfloat16"
     lines = [
         f"{record['date']}, {machine['cpu']}, {machine['cores']} cores, "
         f"{machine['vector_bits']}-bit vectors, {machine['system']}; {record['threads']} threads, "
         f"up to {record['rounds']} interleaved rounds, data: {record['data']}.",
         f"FMA peak per core {limits['peak_float32_gflops']:.0f} GFLOP/s in float32, "
-        f"{limits['peak_float64_gflops']:.0f} in float64; memory {limits['read_gbytes']:.0f} GB/s "
-        f"reading, {limits['triad_gbytes']:.0f} GB/s in a triad.",
+        f"{limits['peak_float64_gflops']:.0f} in float64{rounded}; memory "
+        f"{limits['read_gbytes']:.0f} GB/s reading, {limits['triad_gbytes']:.0f} GB/s in a triad.",
         f"Python {machine['python']}, {software}; NumPy's BLAS: {machine['numpy_blas']}.",
     ]
     if record["warnings"]:

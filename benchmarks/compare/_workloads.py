@@ -14,6 +14,8 @@ from ..cases import NETWORKS, Network
 LIBRARIES = (
     "torch", "torch-compile", "torch-bf16", "jax", "numpy-f32", "numpy-f64", "sklearn",
 )  # fmt: skip
+# Whoever computes in bfloat16, and fastmlp itself without it.
+ROUNDING = ("fastmlp-float32", "torch-bf16", "torch-pure-bf16", "jax-bf16")
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Workload:
     unit : what ``repeats`` of are timed in a round; figures are seconds per unit
     rows : of a call, inference only
     rounds : at least so many, however many are asked for
+    compute_dtype : of fastmlp's products, where not the dtype
     peers : who takes part beside fastmlp
     aim_of_peak, aims : share of the FMA peak, and times as fast as a peer, that fastmlp aims at
     aim_seconds, aim_accuracy : of a unit; of the trained network, as a mean over the rounds
@@ -41,6 +44,7 @@ class Workload:
     rows: int = 0
     dtype: str = "float32"
     rounds: int = 0
+    compute_dtype: str | None = None
     peers: tuple[str, ...] = LIBRARIES
     aim_of_peak: float | None = None
     aims: Mapping[str, float] = field(default_factory=dict)
@@ -119,6 +123,14 @@ def _anchor(sizes: tuple[int, ...], batch_size: int, share: float) -> Workload:
     )  # fmt: skip
 
 
+def _rounding(name: str) -> Workload:
+    """A network's products in bfloat16, beside those who have it."""
+    return Workload(
+        f"{name}-bf16", f"{name} ReLU, bfloat16", "train", NETWORKS[name],
+        compute_dtype="bfloat16", peers=ROUNDING,
+    )  # fmt: skip
+
+
 _ALL = [
     _training(
         "784-512-512-10", "784-512-512-10 ReLU", 0.80,
@@ -155,6 +167,9 @@ _ALL = [
         {"torch": 2.5, "jax": 1.2, "numpy-f32": 2, "fastmlp-1-thread": 1.85},
         peers=(*LIBRARIES, *_SELF),
     ),
+    _rounding("784-512-512-10"),
+    _rounding("784-1024-1024-1024-10"),
+    _rounding("784-1000-10"),
     Workload(
         "float64", "784-512-512-10 ReLU, float64", "train", _FIRST, dtype="float64",
         peers=("torch", "numpy-f64", "sklearn"), aim_of_peak=0.75,
