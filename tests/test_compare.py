@@ -408,7 +408,7 @@ def test_the_readme_shows_the_record(record, tmp_path):
     assert _readme.is_current(readme, text)
     content = readme.read_text(encoding="utf-8")
     assert content.startswith("before\n")
-    assert content.endswith("after\n")
+    assert content.endswith(f"after\n{other}\n")
     assert "| 784-512-512-10 ReLU | 128 | 0.500 |" in content
     record["workloads"][0]["peers"]["fastmlp"]["median"] = 0.4
     assert not _readme.is_current(readme, _readme.section(record, "results"))
