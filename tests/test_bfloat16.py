@@ -123,8 +123,8 @@ def test_pairs():
 
 
 @inline
-def _publish(unit, blocks, chunk, end, pitch):
-    _operands.publish(unit, blocks, chunk, 0, 2, 0, end, blocks.values, chunk.at, pitch)
+def _publish(unit, blocks, chunk, begin, end, pitch):
+    _operands.publish(unit, blocks, chunk, 0, 2, begin, end, blocks.values, chunk.at, pitch)
 
 
 @both_units
@@ -140,7 +140,10 @@ def test_forms_of_blocks(unit, rows, width):
         values[feature // LANES, row, feature % LANES] = x[row, feature]
     forms = (np.zeros(3 * pitch * LANES, np.uint32) for _ in range(2))
     blocks = _operands.Blocks(values.reshape(-1), *forms)
-    _publish(unit, blocks, _operands.Chunk(0, pitch, rows, width), rows, pitch)
+    chunk = _operands.Chunk(0, pitch, rows, width)
+    _publish(unit, blocks, chunk, 0, rows, pitch)
+    # As a part does that has no rows: it must leave those of the others alone.
+    _publish(unit, blocks, chunk, rows, rows, pitch)
     padded = np.zeros((rows, 2 * LANES), np.float32)
     padded[:, :width] = x
     by_feature = blocks.by_feature.reshape(-1, LANES)

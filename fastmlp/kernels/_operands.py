@@ -244,8 +244,10 @@ def _floats_are_there(unit, blocks, chunk, first, last, begin, end, values, valu
 def _round_blocks(unit, blocks, chunk, first, last, begin, end, values, values_at, pitch):
     lanes = vector_lanes(values)
     rows = chunk.rows
-    # Whoever has the last row makes the rows of zeros behind it.
-    end = end if end < rows else _padded_depth(unit, rows)
+    # Whoever has the last row makes the rows of zeros behind it; a part that has no row at all must
+    # not touch the last row's pairs.
+    if begin < rows <= end:
+        end = _padded_depth(unit, rows)
     for block in range(first, last):
         at = values_at + (block - first) * pitch * lanes
         count = min(lanes, chunk.width - block * lanes)
