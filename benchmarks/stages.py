@@ -160,7 +160,8 @@ class Bench:
         weights = generator.standard_normal(layout.parameters).astype(dtype) / 30
         flat = Flat(weights, np.zeros_like(weights), np.zeros(layout.statistics, dtype))
         self.trainer = Trainer(layout, flat, batch, unit_for(compute_dtype))
-        self.trainer.pack(0.9, 0.0, True)
+        self.trainer.set_update(0.9, 0.0, True)
+        self.trainer.pack()
         self.x = generator.integers(0, 256, (SAMPLES, layers[0].inputs), np.uint8)
         if input_dtype != np.uint8:
             self.x = self.x.astype(input_dtype) / np.dtype(input_dtype).type(255)

@@ -175,34 +175,45 @@ class Trainer:
                 layout.packed, layout.packed, (self.geometry.chunks > 1) * layout.packed,
                 rounded * self.threads * group * padded_width(inputs[0], dtype),
                 self.geometry.rows * padded_width(outputs[-1], dtype),
-                normalised * len(outputs) * widest,
+                normalised * len(outputs) * widest, normalised * len(outputs) * widest,
             ],
             self.threads * scratch_size(self.unit, max(inputs), max(outputs), dtype),
             np.zeros,
         )  # fmt: skip
-        x, y, normals, deltas, w, v, gradients, gathered, labels, variances, scratch = rooms
+        x, y, normals, deltas, w, v, gradients, gathered, labels, means, variances, scratch = rooms
         return Packed(
-            self.unit, w, v, gradients, scratch, gathered, x, labels, y, normals, deltas, variances
-        )
+            self.unit, w, v, gradients, scratch, gathered, x, labels, y, normals, deltas,
+            means, variances,
+        )  # fmt: skip
 
-    def _run(self, function: Any, *arguments: Any) -> None:
-        threads.run(function, self.threads, arguments)
+    def _run(self, function: Any, *arguments: Any) -> Any:
+        return threads.run(function, self.threads, arguments)
 
-    def pack(self, momentum: float, weight_decay: float, mean_reduction: bool) -> None:
-        """Take over the flat buffers, and the factors of the update rule."""
+    def set_update(self, momentum: float, weight_decay: float, mean_reduction: bool) -> None:
+        """Set the factors of the update rule; to be called before the first ``train``.
+
+        mean_reduction : dgamma and dbeta are divided by the rows of the batch
+        """
         self.plan = Plan(*self.geometry, momentum, weight_decay, mean_reduction)
+
+    def pack(self) -> None:
+        """Take over the flat parameters and velocities."""
         self._run(pack_buffer, self.table, self.packed.weights, self.flat.parameters)
         self._run(pack_buffer, self.table, self.packed.velocities, self.flat.velocities)
 
     def train(
         self, data: Data, rates: np.ndarray, first: int, last: int,
         steps_out: tuple[np.ndarray, np.ndarray],
-    ) -> None:  # fmt: skip
-        """Run steps first ... last-1 of an epoch; see ``kernels.epoch.train_steps``."""
-        self._run(
+    ) -> int:  # fmt: skip
+        """Run steps first ... last-1 of an epoch; see ``kernels.epoch.train_steps``.
+
+        Returns the step it ended before: ``last``, or the first whose loss is not finite.
+        """
+        ended: int = self._run(
             train_steps, self.table, self.flat, self.packed, data, self.plan, rates, first, last,
             self._rows_out, steps_out,
         )  # fmt: skip
+        return ended
 
     def unpack(self) -> None:
         """Bring the flat parameters and velocities up to date."""
@@ -238,7 +249,8 @@ class _Trial:
         parameters = generator.standard_normal(layout.parameters).astype(layout.dtype) / 32
         flat = Flat(parameters, np.zeros_like(parameters), np.ones(layout.statistics, layout.dtype))
         self.trainer = Trainer(layout, flat, batch_size, unit_for(compute_dtype))
-        self.trainer.pack(0.0, 0.0, True)
+        self.trainer.set_update(0.0, 0.0, True)
+        self.trainer.pack()
         self.x = generator.random((batch_size, layout.layers[0].inputs), np.float32)
         classes = generator.integers(0, layout.layers[-1].outputs, batch_size)
         source = source_of(self.x)
@@ -255,15 +267,20 @@ class _Trial:
         return (time.perf_counter() - started) / steps
 
 
-def infer(layout: Layout, flat: Flat, x: np.ndarray, unit: Unit = FLOATS) -> np.ndarray:
+def infer(
+    layout: Layout, flat: Flat, x: np.ndarray, unit: Unit = FLOATS, *, finite: bool = False
+) -> np.ndarray:
     """The network's outputs for the rows of x, (N, K), batch norm by its running statistics.
 
     x : (N, D) uint8, float32 or float64, any strides, read in place.    unit : what multiplies
+    finite : whether the caller knows that all weights are finite. A few rows then take less time,
+        since weights that meet a zero need not be read; an infinity or NaN among them would be
+        missed.
     """
     dtype = layout.dtype
     out = np.empty((len(x), layout.layers[-1].outputs), dtype)
     if len(x) <= FEW_ROWS:
-        infer_few_rows(out, layout.table, flat, source_of(x), unit)
+        infer_few_rows(out, layout.table, flat, source_of(x), unit, finite)
         return out
     weights = aligned_zeros(layout.packed, dtype)
     threads.run(

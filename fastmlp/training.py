@@ -91,7 +91,8 @@ class _Training:
 
     def _pack(self) -> None:
         mlp = self.mlp
-        self.trainer.pack(mlp.momentum, mlp.weight_decay, mlp.batchnorm_reduction == "mean")
+        self.trainer.set_update(mlp.momentum, mlp.weight_decay, mlp.batchnorm_reduction == "mean")
+        self.trainer.pack()
 
     def _data(self, order: np.ndarray) -> Data:
         x = source_of(self.x)

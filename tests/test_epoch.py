@@ -152,7 +152,8 @@ def _poisoned(run):
             packed = arguments[2]
             blocks = packed.inputs, packed.activations, packed.normals, packed.deltas
             for room in (
-                packed.labels, packed.variances, packed.gradients, packed.scratch, packed.gathered,
+                packed.labels, packed.means, packed.variances, packed.gradients, packed.scratch,
+                packed.gathered,
                 *itertools.chain.from_iterable(forms[:3] for forms in blocks),
             ):  # fmt: skip
                 room[:] = np.nan if room.dtype.kind == "f" else NAN_PAIR

@@ -3,7 +3,8 @@
 A step has one phase per layer forward and one per layer backward, with a barrier between them:
 
     forward l     a_l = act(a_(l-1) @ W_l + b_l), batch norm in a phase of its own
-    loss          part of the last forward phase where a thread has whole rows of logits
+    loss          part of the last forward phase where a thread has whole rows of logits; where
+                  the batch's loss is not finite, training ends here
     backward l    d_(l-1) = (d_l @ W_l.T) * act'(a_(l-1)), which reads W_l; and, since all have
                   read W_(l+1) one barrier ago, the update of W_(l+1) and b_(l+1)
     last          the update of W_0 and b_0, and the next batch is gathered
@@ -13,6 +14,8 @@ rows that fit in the second-level cache; ``geometry`` is (rows, rows of a chunk,
 """
 
 from __future__ import annotations
+
+import numpy as np
 
 from ._jit import entry, inline
 from ._memory import load, load_partial, store
@@ -153,19 +156,22 @@ def _publish_block(packed, blocks, layer, block, geometry):
 
 
 @inline
-def _variances_at(table, index, packed):
-    """Where layer l's batch variances are kept from its forward to its backward phase."""
+def _moments_at(table, index, packed):
+    """Where layer l's batch moments are kept from its forward to its backward phase."""
     return index * (packed.variances.size // len(table))
 
 
 @inline
 def _forward_batchnorm(part, parts, table, index, flat, packed, geometry):
-    """Batch norm in training mode, running statistics, activation."""
+    """Batch norm in training mode, and the activation.
+
+    The moments are kept for the backward phase, which moves the running statistics by them: a
+    batch whose loss is not finite never gets there.
+    """
     layer = table[index]
     pitch = geometry[2]
     lanes = vector_lanes(packed.weights)
     stride = block_stride(packed.weights, layer.outputs, pitch)
-    keep = flat.statistics.dtype.type(layer.alpha)
     begin, end = share(part, parts, ceil_div(layer.outputs, lanes))
     for block in range(begin, end):
         column = block * lanes
@@ -179,14 +185,13 @@ def _forward_batchnorm(part, parts, table, index, flat, packed, geometry):
             mean, variance, gamma, beta, layer.activation,
         )  # fmt: skip
         _publish_block(packed, packed.activations, layer, block, geometry)
-        store(packed.variances, _variances_at(table, index, packed) + column, variance)
-        running_average(flat.statistics, layer.flat_mean + column, count, mean, keep)
-        running_average(flat.statistics, layer.flat_var + column, count, variance, keep)
+        store(packed.means, _moments_at(table, index, packed) + column, mean)
+        store(packed.variances, _moments_at(table, index, packed) + column, variance)
 
 
 @inline
 def _backward_batchnorm(part, parts, table, index, flat, packed, geometry, plan, rate):
-    """d of batch norm's output becomes d of its input; gamma and beta are updated."""
+    """d of batch norm's output becomes d of its input; all that the layer learns is updated."""
     layer = table[index]
     pitch = geometry[2]
     lanes = vector_lanes(packed.weights)
@@ -195,17 +200,21 @@ def _backward_batchnorm(part, parts, table, index, flat, packed, geometry, plan,
     scale = number(1) / number(geometry[0]) if plan.mean_reduction else number(1)
     # HW1P1 section 3.5: batch norm learns without momentum.
     factors = (rate, number(0), number(0))
+    keep = flat.statistics.dtype.type(layer.alpha)
     begin, end = share(part, parts, ceil_div(layer.outputs, lanes))
     for block in range(begin, end):
         column = block * lanes
         count = min(lanes, layer.outputs - column)
-        variance = load(packed.variances, _variances_at(table, index, packed) + column)
+        moments_at = _moments_at(table, index, packed) + column
+        mean, variance = load(packed.means, moments_at), load(packed.variances, moments_at)
         gamma = load_partial(flat.parameters, layer.flat_gamma + column, count)
         dgamma, dbeta = batchnorm_input_gradient(
             packed.deltas.values, packed.normals.values, layer.activations + column * pitch,
             stride, geometry, variance, gamma,
         )  # fmt: skip
         _publish_block(packed, packed.deltas, layer, block, geometry)
+        running_average(flat.statistics, layer.flat_mean + column, count, mean, keep)
+        running_average(flat.statistics, layer.flat_var + column, count, variance, keep)
         for at, gradient in ((layer.flat_gamma, dgamma), (layer.flat_beta, dbeta)):
             update_partial(
                 flat.parameters, flat.velocities, at + column, count, gradient * scale, factors
@@ -306,7 +315,11 @@ def _update_linear(part, parts, table, index, packed, batch_at, geometry, plan, 
 
 @inline
 def _step(part, parts, sync, table, flat, packed, geometry, batch_at, plan, rate, rows_out):
-    """Forward, loss and backward of the batch at batch_at, up to the first layer's update."""
+    """Forward, loss and backward of the batch at batch_at, up to the first layer's update.
+
+    Returns the sum of the rows' losses. Where it is not finite, the backward pass and all updates
+    are left out.
+    """
     layers = len(table)
     row_losses, row_errors = rows_out
     for index in range(layers):
@@ -320,6 +333,10 @@ def _step(part, parts, sync, table, flat, packed, geometry, batch_at, plan, rate
             barrier(sync, part, parts)
     _loss(part, parts, table, packed, geometry, row_losses, row_errors)
     barrier(sync, part, parts)
+    # Every part adds up all rows, in the same order, so that all of them decide alike.
+    loss = _total(row_losses, geometry[0])
+    if not np.isfinite(loss):
+        return loss
     for index in range(layers - 1, -1, -1):
         if table[index].flat_gamma >= 0:
             _backward_batchnorm(part, parts, table, index, flat, packed, geometry, plan, rate)
@@ -330,6 +347,7 @@ def _step(part, parts, sync, table, flat, packed, geometry, batch_at, plan, rate
             _input_gradient(part, parts, table, index, packed, geometry)
             barrier(sync, part, parts)
     _update_linear(part, parts, table, 0, packed, batch_at, geometry, plan, rate)
+    return loss
 
 
 @inline
@@ -348,6 +366,8 @@ def train_steps(
     rates : (steps,) learning rate of every step of the order
     rows_out : (loss, error) per row of a batch, room to work
     steps_out : (sum of losses, count of errors) per step, overwritten for the steps done
+    Returns ``last``; or, once the sum of a step's losses is not finite, that step, whose sums are
+    written while neither it nor any later step changes the network.
     """
     step_losses, step_errors = steps_out
     half = packed.inputs.by_row.size // 2
@@ -357,12 +377,16 @@ def train_steps(
     for step in range(first, last):
         batch_at = (step - first) % 2 * half
         geometry = _batch_geometry(plan, data, step)
-        _step(
+        loss = _step(
             part, parts, sync, table, flat, packed, geometry, batch_at, plan, rates[step], rows_out
         )
         if part == 0:
-            step_losses[step] = _total(rows_out[0], geometry[0])
+            step_losses[step] = loss
             step_errors[step] = _total(rows_out[1], geometry[0])
+        if not np.isfinite(loss):
+            # Once part 0 returns, the next call may overwrite the losses that others still add up.
+            barrier(sync, part, parts)
+            return step
         if step + 1 < last:
             # The other half of the inputs has been free since the last step; the labels are free
             # since this step's loss, one barrier ago or more.
@@ -372,6 +396,7 @@ def train_steps(
                 (step + 1) * plan.batch_size, half - batch_at,
             )  # fmt: skip
         barrier(sync, part, parts)
+    return last
 
 
 @inline

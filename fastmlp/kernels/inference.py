@@ -89,11 +89,13 @@ def infer_rows(part, parts, sync, out, table, flat, weights, source, first, geom
 
 
 @inline
-def _drop_zeros(unit, factors, starts, x, count, columns, at):
-    """factors = the numbers of x[:count] but for zeros, as and in the order that a product reads
-    them; NaN stays. Returns how many there are.
+def _factors_of(unit, factors, starts, x, count, columns, at, finite):
+    """factors = the numbers of x[:count], as and in the order that a product reads them.
 
     starts : for each of them, where its row of a matrix at ``at`` of ``columns`` columns starts
+    finite : whether the matrix is known to be finite; zeros are left out then, since 0 times
+        infinity or NaN is NaN
+    Returns how many factors there are.
     """
     lanes = vector_lanes(x)
     for column in range(0, count, lanes):
@@ -103,7 +105,7 @@ def _drop_zeros(unit, factors, starts, x, count, columns, at):
         k = in_step(unit, step, count)
         factors[left] = x[k]
         starts[left] = at + k * columns
-        left += x[k] != 0
+        left += x[k] != 0 or not finite
     return left
 
 
@@ -142,18 +144,18 @@ _add_eight_rows, _add_row = _add_rows(8), _add_rows(1)
 
 
 @inline
-def _layer_row(unit, layer, flat, y, x, factors, starts):
+def _layer_row(unit, layer, flat, y, x, factors, starts, finite):
     """One layer on one row: y = act(norm(x @ w + b)), from the flat parameters.
 
-    Rows of w that meet a zero are not read: four of five pixels of a digit are zeros, and about
-    half of what a ReLU leaves.
+    Rows of a finite w that meet a zero are not read: four of five pixels of a digit are zeros, and
+    about half of what a ReLU leaves.
     """
     lanes = vector_lanes(y)
     outputs = layer.outputs
     for column in range(0, outputs, lanes):
         count = min(lanes, outputs - column) if layer.flat_b >= 0 else 0
         store(y, column, load_partial(flat.parameters, max(layer.flat_b, 0) + column, count))
-    left = _drop_zeros(unit, factors, starts, x, layer.inputs, outputs, layer.flat_w)
+    left = _factors_of(unit, factors, starts, x, layer.inputs, outputs, layer.flat_w, finite)
     eights = left // 8 * 8
     for k in range(0, eights, 8):
         _add_eight_rows(unit, y, factors, flat.parameters, starts, k, outputs)
@@ -169,10 +171,11 @@ def _layer_row(unit, layer, flat, y, x, factors, starts):
 
 
 @entry
-def infer_few_rows(out, table, flat, source, unit):
+def infer_few_rows(out, table, flat, source, unit, finite):
     """out = the network's outputs for the first rows of the source, one by one on one thread.
 
     out : (rows, K)    unit : what multiplies many rows; its rounding and its order are kept
+    finite : whether all weights are known to be finite
     """
     lanes = vector_lanes(flat.parameters)
     widest = 0
@@ -184,6 +187,6 @@ def infer_few_rows(out, table, flat, source, unit):
     for row in range(len(out)):
         read_row(x, 0, lanes, source, row, table[0].inputs)
         for index in range(len(table)):
-            _layer_row(unit, table[index], flat, y, x, factors, starts)
+            _layer_row(unit, table[index], flat, y, x, factors, starts, finite)
             x, y = y, x
         write_row(out[row], 0, out.shape[1], x, 0, lanes)

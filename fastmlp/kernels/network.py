@@ -60,7 +60,8 @@ class Packed(NamedTuple):
     activations: Blocks  # of every layer's output
     normals: Blocks  # the same layout: normalised pre-activations
     deltas: Blocks  # the same layout: gradients with respect to pre-activations
-    variances: np.ndarray  # of the batch, a row per layer
+    means: np.ndarray  # of the batch, before batch norm; a row per layer
+    variances: np.ndarray  # the same layout
 
 
 class Data(NamedTuple):
