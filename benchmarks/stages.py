@@ -24,8 +24,8 @@ from fastmlp.kernels import epoch
 from fastmlp.kernels._jit import inline
 from fastmlp.kernels._rates import unit_for
 from fastmlp.kernels._sync import barrier
-from fastmlp.kernels.network import Data, Flat, Packed, Plan
-from fastmlp.kernels.packing import source_of
+from fastmlp.kernels.network import Data, Flat, Network, Plan
+from fastmlp.kernels.packing import strided
 
 from .compare._probe import peak_gflops, triad_gbytes
 
@@ -34,68 +34,61 @@ ROUNDS = 9
 SAMPLES = 60_000
 
 
-class Net(NamedTuple):
+class Work(NamedTuple):
     """What the stages of a step work on, as the compiled epoch hands it to them."""
 
-    table: np.ndarray
-    flat: Flat
-    packed: Packed
+    network: Network
     data: Data
-    geometry: tuple[int, int, int]
+    batch: epoch.Batch
     plan: Plan
     rate: np.floating
-    rows_out: tuple[np.ndarray, np.ndarray]
 
 
 def _repeated(stage):
     """An entry point that runs a stage again and again, its threads meeting in between."""
 
     @inline
-    def repeat(part, parts, sync, net, index, times):
+    def repeat(team, work, index, times):
         for turn in range(times):
-            stage(part, parts, sync, net, index, turn)
-            barrier(sync, part, parts)
+            stage(team, work, index, turn)
+            barrier(team)
 
     return repeat
 
 
 @inline
-def _gather(part, parts, sync, net, index, turn):
-    rows = net.geometry[0]
-    first = turn * rows % (net.data.order.size - rows)
-    epoch._gather(part, parts, net.table, net.packed, net.data, net.geometry, first, 0)
+def _gather(team, work, index, turn):
+    rows = work.batch.geometry.rows
+    first = turn * rows % (work.data.order.size - rows)
+    batch = epoch.Batch(first, work.batch.at, work.batch.geometry)
+    epoch._gather(team, work.network, work.data, batch)
 
 
 @inline
-def _forward(part, parts, sync, net, index, turn):
-    epoch._forward_linear(part, parts, net.table, index, net.packed, 0, net.geometry)
+def _forward(team, work, index, turn):
+    epoch._forward_linear(team, work.network, index, work.batch)
 
 
 @inline
-def _loss(part, parts, sync, net, index, turn):
-    epoch._loss(part, parts, net.table, net.packed, net.geometry, *net.rows_out)
+def _loss(team, work, index, turn):
+    epoch._loss(team, work.network, work.batch.geometry)
 
 
 @inline
-def _input_gradient(part, parts, sync, net, index, turn):
-    epoch._input_gradient(part, parts, net.table, index, net.packed, net.geometry)
+def _input_gradient(team, work, index, turn):
+    epoch._input_gradient(team, work.network, index, work.batch.geometry)
 
 
 @inline
-def _update(part, parts, sync, net, index, turn):
-    epoch._update_linear(
-        part, parts, net.table, index, net.packed, 0, net.geometry, net.plan, net.rate
-    )
+def _update(team, work, index, turn):
+    epoch._update_linear(team, work.network, index, work.batch, work.plan, work.rate)
 
 
 @inline
-def _step(part, parts, sync, net, index, turn):
-    _gather(part, parts, sync, net, index, turn)
-    barrier(sync, part, parts)
-    epoch._step(
-        part, parts, sync, net.table, net.flat, net.packed, net.geometry, 0, net.plan, net.rate,
-        net.rows_out,
-    )  # fmt: skip
+def _step(team, work, index, turn):
+    _gather(team, work, index, turn)
+    barrier(team)
+    epoch._step(team, work.network, work.batch, work.plan, work.rate)
 
 
 GATHER, FORWARD, LOSS, INPUT_GRADIENT, UPDATE, STEP = [
@@ -167,17 +160,16 @@ class Bench:
             self.x = self.x.astype(input_dtype) / np.dtype(input_dtype).type(255)
         classes = generator.integers(0, layers[-1].outputs, SAMPLES)
         order = generator.permutation(SAMPLES)
-        data = Data(source_of(self.x), source_of(self.x), classes, order)
+        data = Data(strided(self.x), strided(self.x), classes, order)
         trainer = self.trainer
-        self.net = Net(
-            trainer.table, flat, trainer.packed, data, tuple(trainer.geometry), trainer.plan,
-            np.dtype(dtype).type(0), (np.zeros(batch), np.zeros(batch)),
-        )  # fmt: skip
+        network = Network(trainer.table, flat, trainer.packed)
+        whole = epoch.Batch(0, 0, trainer.geometry)
+        self.work = Work(network, data, whole, trainer.plan, np.dtype(dtype).type(0))
 
     def run(self, stage: Stage, times: int) -> float:
         """Seconds of one turn of a stage."""
         started = time.perf_counter()
-        threads.run(stage.function, self.trainer.threads, (self.net, stage.layer, times))
+        threads.run(stage.function, self.trainer.threads, (self.work, stage.layer, times))
         return (time.perf_counter() - started) / times
 
     def seconds(self, stages: list[Stage]) -> list[float]:

@@ -25,7 +25,7 @@ from .kernels._geometry import (
     scratch_size,
 )
 from .kernels._host import aligned_zeros
-from .kernels._operands import Wanted, rooms_for
+from .kernels._operands import WorkspaceBlocks, allocate_workspace
 from .kernels._rates import unit_for
 from .kernels._units import FLOATS, FloatUnit, Unit, rows_together
 from .kernels.activation import ACTIVATIONS
@@ -35,29 +35,32 @@ from .kernels.network import (
     LAYER,
     Data,
     Flat,
+    Network,
     Packed,
+    PackedWeights,
     Plan,
     pack_buffer,
     unpack_buffer,
 )
-from .kernels.packing import source_of
+from .kernels.packing import strided
 
-# Multiply-adds of a training step per thread: its threads have their job already and only meet at
-# barriers. Two threads broke even with one between 1.2 and 2.4 million per step.
+# Multiply-adds of a training step per thread. Less than for other work, since the threads of a
+# training have their job already and only meet at barriers: two broke even with one between 1.2 and
+# 2.4 million per step.
 STEP_WORK_PER_THREAD = 1_200_000
 
-# Up to this many rows the weights are read once a row from where they are; packing them would cost
-# more.
+# Up to this many rows the unpacked weights are read once for every row; packing them first would
+# take longer.
 FEW_ROWS = 4
 
 # Rows that a thread takes through all layers at once.
 INFERENCE_ROWS = 64
 
-# Rows that one call of the compiled forward pass takes: what keeps Ctrl-C alive.
+# Rows that one call of the compiled forward pass takes: Ctrl-C is answered between calls.
 ROWS_PER_CALL = 1 << 15
 
-
-# Stretches of steps by which the compute dtype is chosen, and what bfloat16 must at least gain.
+# The compute dtype is chosen by timing so many trials of either dtype, each of about so many
+# seconds. bfloat16 must take less than this share of float32's time.
 TRIALS = 7
 TRIAL_SECONDS = 0.01
 TRIAL_MARGIN = 0.97
@@ -125,7 +128,7 @@ def layout_of(
     alphas: tuple[float, ...],
     dtype: Any,
 ) -> Layout:
-    """The layout of a network; not to be changed, since the next caller gets the same.
+    """The layout of a network, from a cache: callers share it and must not change it.
 
     alphas : of the batch norms, which the first so many layers have
     """
@@ -145,9 +148,8 @@ class Trainer:
         self.table = layout.table.copy()
         # Forward, weight gradient and input gradient.
         work = 3 * layout.multiply_adds * batch_size
-        self.threads = threads.worth(work, STEP_WORK_PER_THREAD)
+        self.threads = threads.count_for(work, STEP_WORK_PER_THREAD)
         self.packed = self._buffers()
-        self._rows_out = np.zeros(batch_size), np.zeros(batch_size)
 
     def _buffers(self) -> Packed:
         layout, dtype = self.layout, self.layout.dtype
@@ -160,16 +162,16 @@ class Trainer:
         inputs = [layer.inputs for layer in layout.layers]
         rounded = not isinstance(self.unit, FloatUnit)
         group = rows_together(type(self.unit))
-        rooms = rooms_for(
+        workspace = allocate_workspace(
             self.unit, dtype,
             [
-                Wanted(
+                WorkspaceBlocks(
                     2 * blocks_size(self.geometry, inputs[0], dtype),
                     by_feature=True, by_row=True, values=False, turned=True,
                 ),
-                Wanted(activations, by_feature=True, by_row=True, turned=True),
-                Wanted(normalised * activations),
-                Wanted(activations, by_feature=True, by_row=True),
+                WorkspaceBlocks(activations, by_feature=True, by_row=True, turned=True),
+                WorkspaceBlocks(normalised * activations),
+                WorkspaceBlocks(activations, by_feature=True, by_row=True),
             ],
             [
                 layout.packed, layout.packed, (self.geometry.chunks > 1) * layout.packed,
@@ -180,10 +182,12 @@ class Trainer:
             self.threads * scratch_size(self.unit, max(inputs), max(outputs), dtype),
             np.zeros,
         )  # fmt: skip
-        x, y, normals, deltas, w, v, gradients, gathered, labels, means, variances, scratch = rooms
+        x, y, normals, deltas, w, v, gradients, gathered, labels, means, variances, scratch = (
+            workspace
+        )
         return Packed(
             self.unit, w, v, gradients, scratch, gathered, x, labels, y, normals, deltas,
-            means, variances,
+            means, variances, np.zeros(self.geometry.rows), np.zeros(self.geometry.rows),
         )  # fmt: skip
 
     def _run(self, function: Any, *arguments: Any) -> Any:
@@ -209,10 +213,8 @@ class Trainer:
 
         Returns the step it ended before: ``last``, or the first whose loss is not finite.
         """
-        ended: int = self._run(
-            train_steps, self.table, self.flat, self.packed, data, self.plan, rates, first, last,
-            self._rows_out, steps_out,
-        )  # fmt: skip
+        network = Network(self.table, self.flat, self.packed)
+        ended: int = self._run(train_steps, network, data, self.plan, rates, first, last, steps_out)
         return ended
 
     def unpack(self) -> None:
@@ -253,9 +255,9 @@ class _Trial:
         self.trainer.pack()
         self.x = generator.random((batch_size, layout.layers[0].inputs), np.float32)
         classes = generator.integers(0, layout.layers[-1].outputs, batch_size)
-        source = source_of(self.x)
+        matrix = strided(self.x)
         self.batch = batch_size
-        self.data = Data(source, source, classes, np.arange(0))
+        self.data = Data(matrix, matrix, classes, np.arange(0))
         self.steps = 1
 
     def seconds(self, steps: int) -> float:
@@ -280,32 +282,28 @@ def infer(
     dtype = layout.dtype
     out = np.empty((len(x), layout.layers[-1].outputs), dtype)
     if len(x) <= FEW_ROWS:
-        infer_few_rows(out, layout.table, flat, source_of(x), unit, finite)
+        infer_few_rows(out, layout.table, flat, strided(x), unit, finite)
         return out
     weights = aligned_zeros(layout.packed, dtype)
-    threads.run(
-        pack_buffer, threads.worth(layout.parameters), (layout.table, weights, flat.parameters)
-    )
+    wanted = threads.count_for(layout.parameters)
+    threads.run(pack_buffer, wanted, (layout.table, weights, flat.parameters))
+    network = PackedWeights(layout.table, flat, weights, unit)
     for first in range(0, len(x), ROWS_PER_CALL):
-        _infer_packed(out[first : first + ROWS_PER_CALL], layout, flat, weights, x, first, unit)
+        rows = slice(first, first + ROWS_PER_CALL)
+        _infer_packed(out[rows], layout, network, x[rows])
     return out
 
 
-def _infer_packed(
-    out: np.ndarray, layout: Layout, flat: Flat, weights: np.ndarray, x: np.ndarray, first: int,
-    unit: Unit,
-) -> None:  # fmt: skip
-    """``infer`` for as many rows of x from ``first`` as ``out`` has, from packed weights."""
-    # A chunk for every thread even where the rows would fit in one.
-    wanted = threads.worth(layout.multiply_adds * len(out))
+def _infer_packed(out: np.ndarray, layout: Layout, network: PackedWeights, x: np.ndarray) -> None:
+    """``infer`` from packed weights, for as many rows as one call takes."""
+    # Chunks are so small that every thread has one, even where all rows would fit in one chunk.
+    wanted = threads.count_for(layout.multiply_adds * len(out))
     rows = min(INFERENCE_ROWS, -(-len(out) // wanted))
-    chunk_rows = geometry_of(rows, layout.dtype, unit).chunk_rows
+    chunk_rows = geometry_of(rows, layout.dtype, network.unit).chunk_rows
     geometry = Geometry(len(out), chunk_rows, pitch_of(chunk_rows))
-    blocks = Wanted(wanted * layout.widest * geometry.pitch, by_feature=True)
-    scratch = scratch_size(unit, layout.widest, 0, layout.dtype)
-    room = rooms_for(unit, layout.dtype, [blocks, blocks], [], wanted * scratch)
-    arguments = (
-        out.reshape(-1), layout.table, flat, weights, source_of(x), first, tuple(geometry), unit,
-        room,
-    )  # fmt: skip
-    threads.run(infer_rows, wanted, arguments)
+    blocks = WorkspaceBlocks(wanted * layout.widest * geometry.pitch, by_feature=True)
+    scratch = scratch_size(network.unit, layout.widest, 0, layout.dtype)
+    workspace = allocate_workspace(
+        network.unit, layout.dtype, [blocks, blocks], [], wanted * scratch
+    )
+    threads.run(infer_rows, wanted, (out.reshape(-1), network, strided(x), geometry, workspace))

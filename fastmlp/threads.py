@@ -4,8 +4,9 @@ Kernels are compiled without the interpreter's lock and split their own work, so
 Python threads that wait for a job. It needs no threading layer of Numba's: kernels may be
 called from several Python threads at once, and a forked child starts a pool of its own.
 
-The caller computes too. Callers that run at the same time share the cores: each gets what the
-others leave, at least itself. The number of threads never changes a result.
+The caller computes too. Callers that run at the same time share the threads: each gets those that
+the others have not taken, and computes alone if there are none. The number of threads never changes
+a result.
 """
 
 from __future__ import annotations
@@ -15,19 +16,31 @@ import os
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ._cores import usable_cores
 
-# Pieces of work smaller than this many multiply-adds per thread are not worth a thread: handing a
-# job over costs 20 to 40 µs.
+# Below this many multiply-adds per thread one more thread does not pay: handing a job over costs
+# 20 to 40 µs.
 WORK_PER_THREAD = 2_000_000
 
-# Counters of threads that meet lie a cache line apart (in int64), so that one that counts does not
-# disturb one that waits.
+# The counters of a team lie a cache line apart (in int64), so that a thread that writes its own
+# does not slow down the others.
 SLOT = 8
+
+
+class Team(NamedTuple):
+    """The threads that share one call of a kernel, as one of them sees it."""
+
+    part: int  # which of them this is, from 0, the caller's own
+    parts: int  # how many there are
+    sync: np.ndarray  # (SLOT * (1 + parts),) int64: what they meet by, see ``kernels._sync``
+
+
+# Threads do not meet where there is only one: nothing is ever written to this array.
+_NO_MEETINGS = np.zeros(2 * SLOT, np.int64)
 
 
 def _default_threads() -> int:
@@ -59,10 +72,10 @@ class _Worker(threading.Thread):
 
 
 class _Pool:
-    """The idle workers, and how many threads compute at present."""
+    """The idle workers, and the number of threads that compute at present."""
 
     def __init__(self, threads: int | None = None) -> None:
-        """threads : how many may compute at a time; None leaves it to the first who asks."""
+        """threads : how many may compute at a time; None: the default, found when first needed."""
         self._threads = threads
         self.lock = threading.Lock()
         self.idle: list[_Worker] = []
@@ -79,11 +92,11 @@ class _Pool:
         self._threads = count
 
     def take(self, wanted: int) -> list[_Worker]:
-        """Up to ``wanted - 1`` workers, as many as the callers at work have left."""
+        """Up to ``wanted - 1`` workers, as far as other callers have not taken them."""
         with self.lock:
             count = max(0, min(wanted, self.threads - self.busy) - 1)
             workers = [self.idle.pop() for _ in range(min(count, len(self.idle)))]
-            # At the limit of the system's threads, or while the interpreter ends: do with fewer.
+            # No thread can be started at the system's limit, or while the interpreter shuts down.
             with contextlib.suppress(RuntimeError):
                 while len(workers) < count:
                     workers.append(_Worker())
@@ -103,8 +116,8 @@ class _Pool:
                 self.idle.pop().jobs.put(None)
 
 
-# The environment is read when a thread is first asked for: an import should not fail because of it,
-# and `fastmlp` says in one line what is wrong with it.
+# The environment variable is read when a number of threads is first needed: an import should not
+# fail because of it, and the command `fastmlp` reports the error in one line.
 _pool = _Pool()
 
 
@@ -144,26 +157,29 @@ def get_num_threads() -> int:
 
 
 def run(function: Callable[..., Any], wanted: int, arguments: tuple[Any, ...]) -> Any:
-    """Call ``function(part, parts, sync, *arguments)`` on up to ``wanted`` threads at once.
+    """Call ``function(team, *arguments)`` on up to ``wanted`` threads at once.
 
     Returns what part 0, the caller's own, returns. ``function`` must end with a barrier if the
     caller relies on the other parts' work being done.
     """
     workers = _pool.take(wanted)
     parts = 1 + len(workers)
-    sync = np.zeros(SLOT * (1 + parts), np.int64)
-    jobs = [(function, (part, parts, sync, *arguments)) for part in range(1, parts)]
+    sync = np.zeros(SLOT * (1 + parts), np.int64) if workers else _NO_MEETINGS
+    own, *others = [Team(part, parts, sync) for part in range(parts)]
+    jobs = [(function, (team, *arguments)) for team in others]
     posted: list[None] = []
     try:
-        # One call into C, so that an interrupt comes before all workers have a job or after.
+        # One call into C: an interrupt comes before it or after it, so that never only some of the
+        # workers have a job.
         posted.extend(map(queue.SimpleQueue.put, [worker.jobs for worker in workers], jobs))
-        return function(0, parts, sync, *arguments)
+        return function(own, *arguments)
     except BaseException as error:
-        # An interrupt, or what another signal's handler raised: the workers wait for part 0, which
-        # counts in its slot once it has met them. Code that does not compile fails them all.
+        # An interrupt, or what another signal's handler raised. If that was before part 0 reached
+        # its first barrier (it counts in its slot there), the workers still wait for it: it is run
+        # once more to let them finish. Code that does not compile fails in every thread.
         while posted and sync[SLOT] == 0:
             try:
-                function(0, parts, sync, *arguments)
+                function(own, *arguments)
             except KeyboardInterrupt:
                 continue
             except Exception:
@@ -173,10 +189,11 @@ def run(function: Callable[..., Any], wanted: int, arguments: tuple[Any, ...]) -
         _pool.give_back(workers)
 
 
-def worth(multiply_adds: float, least: float | None = None) -> int:
-    """Threads that a piece of work of that many multiply-adds is worth, at least 1.
+def count_for(multiply_adds: float, per_thread: float | None = None) -> int:
+    """How many threads to use for so many multiply-adds: 1 ... ``get_num_threads()``.
 
-    least : multiply-adds that a thread must get, at most and by default ``WORK_PER_THREAD``.
+    per_thread : multiply-adds from which a thread pays, by default ``WORK_PER_THREAD``, which is
+        also the most that counts
     """
-    per_thread = WORK_PER_THREAD if least is None else min(least, WORK_PER_THREAD)
+    per_thread = WORK_PER_THREAD if per_thread is None else min(per_thread, WORK_PER_THREAD)
     return max(1, min(_pool.threads, int(multiply_adds / per_thread)))

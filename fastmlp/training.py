@@ -13,7 +13,7 @@ import numpy as np
 from .engine import Trainer
 from .kernels._rates import unit_for
 from .kernels.network import Data
-from .kernels.packing import source_of
+from .kernels.packing import strided
 from .validation import FLOATS, check_count, check_labels, check_samples, label_rows
 
 # How long one call of the compiled epoch may take: progress and Ctrl-C come between calls.
@@ -95,8 +95,8 @@ class _Training:
         self.trainer.pack()
 
     def _data(self, order: np.ndarray) -> Data:
-        x = source_of(self.x)
-        return Data(x, x if self.rows is None else source_of(self.rows), self.classes, order)
+        x = strided(self.x)
+        return Data(x, x if self.rows is None else strided(self.rows), self.classes, order)
 
     def epoch(self, epoch: int, order: np.ndarray) -> Generator[Progress, None, None]:
         """Train on the rows in ``order``, pausing a few times a second to say where it stands.

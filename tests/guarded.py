@@ -29,16 +29,16 @@ def guarded(array, *, at_end=True, writable=True):
     writable : False also forbids writing to it
     """
     array = np.asarray(array)
-    room = -(-array.nbytes // PAGE) * PAGE
-    memory = mmap.mmap(-1, room + 2 * PAGE)
-    start = PAGE + (room - array.nbytes if at_end else 0)
+    accessible = -(-array.nbytes // PAGE) * PAGE
+    memory = mmap.mmap(-1, accessible + 2 * PAGE)
+    start = PAGE + (accessible - array.nbytes if at_end else 0)
     copy = np.frombuffer(memory, array.dtype, array.size, start).reshape(array.shape)
     copy[...] = array
     address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     _protect(address, PAGE, _NOTHING)
-    _protect(address + PAGE + room, PAGE, _NOTHING)
-    if room and not writable:
-        _protect(address + PAGE, room, _READ)
+    _protect(address + PAGE + accessible, PAGE, _NOTHING)
+    if accessible and not writable:
+        _protect(address + PAGE, accessible, _READ)
     return copy
 
 
@@ -54,10 +54,10 @@ def guard_buffers():
     def zeros(size, dtype):
         return guarded(np.zeros(size, dtype))
 
-    def rooms(sizes, dtype, allocate=np.empty):
+    def arrays(sizes, dtype, allocate=np.empty):
         return tuple(empty(size, dtype, allocate) for size in sizes)
 
-    guards = {"aligned_empty": empty, "aligned_zeros": zeros, "aligned_rooms": rooms}
+    guards = {"aligned_empty": empty, "aligned_zeros": zeros, "aligned_arrays": arrays}
     replaced = 0
     for name, module in list(sys.modules.items()):
         if name.startswith("fastmlp"):

@@ -31,9 +31,9 @@ class SoftwareRegisters:
         self.rows = []
         with builder.goto_entry_block():
             for _ in range(8):
-                room = builder.alloca(_PAIRS, 16)
-                room.align = 64
-                self.rows.append(room)
+                register = builder.alloca(_PAIRS, 16)
+                register.align = 64
+                self.rows.append(register)
 
     def configure(self):
         pass

@@ -123,8 +123,8 @@ def test_pairs():
 
 
 @inline
-def _publish(unit, blocks, chunk, begin, end, pitch):
-    _operands.publish(unit, blocks, chunk, 0, 2, begin, end, blocks.values, chunk.at, pitch)
+def _publish(unit, operand, begin, end):
+    _operands.publish(unit, operand, _operands.Rectangle(0, 2, begin, end))
 
 
 @both_units
@@ -140,10 +140,10 @@ def test_forms_of_blocks(unit, rows, width):
         values[feature // LANES, row, feature % LANES] = x[row, feature]
     forms = (np.zeros(3 * pitch * LANES, np.uint32) for _ in range(2))
     blocks = _operands.Blocks(values.reshape(-1), *forms)
-    chunk = _operands.Chunk(0, pitch, rows, width)
-    _publish(unit, blocks, chunk, 0, rows, pitch)
+    operand = _operands.Operand(blocks, _operands.Chunk(0, pitch, rows, width))
+    _publish(unit, operand, 0, rows)
     # As a part does that has no rows: it must leave those of the others alone.
-    _publish(unit, blocks, chunk, rows, rows, pitch)
+    _publish(unit, operand, rows, rows)
     padded = np.zeros((rows, 2 * LANES), np.float32)
     padded[:, :width] = x
     by_feature = blocks.by_feature.reshape(-1, LANES)

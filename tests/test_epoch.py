@@ -145,18 +145,18 @@ def test_a_schedule_that_does_not_fit_changes_nothing(schedule):
 
 
 def _poisoned(run):
-    """``threads.run`` with NaN in all padding of packed weights, and in all room to work."""
+    """``threads.run`` with NaN in all padding of packed weights, and in the whole workspace."""
 
     def poison(function, wanted, arguments):
         if function is engine.train_steps:
-            packed = arguments[2]
+            packed = arguments[0].packed
             blocks = packed.inputs, packed.activations, packed.normals, packed.deltas
-            for room in (
+            for buffer in (
                 packed.labels, packed.means, packed.variances, packed.gradients, packed.scratch,
-                packed.gathered,
+                packed.gathered, packed.row_losses, packed.row_errors,
                 *itertools.chain.from_iterable(forms[:3] for forms in blocks),
             ):  # fmt: skip
-                room[:] = np.nan if room.dtype.kind == "f" else NAN_PAIR
+                buffer[:] = np.nan if buffer.dtype.kind == "f" else NAN_PAIR
         result = run(function, wanted, arguments)
         if function is engine.pack_buffer:
             table, packed, flat = arguments
@@ -192,10 +192,10 @@ def test_padding_holds_anything(batch_size, num_bn_layers, dtype, monkeypatch):
     assert all(np.isfinite(value).all() for value in expected.values())
     monkeypatch.setattr(threads, "run", _poisoned(threads.run))
 
-    def rooms(sizes, dtype, allocate):
+    def arrays(sizes, dtype, allocate):
         return tuple(np.full(size, np.nan, dtype) for size in sizes)
 
-    monkeypatch.setattr(_operands, "aligned_rooms", rooms)
+    monkeypatch.setattr(_operands, "aligned_arrays", arrays)
     assert_same_state(results(), expected)
 
 

@@ -156,7 +156,7 @@ def test_more_threads_than_tiles(rows, inputs, outputs, monkeypatch):
     """Shares are then empty or end inside a panel; every tile is still computed, and once."""
     x, w, b, dz = operands(rows, inputs, outputs, np.float32)
     expected = forward(x, w, b), *backward(x, w, dz)
-    monkeypatch.setattr(threads, "worth", lambda multiply_adds: threads.get_num_threads())
+    monkeypatch.setattr(threads, "count_for", lambda multiply_adds: threads.get_num_threads())
     before = threads.get_num_threads()
     try:
         for count in (2, 3, 5, 7, 16):

@@ -10,7 +10,7 @@ from fastmlp import threads
 from fastmlp.engine import LayerSpec, Layout, Trainer, infer
 from fastmlp.kernels._rates import unit_for
 from fastmlp.kernels.network import Data, Flat
-from fastmlp.kernels.packing import source_of
+from fastmlp.kernels.packing import strided
 
 STEPS = 5
 # Numbers that are rounded to bfloat16 take a path of their own through the epoch.
@@ -60,7 +60,7 @@ def train(layout, compute, x, classes, batch_size, last):
     trainer = Trainer(layout, flat, batch_size, unit_for(compute))
     trainer.set_update(momentum=0.9, weight_decay=0.01, mean_reduction=True)
     trainer.pack()
-    data = Data(source_of(x), source_of(x), classes, np.arange(len(x)))
+    data = Data(strided(x), strided(x), classes, np.arange(len(x)))
     rates = np.full(STEPS, 0.1, layout.dtype)
     ended = trainer.train(data, rates, 0, last, (losses, np.zeros(STEPS)))
     trainer.unpack()

@@ -18,6 +18,8 @@ from fastmlp.kernels._geometry import (
 )
 from fastmlp.kernels._host import lanes, tile_rows
 from fastmlp.kernels._jit import inline
+from fastmlp.kernels._memory import Place
+from fastmlp.threads import Team
 
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 PARTS = 3
@@ -27,35 +29,35 @@ PARTS = 3
 
 
 @inline
-def _blocks_and_back(part, parts, y, blocks, x, width, geometry):
-    packing.pack_matrix(part, parts, blocks, x, width, geometry)
-    packing.unpack_matrix(part, parts, y, blocks, width, geometry)
+def _blocks_and_back(team, y, blocks, x, width, geometry):
+    packing.pack_matrix(team, blocks, x, width, geometry)
+    packing.unpack_matrix(team, y, blocks, width, geometry)
 
 
 @inline
-def _panels(part, parts, panels, w, rows, columns):
-    packing.pack_panels(part, parts, panels, 0, w, 0, rows, columns)
+def _panels(team, panels, w, rows, columns):
+    packing.pack_panels(team, Place(panels, 0), Place(w, 0), rows, columns)
 
 
 @inline
-def _panels_back(part, parts, w, panels, rows, columns, scale):
-    packing.unpack_panels(part, parts, w, 0, panels, 0, rows, columns, scale)
+def _panels_back(team, w, panels, rows, columns, scale):
+    packing.unpack_panels(team, Place(w, 0), Place(panels, 0), rows, columns, scale)
 
 
 @inline
-def _transposed(part, parts, wt, panels, rows, columns):
+def _transposed(team, wt, panels, rows, columns):
     lanes = packing.vector_lanes(wt)
     blocks, height = packing.ceil_div(rows, lanes), packing.ceil_div(columns, lanes) * lanes
-    for panel in range(*packing.share(part, parts, packing.panel_count(blocks))):
+    for panel in range(*packing.share(team, packing.panel_count(blocks))):
         at = packing.panel_start(blocks, panel) * lanes * height
-        packing.transpose_panel(wt, at, panels, 0, rows, columns, panel)
+        packing.transpose_panel(Place(wt, at), Place(panels, 0), rows, columns, panel)
 
 
 @inline
-def _read_rows(part, parts, x, source, rows, width):
-    room = packing.ceil_div(width, packing.vector_lanes(x)) * packing.vector_lanes(x)
-    for row in range(*packing.share(part, parts, rows)):
-        packing.read_row(x, row * room, packing.vector_lanes(x), source, row, width)
+def _read_rows(team, x, source, rows, width):
+    padded = packing.ceil_div(width, packing.vector_lanes(x)) * packing.vector_lanes(x)
+    for row in range(*packing.share(team, rows)):
+        packing.read_row(x, row * padded, packing.vector_lanes(x), source, row, width)
 
 
 def size_of(dtype):
@@ -64,7 +66,7 @@ def size_of(dtype):
 
 def in_parts(function, *arguments):
     for part in range(PARTS):
-        function(part, PARTS, *arguments)
+        function(Team(part, PARTS, np.zeros(0, np.int64)), *arguments)
 
 
 def matrix(rows, columns, dtype):
@@ -89,7 +91,7 @@ def test_blocks(rows, width, dtype):
     x, geometry, count = matrix(rows, width, dtype), geometry_of(rows, dtype), lanes(size_of(dtype))
     blocks = np.full(blocks_size(geometry, width, dtype), np.nan, dtype)
     y = np.full(x.size, np.nan, dtype)
-    in_parts(_blocks_and_back, y, blocks, x.reshape(-1), width, tuple(geometry))
+    in_parts(_blocks_and_back, y, blocks, x.reshape(-1), width, geometry)
     assert_array_equal(y.reshape(x.shape), x)
     chunks = blocks.reshape(geometry.chunks, -1, geometry.pitch, count)
     for row in {0, rows // 2, rows - 1}:
@@ -159,7 +161,7 @@ def test_every_block_is_found_in_its_panel():
 def read_rows(source, dtype):
     rows, width = source.shape
     x = np.full((rows, padded_width(width, dtype)), np.nan, dtype)
-    in_parts(_read_rows, x.reshape(-1), packing.source_of(source), rows, width)
+    in_parts(_read_rows, x.reshape(-1), packing.strided(source), rows, width)
     assert_array_equal(x[:, width:], 0)
     return x[:, :width]
 
@@ -211,12 +213,12 @@ def test_every_byte_in_and_out_of_whole_vectors(dtype):
 
 @both_dtypes
 @pytest.mark.parametrize("whole_bytes", [_host.WHOLE_BYTES, 0], ids=["one piece", "apart"])
-def test_rooms_lie_on_cache_lines_and_apart(dtype, whole_bytes, monkeypatch):
+def test_arrays_lie_on_cache_lines_and_apart(dtype, whole_bytes, monkeypatch):
     monkeypatch.setattr(_host, "WHOLE_BYTES", whole_bytes)
     sizes = (1, 0, 17, 16, 33)
-    rooms = _host.aligned_rooms(sizes, dtype)
-    for number, room in enumerate(rooms):
-        room[:] = number
-    for number, (room, size) in enumerate(zip(rooms, sizes, strict=True)):
-        assert size == 0 or room.ctypes.data % 64 == 0
-        assert_array_equal(room, np.full(size, number, dtype), strict=True)
+    arrays = _host.aligned_arrays(sizes, dtype)
+    for number, array in enumerate(arrays):
+        array[:] = number
+    for number, (array, size) in enumerate(zip(arrays, sizes, strict=True)):
+        assert size == 0 or array.ctypes.data % 64 == 0
+        assert_array_equal(array, np.full(size, number, dtype), strict=True)

@@ -244,13 +244,13 @@ def test_an_exception_before_the_meeting_lets_the_workers_finish():
     fastmlp.set_num_threads(2)
     calls = []
 
-    def interrupted_once(part, parts, sync):
-        calls.append(part)
-        if part == 0 and calls.count(0) == 1:
+    def interrupted_once(team):
+        calls.append(team.part)
+        if team.part == 0 and calls.count(0) == 1:
             raise TimeoutError
-        if part == 0:
-            sync[threads.SLOT] = parts
-        while sync[threads.SLOT] == 0:
+        if team.part == 0:
+            team.sync[threads.SLOT] = team.parts
+        while team.sync[threads.SLOT] == 0:
             time.sleep(0.001)
 
     with pytest.raises(TimeoutError):
@@ -265,7 +265,7 @@ def test_workers_are_kept_for_the_next_call_and_ended_where_they_are_too_many():
     def callers(wanted):
         seen, meeting = [], threading.Barrier(wanted)
 
-        def note(part, parts, sync):
+        def note(team):
             seen.append(threading.current_thread())
             meeting.wait(10)
 

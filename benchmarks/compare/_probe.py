@@ -30,10 +30,10 @@ _ARRAY_BYTES = 1 << 28
 
 
 @inline
-def _read(part, parts, sync, sums, x, times):
+def _read(team, sums, x, times):
     """Sum of x in each part's first vector of sums, ``times`` over; eight sums hide the latency."""
     lanes = vector_lanes(x)
-    begin, end = share(part, parts, x.size // (8 * lanes))
+    begin, end = share(team, x.size // (8 * lanes))
     s0 = load(x, 0) * 0
     s1, s2, s3, s4, s5, s6, s7 = s0, s0, s0, s0, s0, s0, s0
     for _ in range(times):
@@ -46,18 +46,18 @@ def _read(part, parts, sync, sums, x, times):
             s5 = s5 + load(x, i + 5 * lanes)
             s6 = s6 + load(x, i + 6 * lanes)
             s7 = s7 + load(x, i + 7 * lanes)
-    store(sums, part * lanes, s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7)
-    barrier(sync, part, parts)
+    store(sums, team.part * lanes, s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7)
+    barrier(team)
 
 
 @inline
-def _triad(part, parts, sync, a, b, c):
+def _triad(team, a, b, c):
     """a = b + 3 * c."""
     lanes = vector_lanes(a)
-    begin, end = share(part, parts, a.size // lanes)
+    begin, end = share(team, a.size // lanes)
     for i in range(begin * lanes, end * lanes, lanes):
         store(a, i, load(b, i) + 3 * load(c, i))
-    barrier(sync, part, parts)
+    barrier(team)
 
 
 def peak_gflops(dtype: Any) -> float:

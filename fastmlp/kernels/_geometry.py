@@ -10,18 +10,18 @@ from ._host import TILE_VECTORS, lanes
 from ._units import FLOATS, FloatUnit, Unit, depth_multiple, step_depth, unit_rows
 
 # A batch up to this size is one chunk: 256 rows of 512 float32 features fill half of a 1 MiB
-# second-level cache. A larger one is cut into chunks of about CHUNK_ROWS. Of pairs, which are half
-# as large, both are twice as many: a full batch of 784-1000-10 took 0.98 of the time.
+# second-level cache. A larger one is cut into chunks of about CHUNK_ROWS. bfloat16 numbers are half
+# as large, so for them both limits are doubled: a full batch of 784-1000-10 took 0.98 of the time.
 WHOLE_ROWS = 256
 CHUNK_ROWS = 128
 
 
 class Geometry(NamedTuple):
-    """A batch of ``rows`` in chunks of ``chunk_rows``; blocks have room for ``pitch`` rows."""
+    """How a batch is cut into chunks."""
 
-    rows: int
-    chunk_rows: int
-    pitch: int
+    rows: int  # of the batch
+    chunk_rows: int  # of every chunk but the last, which may be short
+    pitch: int  # rows that a block has space for, of which the chunk's come first
 
     @property
     def chunks(self) -> int:
@@ -29,7 +29,7 @@ class Geometry(NamedTuple):
 
 
 def geometry_of(rows: int, dtype, unit: Unit = FLOATS) -> Geometry:
-    """The layout of a batch of ``rows`` rows of a dtype, that a unit multiplies."""
+    """The layout of a batch of ``rows`` rows of a dtype for a unit's products."""
     depth = step_depth(type(unit))
     chunks = 1 if rows <= depth * WHOLE_ROWS else -(-rows // (depth * CHUNK_ROWS))
     whole = max(unit_rows(type(unit), np.dtype(dtype).itemsize), depth_multiple(type(unit)))
@@ -38,7 +38,7 @@ def geometry_of(rows: int, dtype, unit: Unit = FLOATS) -> Geometry:
 
 
 def pitch_of(chunk_rows: int) -> int:
-    """Room for rows in a block: odd, since a chunk has whole tiles.
+    """Rows that a block has space for: odd, since a chunk has whole tiles.
 
     Blocks a multiple of 2,048 bytes apart would share a few sets of the first-level cache.
     """
@@ -66,10 +66,10 @@ def panels_size(rows: int, columns: int, dtype) -> int:
 
 
 def scratch_size(unit: Unit, widest_input: int, widest_output: int, dtype) -> int:
-    """Numbers, or pairs, in the widest panel of weights that a part makes for a unit.
+    """Numbers, or pairs, in the widest panel of weights that a thread prepares for a unit.
 
-    A forward product takes a panel of ``widest_input`` rows as it is, or rounded; an input gradient
-    takes one of the transpose, of ``widest_output``.
+    A forward product reads a panel of ``widest_input`` rows, which a unit of floats reads in place.
+    An input gradient reads a panel of the transpose, of ``widest_output`` rows.
     """
     count = lanes(np.dtype(dtype).itemsize)
     if isinstance(unit, FloatUnit):

@@ -117,7 +117,7 @@ TILE_VECTORS = 3
 def aligned_empty(size: int, dtype, allocate: Callable[..., np.ndarray] = np.empty) -> np.ndarray:
     """An uninitialised 1-D array that starts on a cache line, so that no vector straddles two.
 
-    With ``np.zeros`` to allocate by it is one of zeros; what is never touched takes no memory.
+    With ``allocate=np.zeros`` it holds zeros, and pages that are never touched take no memory.
     """
     dtype = np.dtype(dtype)
     raw = allocate(size * dtype.itemsize + 64, np.uint8)
@@ -125,11 +125,12 @@ def aligned_empty(size: int, dtype, allocate: Callable[..., np.ndarray] = np.emp
     return raw[start : start + size * dtype.itemsize].view(dtype)
 
 
-# More than this is taken in several pieces: C libraries map the largest anew for every call.
+# Arrays of more bytes in all are allocated one by one: C libraries ask the system for the largest
+# pieces of memory anew in every call.
 WHOLE_BYTES = 1 << 24
 
 
-def aligned_rooms(
+def aligned_arrays(
     sizes: Sequence[int], dtype, allocate: Callable[..., np.ndarray] = np.empty
 ) -> tuple[np.ndarray, ...]:
     """1-D arrays of those sizes, each like ``aligned_empty``; one allocation for small ones.

@@ -102,7 +102,7 @@ def _interrupts_held():
     """
     held = []
 
-    def hold(number, frame):
+    def note_interrupt(number, frame):
         if held:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             signal.raise_signal(signal.SIGINT)
@@ -113,7 +113,7 @@ def _interrupts_held():
     if not in_charge or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
-    signal.signal(signal.SIGINT, hold)
+    signal.signal(signal.SIGINT, note_interrupt)
     try:
         yield
     finally:
@@ -135,9 +135,9 @@ def entry(function):
 def kernel(cost):
     """An entry point that shares its work among threads.
 
-    The function's first parameters are ``part, parts, sync``: which share of the work to do, of how
-    many, and the threads' meeting place. The caller leaves them out: the kernel is run on as many
-    threads as ``cost(*arguments)``, its number of multiply-adds, is worth.
+    The function's first parameter is a ``threads.Team``, which says what this thread's share is.
+    The caller leaves it out: the kernel runs on as many threads as ``threads.count_for`` gives for
+    ``cost(*arguments)``, its number of multiply-adds.
     """
 
     def compile_entry(function):
@@ -145,7 +145,7 @@ def kernel(cost):
 
         @functools.wraps(function)
         def run(*arguments):
-            return threads.run(compiled, threads.worth(cost(*arguments)), arguments)
+            return threads.run(compiled, threads.count_for(cost(*arguments)), arguments)
 
         run.compiled = compiled
         return run
@@ -154,7 +154,7 @@ def kernel(cost):
 
 
 def inline(function):
-    """Compile a helper into the kernels that call it; it has no life of its own.
+    """Compile a helper into the kernels that call it; it has no entry in the cache of its own.
 
     A function made by a factory is named after what it closes over. Numba tells functions apart by
     name and a count of its own, so code cached by different processes could otherwise hold two

@@ -6,6 +6,9 @@ handed to a kernel are padded, or the tail goes through ``load_partial`` and ``s
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.core.extending import intrinsic
@@ -14,6 +17,13 @@ from numba.core.typing.templates import signature
 from ._simd import VectorType, element_ir, lanes_below_ir, vector_ir
 
 _INT32 = ir.IntType(32)
+
+
+class Place(NamedTuple):
+    """Where an operand lies: from ``at`` on in a flat array."""
+
+    array: np.ndarray
+    at: int
 
 
 def address_ir(context, builder, array_type, array, offset):

@@ -6,11 +6,11 @@ by the thread that has just computed them:
 by_feature   pairs of neighbouring features, for sums over features: [feature // 2V][row][V]
 by_row       pairs of rows, for sums over the batch: [feature // V][row // 2][V]
 
-To AMX, what gives the rows of a weight gradient's tile is *turned*: each 16 x 16 pairs of by_row
-are transposed. Pairs beyond the last feature or row, as far as a unit takes them, are zeros. Both
-forms start where the values start, each in an array of its own, so that one offset leads into all
-three. Weights become pairs a panel at a time, in the thread's own scratch, where a product is about
-to read them.
+For AMX, the operand whose features become the rows of a weight gradient's tile is *turned*: every
+square of 16 x 16 pairs in its by_row is transposed. Pairs beyond the last feature or row, as far as
+a unit reads them, are zeros. Values and forms are arrays of their own in which a chunk starts at
+the same offset. Weights become pairs a panel at a time, in the thread's own scratch, just before a
+product reads them.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from ._bfloat16 import (
     store_neighbours,
     turn_rows,
 )
-from ._host import aligned_rooms
+from ._host import aligned_arrays
 from ._jit import inline
-from ._memory import load, load_partial, store, transpose
+from ._memory import Place, load, load_partial, store, transpose
 from ._simd import first_lanes, full_like, vector_lanes, where
 from ._sync import share
 from ._units import AmxUnit, FloatUnit, Unit, by_unit, depth_multiple, rows_together, step_depth
@@ -48,16 +48,16 @@ from .packing import (
 
 
 class Blocks(NamedTuple):
-    """The blocks of batches in their three forms; to a unit of floats they are one array."""
+    """The blocks of batches in their three forms; for a unit of floats all are one array."""
 
     values: np.ndarray
     by_feature: np.ndarray  # empty where no product reads it
     by_row: np.ndarray  # empty where no product reads it
-    turned: int = 0  # 1: its by_row gives the rows of tiles
+    turned: int = 0  # 1: the squares of by_row are transposed, for AMX
 
 
-class Wanted(NamedTuple):
-    """Room for blocks of ``size`` numbers, and which forms of them a product will read."""
+class WorkspaceBlocks(NamedTuple):
+    """Blocks to be allocated: how many numbers, and in which forms products will read them."""
 
     size: int
     by_feature: bool = False
@@ -66,46 +66,63 @@ class Wanted(NamedTuple):
     turned: bool = False
 
 
-def rooms_for(
-    unit: Unit, dtype, blocks: Sequence[Wanted], sizes: Sequence[int], scratch: int,
+def allocate_workspace(
+    unit: Unit, dtype, blocks: Sequence[WorkspaceBlocks], sizes: Sequence[int], scratch: int,
     allocate: Callable[..., np.ndarray] = np.empty,
 ) -> tuple[Any, ...]:  # fmt: skip
-    """``Blocks``, then arrays of ``sizes`` numbers, then scratch; see ``aligned_rooms``."""
+    """The buffers that a kernel works in: ``Blocks``, arrays of ``sizes`` numbers, then scratch.
+
+    unit : decides on the forms of blocks, and on what scratch holds: numbers of dtype, or pairs
+    scratch : how many of these    allocate : see ``aligned_arrays``
+    """
     if isinstance(unit, FloatUnit):
-        rooms = aligned_rooms([*[want.size for want in blocks], *sizes, scratch], dtype, allocate)
-        return *[Blocks(room, room, room) for room in rooms[: len(blocks)]], *rooms[len(blocks) :]
-    forms = [w.size * form for w in blocks for form in (w.values, w.by_feature, w.by_row)]
-    rooms = aligned_rooms([*forms, *sizes, scratch], dtype, allocate)
+        counts = [*[block.size for block in blocks], *sizes, scratch]
+        arrays = aligned_arrays(counts, dtype, allocate)
+        return *[Blocks(a, a, a) for a in arrays[: len(blocks)]], *arrays[len(blocks) :]
+    forms = [b.size * form for b in blocks for form in (b.values, b.by_feature, b.by_row)]
+    arrays = aligned_arrays([*forms, *sizes, scratch], dtype, allocate)
     in_forms = [
         Blocks(
-            rooms[i],
-            rooms[i + 1].view(np.uint32),
-            rooms[i + 2].view(np.uint32),
-            int(w.turned and isinstance(unit, AmxUnit)),
+            arrays[i],
+            arrays[i + 1].view(np.uint32),
+            arrays[i + 2].view(np.uint32),
+            int(block.turned and isinstance(unit, AmxUnit)),
         )
-        for i, w in zip(range(0, len(forms), 3), blocks, strict=True)
+        for i, block in zip(range(0, len(forms), 3), blocks, strict=True)
     ]
-    return *in_forms, *rooms[len(forms) : -1], rooms[-1].view(np.uint32)
+    return *in_forms, *arrays[len(forms) : -1], arrays[-1].view(np.uint32)
 
 
 class Chunk(NamedTuple):
-    """Where a chunk of a batch lies in blocks that have room for ``pitch`` rows."""
+    """Where a chunk of a batch lies in blocks."""
 
-    at: int
-    pitch: int
+    at: int  # its first number
+    pitch: int  # rows that a block has space for
     rows: int
-    width: int
+    width: int  # features
+
+
+class Operand(NamedTuple):
+    """A chunk of a batch as a product reads or writes it."""
+
+    blocks: Blocks
+    chunk: Chunk
+
+
+class Rectangle(NamedTuple):
+    """A part of a chunk: rows row_begin ... row_end-1 of blocks block_begin ... block_end-1."""
+
+    block_begin: int
+    block_end: int
+    row_begin: int
+    row_end: int
 
 
 @inline
-def chunk_of(like, at, width, geometry, number):
-    """A chunk of the batch whose blocks of ``width`` features begin at ``at``.
-
-    geometry = (rows, rows of a chunk, pitch)
-    """
-    pitch = geometry[2]
-    start = at + number * block_stride(like, width, pitch)
-    return Chunk(start, pitch, rows_in_chunk(geometry, number), width)
+def operand_of(blocks, at, width, geometry, number):
+    """Chunk ``number`` of the batch of ``width`` features that begins at ``at`` in the blocks."""
+    start = at + number * block_stride(blocks.values, width, geometry.pitch)
+    return Operand(blocks, Chunk(start, geometry.pitch, rows_in_chunk(geometry, number), width))
 
 
 def _constant(of):
@@ -137,46 +154,47 @@ def steps_of(unit, depth):
 
 @inline
 def row_pitch(unit, pitch):
-    """Steps along the batch that a block has room for; ``pitch`` is odd."""
+    """Steps along the batch that a block has space for; ``pitch`` is odd."""
     return ceil_div(pitch, _step_depth(unit))
 
 
-def _panel_in_place(unit, scratch, scratch_at, w, w_at, rows, vectors):
-    return w, w_at
+def _panel_in_place(unit, scratch, w, rows, vectors):
+    return w
 
 
-def _panel_of_pairs(unit, scratch, scratch_at, w, w_at, rows, vectors):
-    lanes = vector_lanes(w)
+def _panel_of_pairs(unit, scratch, w, rows, vectors):
+    lanes = vector_lanes(w.array)
     width = vectors * lanes
     for row in range(0, _padded_depth(unit, rows), 2):
         for column in range(0, width, lanes):
-            at = w_at + row * width + column
-            first = load_partial(w, at, lanes if row < rows else 0)
-            second = load_partial(w, at + width, lanes if row + 1 < rows else 0)
-            store(scratch, scratch_at + row // 2 * width + column, pairs_of_lanes(first, second))
-    return scratch, scratch_at
+            at = w.at + row * width + column
+            first = load_partial(w.array, at, lanes if row < rows else 0)
+            second = load_partial(w.array, at + width, lanes if row + 1 < rows else 0)
+            pairs_at = scratch.at + row // 2 * width + column
+            store(scratch.array, pairs_at, pairs_of_lanes(first, second))
+    return scratch
 
 
-def weight_panel(unit, scratch, scratch_at, w, w_at, rows, vectors):
-    """(array, start) of a panel of weights as the unit reads it; w_at is where the panel starts."""
+def weight_panel(unit, scratch, w, rows, vectors):
+    """The place of a panel of weights as the unit reads it: place w, or made in scratch."""
 
 
 by_unit(weight_panel)(_panel_in_place, _panel_of_pairs)
 
 
-def _transpose_floats(unit, scratch, scratch_at, w, w_at, rows, columns, panel):
-    transpose_panel(scratch, scratch_at, w, w_at, rows, columns, panel)
+def _transpose_floats(unit, scratch, w, rows, columns, panel):
+    transpose_panel(scratch, w, rows, columns, panel)
 
 
-def _transpose_pairs(unit, scratch, scratch_at, w, w_at, rows, columns, panel):
+def _transpose_pairs(unit, scratch, w, rows, columns, panel):
     # A square: as many rows of w as a vector has lanes, and as many pairs of its columns.
-    lanes = vector_lanes(w)
+    lanes = vector_lanes(w.array)
     row_blocks, column_blocks = ceil_div(rows, lanes), ceil_div(columns, lanes)
     padded_rows = row_blocks * lanes
     start = panel_start(row_blocks, panel)
     vectors = panel_start(row_blocks, panel + 1) - start
     width = vectors * lanes
-    square_at = scratch_at + ceil_div(column_blocks, 2) * lanes * width
+    square_at = scratch.at + ceil_div(column_blocks, 2) * lanes * width
     for block in range(0, column_blocks, 2):
         at, step = block_in_panels(column_blocks, block, padded_rows, lanes)
         other_at, other_step = at, step
@@ -186,15 +204,15 @@ def _transpose_pairs(unit, scratch, scratch_at, w, w_at, rows, columns, panel):
         for v in range(vectors):
             for i in range(lanes):
                 row = (start + v) * lanes + i
-                first = _first(load(w, w_at + at + row * step), columns - block * lanes)
-                second = _first(load(w, w_at + other_at + row * other_step), other_count)
-                store(scratch, square_at + i * lanes, pairs_of_neighbours(first, second))
-            to = scratch_at + block // 2 * lanes * width + v * lanes
-            transpose(scratch, to, width, scratch, square_at, lanes)
+                first = _first(load(w.array, w.at + at + row * step), columns - block * lanes)
+                second = _first(load(w.array, w.at + other_at + row * other_step), other_count)
+                store(scratch.array, square_at + i * lanes, pairs_of_neighbours(first, second))
+            to = scratch.at + block // 2 * lanes * width + v * lanes
+            transpose(scratch.array, to, width, scratch.array, square_at, lanes)
 
 
-def transposed_panel(unit, scratch, scratch_at, w, w_at, rows, columns, panel):
-    """scratch = a panel of the transpose of weights (rows, columns) that lie in panels at w_at."""
+def transposed_panel(unit, scratch, w, rows, columns, panel):
+    """Scratch = a panel of the transpose of weights (rows, columns) that lie in panels at w."""
 
 
 by_unit(transposed_panel)(_transpose_floats, _transpose_pairs)
@@ -206,19 +224,19 @@ def _first(v, count):
     return where(first_lanes(v, count), v, 0)
 
 
-def _float_operand(unit, v):
+def _as_it_is(unit, v):
     return v
 
 
-def _rounded_operand(unit, v):
+def _rounded(unit, v):
     return rounded(v)
 
 
-def operand(unit, v):
+def rounded_for(unit, v):
     """A register of numbers as a product of the unit reads them."""
 
 
-by_unit(operand)(_float_operand, _rounded_operand)
+by_unit(rounded_for)(_as_it_is, _rounded)
 
 
 def _one_by_one(unit, step, count):
@@ -237,26 +255,27 @@ def in_step(unit, step, count):
 by_unit(in_step)(_one_by_one, _second_first)
 
 
-def _floats_are_there(unit, blocks, chunk, first, last, begin, end, values, values_at, pitch):
+def _nothing_to_round(unit, operand, rectangle, values, pitch):
     pass
 
 
-def _round_blocks(unit, blocks, chunk, first, last, begin, end, values, values_at, pitch):
-    lanes = vector_lanes(values)
-    rows = chunk.rows
+def _round_blocks(unit, operand, rectangle, values, pitch):
+    blocks, chunk = operand
+    block_begin, block_end, begin, end = rectangle
+    lanes = vector_lanes(values.array)
     # Whoever has the last row makes the rows of zeros behind it; a part that has no row at all must
     # not touch the last row's pairs.
-    if begin < rows <= end:
-        end = _padded_depth(unit, rows)
-    for block in range(first, last):
-        at = values_at + (block - first) * pitch * lanes
+    if begin < chunk.rows <= end:
+        end = _padded_depth(unit, chunk.rows)
+    for block in range(block_begin, block_end):
+        at = values.at + (block - block_begin) * pitch * lanes
         count = min(lanes, chunk.width - block * lanes)
         by_feature = chunk.at + block // 2 * chunk.pitch * lanes + block % 2 * (lanes // 2)
         by_row = chunk.at + block * row_pitch(unit, chunk.pitch) * lanes
         without_partner = block % 2 == 0 and (block + 1) * lanes >= chunk.width
         for row in range(begin, end, 2):
-            low = load_partial(values, at, count if row < rows else 0)
-            high = load_partial(values, at + lanes, count if row + 1 < rows else 0)
+            low = load_partial(values.array, at, count if row < chunk.rows else 0)
+            high = load_partial(values.array, at + lanes, count if row + 1 < chunk.rows else 0)
             if blocks.by_feature.size > 0:
                 here = by_feature + row * lanes
                 store_neighbours(blocks.by_feature, here, low)
@@ -270,57 +289,68 @@ def _round_blocks(unit, blocks, chunk, first, last, begin, end, values, values_a
                 store(blocks.by_row, by_row + row // 2 * lanes, pairs_of_lanes(low, high))
             at += 2 * lanes
         if blocks.by_row.size > 0 and blocks.turned > 0:
-            at = values_at + (block - first) * pitch * lanes
-            _turn_block(unit, blocks.by_row, by_row, values, at, begin, end, count, rows)
+            first = Place(values.array, values.at + (block - block_begin) * pitch * lanes)
+            squares = Place(blocks.by_row, by_row)
+            _turn_block(unit, squares, first, begin, end, count, chunk.rows)
 
 
-def _nothing_to_turn(unit, by_row, by_row_at, values, at, begin, end, count, rows):
+def _nothing_to_turn(unit, squares, values, begin, end, count, rows):
     pass
 
 
-def _turn_squares(unit, by_row, by_row_at, values, at, begin, end, count, rows):
+def _turn_squares(unit, squares, values, begin, end, count, rows):
     # 16 rows, which are half a square: eight of its pairs for each of 16 features.
     for row in range(begin, end, 16):
-        half = by_row_at + row // 32 * 256 + row % 32 // 2
-        turn_rows(by_row, half, values, at + (row - begin) * 16, count, rows - row)
+        half = squares.at + row // 32 * 256 + row % 32 // 2
+        at = values.at + (row - begin) * 16
+        turn_rows(squares.array, half, values.array, at, count, rows - row)
 
 
-def _turn_block(unit, by_row, by_row_at, values, at, begin, end, count, rows):
-    """Rows begin ... end-1 of a block, which lie at ``at``, into its squares at by_row_at."""
+def _turn_block(unit, squares, values, begin, end, count, rows):
+    """Rows begin ... end-1 of a block, which lie at place ``values``, into its squares."""
 
 
 by_unit(_turn_block)(_nothing_to_turn, _nothing_to_turn, _turn_squares)
 
 
-def publish(unit, blocks, chunk, first, last, begin, end, values, values_at, pitch):
-    """Put a rectangle of values into the forms that products read.
+def publish_from(unit, operand, rectangle, values, pitch):
+    """Put the values of a rectangle of an operand into the forms that products read.
 
-    Of rows begin ... end-1 and of the blocks first ... last-1, which lie ``pitch`` rows apart from
-    values_at on. ``begin`` is a multiple of ``row_group``, and ``end`` too or the number of rows.
+    values : place of the first; blocks lie ``pitch`` rows apart from there
+    The rectangle's rows begin at a multiple of ``row_group``; they end at one too, or at the last
+    row of the chunk.
     """
 
 
-by_unit(publish)(_floats_are_there, _round_blocks)
+by_unit(publish_from)(_nothing_to_round, _round_blocks)
 
 
 @inline
-def share_rows(part, parts, unit, rows):
+def publish(unit, operand, rectangle):
+    """``publish_from`` the operand's own values, which have just been computed."""
+    values, chunk = operand.blocks.values, operand.chunk
+    first = rectangle.block_begin * chunk.pitch + rectangle.row_begin
+    place = Place(values, chunk.at + first * vector_lanes(values))
+    publish_from(unit, operand, rectangle, place, chunk.pitch)
+
+
+@inline
+def share_rows(team, unit, rows):
     """(begin, end) of this part's rows, none of which must be rounded with another part's."""
     group = row_group(unit)
-    begin, end = share(part, parts, ceil_div(rows, group))
+    begin, end = share(team, ceil_div(rows, group))
     return begin * group, min(end * group, rows)
 
 
 @inline
-def pack_operand(part, parts, unit, blocks, x, width, geometry):
+def pack_operand(team, unit, blocks, x, width, geometry):
     """Blocks in all their forms = the row-major matrix x, this part's rows."""
-    lanes, group, chunk_rows = vector_lanes(x), row_group(unit), geometry[1]
-    begin, end = share_rows(part, parts, unit, geometry[0])
+    group, chunk_rows = row_group(unit), geometry.chunk_rows
+    all_blocks = ceil_div(width, vector_lanes(x))
+    begin, end = share_rows(team, unit, geometry.rows)
     pack_rows(begin, end, blocks.values, x, width, geometry)
     for row in range(begin, end, group):
-        chunk = chunk_of(x, 0, width, geometry, row // chunk_rows)
-        first, stop = row % chunk_rows, min(row % chunk_rows + group, chunk.rows)
-        publish(
-            unit, blocks, chunk, 0, ceil_div(width, lanes), first, stop,
-            blocks.values, chunk.at + first * lanes, chunk.pitch,
-        )  # fmt: skip
+        operand = operand_of(blocks, 0, width, geometry, row // chunk_rows)
+        first = row % chunk_rows
+        stop = min(first + group, operand.chunk.rows)
+        publish(unit, operand, Rectangle(0, all_blocks, first, stop))

@@ -35,24 +35,24 @@ from ._units import (
     unit_rows,
 )
 
-# Steps of a burst's operands: 64 rows of a tile's input and of three vectors are 16 KB.
+# Steps of the product in one burst: its operands then take 16 KB, half of a first-level cache.
 _STEPS = 64
 _CHOICE_SECONDS = 0.002
 _CHOICE_BURSTS = 5
 
 
 @entry
-def _multiply(part, parts, sync, unit, a, b, c, times):
-    """The same burst on every thread; c has room for a tile of each."""
+def _multiply(team, unit, a, b, c, times):
+    """The same burst on every thread; c is as large as all their tiles."""
     lanes = vector_lanes(c)
-    barrier(sync, part, parts)
+    barrier(team)
     tiles_begin(unit)
     tile = tile_zeros(unit, c, 3)
     for _ in range(times):
         tile = tile_multiply_transposed(unit, tile, a, 0, b, 0, _STEPS, _STEPS)
-    tile_store(tile, c, part * (c.size // parts), 3 * lanes, lanes)
+    tile_store(tile, c, team.part * (c.size // team.parts), 3 * lanes, lanes)
     tiles_end(unit)
-    barrier(sync, part, parts)
+    barrier(team)
 
 
 def flops_of_burst(unit: Unit, dtype) -> int:

@@ -1,8 +1,22 @@
 """How threads share one kernel: equal parts of the work, and a barrier between phases.
 
-Every parallel kernel is called by all its threads at once, as ``kernel(part, parts, ...)``, and
-does its share. Phases that depend on each other are kept apart by ``barrier``. Shares are whole
-tiles, so the number of threads never changes an order of summation.
+All threads of a ``threads.Team`` call a kernel at once, as ``kernel(team, ...)``, and each does its
+share. Phases that depend on each other are kept apart by ``barrier``. Shares are whole tiles, so
+the number of threads never changes an order of summation.
+
+Memory order. What any thread wrote before a barrier must be what every thread reads after it. In
+the model of C++20 and LLVM that takes two orders:
+
+- Each arrival adds 1 to a counter, with *release*. The counter is changed by such additions alone,
+  which read and write in one step, so every addition belongs to the release sequences of all that
+  came before it.
+- A waiting thread looks at the counter, with *acquire*. The look that ends its wait reads what the
+  last arrival, or a later one, wrote. That value belongs to the release sequence of every arrival,
+  so each of them happens before the look, and with it all that its thread wrote before.
+
+The addition need not acquire, since no thread passes the barrier without a look. A thread's slot is
+read and written by that thread alone and needs no order. On x86-64 both orders come for free; on
+aarch64 they choose the instructions.
 """
 
 from __future__ import annotations
@@ -18,8 +32,8 @@ from ..threads import SLOT
 from ._jit import inline
 from ._memory import address_ir
 
-# A wait shorter than this many looks stays on the core; a longer one means that the others have no
-# core to run on (more threads than cores), and lets them have this one.
+# After so many looks at the counter a waiting thread yields its core between looks: the others then
+# probably have no core to run on (more threads than cores).
 _LOOKS = 20_000
 
 _YIELD = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
@@ -27,11 +41,11 @@ _YIELD = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
 
 @intrinsic
 def _add(typingctx, array, index, value):
-    """array[index] += value, atomically and in order with all other accesses."""
+    """array[index] += value, atomically; releases what this thread wrote before."""
 
     def codegen(context, builder, sig, args):
         address = address_ir(context, builder, array, args[0], args[1])
-        builder.atomic_rmw("add", address, args[2], "seq_cst")
+        builder.atomic_rmw("add", address, args[2], "release")
         return context.get_dummy_value()
 
     return signature(types.void, array, types.intp, types.int64), codegen
@@ -39,7 +53,7 @@ def _add(typingctx, array, index, value):
 
 @intrinsic
 def _read(typingctx, array, index):
-    """array[index] as the other threads have left it."""
+    """array[index], atomically; acquires what the threads that changed it had written before."""
 
     def codegen(context, builder, sig, args):
         address = address_ir(context, builder, array, args[0], args[1])
@@ -62,25 +76,25 @@ def _yield_core(typingctx):
 
 
 @inline
-def barrier(sync, part, parts):
-    """Return once all ``parts`` threads have called this as often as the caller.
+def barrier(team):
+    """Return once all threads of the team have called this as often as the caller.
 
-    sync : (SLOT * (1 + parts),) int64, zeros before the first call. The first slot counts arrivals,
-    slot 1 + part how many arrivals that part must see.
+    ``team.sync`` holds zeros before the first call. Its first slot counts arrivals, slot 1 + part
+    the arrivals that this part must see before it goes on.
     """
-    if parts == 1:
+    if team.parts == 1:
         return
-    mine = SLOT * (1 + part)
-    sync[mine] += parts
-    _add(sync, 0, 1)
+    mine = SLOT * (1 + team.part)
+    team.sync[mine] += team.parts
+    _add(team.sync, 0, 1)
     looks = 0
-    while _read(sync, 0) < sync[mine]:
+    while _read(team.sync, 0) < team.sync[mine]:
         looks += 1
         if looks > _LOOKS:
             _yield_core()
 
 
 @inline
-def share(part, parts, total):
-    """(begin, end) of this part's share of ``total`` equal pieces of work."""
-    return part * total // parts, (part + 1) * total // parts
+def share(team, total):
+    """(begin, end) of this thread's share of ``total`` equal pieces of work."""
+    return team.part * total // team.parts, (team.part + 1) * total // team.parts

@@ -78,12 +78,12 @@ def multiply_ir(builder, registers, tile, cells, a_of, b_of, b_stride, squares):
     a_of(square), b_of(square, vector) : their addresses; a's rows lie 64 bytes apart
     """
     with builder.goto_entry_block():
-        room = builder.alloca(cells[0].type, len(cells))
-    room.align = _ROW_BYTES
+        memory = builder.alloca(cells[0].type, len(cells))
+    memory.align = _ROW_BYTES
     for number, cell in enumerate(cells):
-        store_ir(builder, cell, builder.gep(room, [_INT64(number)]))
+        store_ir(builder, cell, builder.gep(memory, [_INT64(number)]))
     row_stride = tile.vectors * _ROW_BYTES
-    columns = [builder.gep(room, [_INT64(v)]) for v in range(tile.vectors)]
+    columns = [builder.gep(memory, [_INT64(v)]) for v in range(tile.vectors)]
     for v, column in enumerate(columns):
         registers.load(_C + v, column, row_stride)
     with cgutils.for_range(builder, squares) as loop:
@@ -94,6 +94,6 @@ def multiply_ir(builder, registers, tile, cells, a_of, b_of, b_stride, squares):
     for v, column in enumerate(columns):
         registers.store(_C + v, column, row_stride)
     return [
-        load_ir(builder, builder.gep(room, [_INT64(number)]), tile.vector)
+        load_ir(builder, builder.gep(memory, [_INT64(number)]), tile.vector)
         for number in range(len(cells))
     ]

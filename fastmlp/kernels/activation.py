@@ -48,29 +48,29 @@ def activation_slope(a, code):
 
 
 @kernel(cost=lambda a, z, activation: 16 * z.size)
-def activation_forward(part, parts, sync, a, z, activation):
+def activation_forward(team, a, z, activation):
     """a = act(z).
 
     a : (n,), overwritten    z : (n,)    activation : code from ``ACTIVATIONS``
     """
     lanes = vector_lanes(z)
-    begin, end = share(part, parts, (z.size + lanes - 1) // lanes)
+    begin, end = share(team, (z.size + lanes - 1) // lanes)
     for i in range(begin * lanes, end * lanes, lanes):
         count = min(lanes, z.size - i)
         store_partial(a, i, count, activate(load_partial(z, i, count), activation))
-    barrier(sync, part, parts)
+    barrier(team)
 
 
 @kernel(cost=lambda dz, da, a, activation: 4 * a.size)
-def activation_backward(part, parts, sync, dz, da, a, activation):
+def activation_backward(team, dz, da, a, activation):
     """dz = da * act'(z), from the activation's value; with da = 1, the derivative itself.
 
     dz : (n,), overwritten, may be da    da, a : (n,)    activation : code from ``ACTIVATIONS``
     """
     lanes = vector_lanes(a)
-    begin, end = share(part, parts, (a.size + lanes - 1) // lanes)
+    begin, end = share(team, (a.size + lanes - 1) // lanes)
     for i in range(begin * lanes, end * lanes, lanes):
         count = min(lanes, a.size - i)
         slope = activation_slope(load_partial(a, i, count), activation)
         store_partial(dz, i, count, load_partial(da, i, count) * slope)
-    barrier(sync, part, parts)
+    barrier(team)

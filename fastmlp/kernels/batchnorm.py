@@ -5,17 +5,18 @@
     dx = gamma / sqrt(var + eps) * (dy - dbeta / N - xhat * dgamma / N)
 
 The last line is equation 37 of CMU 11-785 HW1P1, appendix C, with 20 and 27 put in. Sums run over
-the rows of a batch, which lies in chunks: ``geometry`` = (rows of the batch, rows of a chunk,
-pitch), ``stride`` leads from chunk to chunk. Each function works on one block, a vector of
-features.
+the rows of a batch. Each of the first functions works on one block, a vector of features, which a
+``BatchBlock`` describes.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from ._geometry import blocks_size, geometry_of
-from ._host import aligned_rooms
+from ._geometry import Geometry, blocks_size, geometry_of
+from ._host import aligned_arrays
 from ._jit import inline, kernel
 from ._memory import load, load_partial, store, store_partial
 from ._simd import sqrt, vector_lanes
@@ -33,62 +34,95 @@ from .packing import (
 EPS = 1e-8
 
 
+class BatchBlock(NamedTuple):
+    """Where the rows of a batch lie in one of the blocks of a layer."""
+
+    at: int  # the first row of the first chunk
+    stride: int  # numbers from chunk to chunk
+    geometry: Geometry
+
+
+class Affine(NamedTuple):
+    """What normalises a block, registers or (F,) arrays: gamma * (x - mean) / sqrt(...) + beta."""
+
+    mean: np.ndarray
+    variance: np.ndarray
+    gamma: np.ndarray
+    beta: np.ndarray
+
+
+class NormGradients(NamedTuple):
+    """Results of the backward pass."""
+
+    dx: np.ndarray
+    dgamma: np.ndarray
+    dbeta: np.ndarray
+
+
 @inline
-def column_sums(x, at, stride, geometry):
+def batch_block(like, at, width, geometry, block):
+    """Block ``block`` of a batch of ``width`` features that begins at ``at``."""
+    stride = block_stride(like, width, geometry.pitch)
+    return BatchBlock(at + block * geometry.pitch * vector_lanes(like), stride, geometry)
+
+
+@inline
+def column_sums(x, block):
     """Sum over the rows of a block."""
     lanes = vector_lanes(x)
-    total = load(x, at) * 0
-    for chunk in range(chunk_count(geometry)):
-        for row in range(rows_in_chunk(geometry, chunk)):
-            total = total + load(x, at + chunk * stride + row * lanes)
+    total = load(x, block.at) * 0
+    for chunk in range(chunk_count(block.geometry)):
+        for row in range(rows_in_chunk(block.geometry, chunk)):
+            total = total + load(x, block.at + chunk * block.stride + row * lanes)
     return total
 
 
 @inline
-def batchnorm_statistics(x, at, stride, geometry):
+def batchnorm_statistics(x, block):
     """(mean, biased variance) over the rows of a block."""
     lanes = vector_lanes(x)
-    count = x.dtype.type(geometry[0])
-    mean = column_sums(x, at, stride, geometry) / count
+    count = x.dtype.type(block.geometry.rows)
+    mean = column_sums(x, block) / count
     variance = mean * 0
-    for chunk in range(chunk_count(geometry)):
-        for row in range(rows_in_chunk(geometry, chunk)):
-            centred = load(x, at + chunk * stride + row * lanes) - mean
+    for chunk in range(chunk_count(block.geometry)):
+        for row in range(rows_in_chunk(block.geometry, chunk)):
+            centred = load(x, block.at + chunk * block.stride + row * lanes) - mean
             variance = variance + centred * centred
     return mean, variance / count
 
 
 @inline
-def batchnorm_normalise(y, x, at, stride, geometry, mean, variance, gamma, beta, activation):
-    """x becomes xhat in place; y = act(gamma * xhat + beta). y may be x if nobody needs xhat."""
+def batchnorm_normalise(y, x, block, affine, activation):
+    """x becomes xhat in place; y = act(gamma * xhat + beta). y may be x if xhat is not needed."""
+    mean, variance, gamma, beta = affine
     lanes = vector_lanes(x)
     scale = 1 / sqrt(variance + EPS)
-    for chunk in range(chunk_count(geometry)):
-        for row in range(rows_in_chunk(geometry, chunk)):
-            i = at + chunk * stride + row * lanes
+    for chunk in range(chunk_count(block.geometry)):
+        for row in range(rows_in_chunk(block.geometry, chunk)):
+            i = block.at + chunk * block.stride + row * lanes
             normalised = (load(x, i) - mean) * scale
             store(x, i, normalised)
             store(y, i, activate(gamma * normalised + beta, activation))
 
 
 @inline
-def batchnorm_input_gradient(dy, xhat, at, stride, geometry, variance, gamma):
+def batchnorm_input_gradient(dy, xhat, block, variance, gamma):
     """dy becomes dx in place; returns (dgamma, dbeta), sums over the batch."""
     lanes = vector_lanes(dy)
-    dgamma = load(dy, at) * 0
+    dgamma = load(dy, block.at) * 0
     dbeta = dgamma
-    for chunk in range(chunk_count(geometry)):
-        for row in range(rows_in_chunk(geometry, chunk)):
-            i = at + chunk * stride + row * lanes
+    for chunk in range(chunk_count(block.geometry)):
+        for row in range(rows_in_chunk(block.geometry, chunk)):
+            i = block.at + chunk * block.stride + row * lanes
             delta = load(dy, i)
             dgamma = dgamma + delta * load(xhat, i)
             dbeta = dbeta + delta
-    count = dy.dtype.type(geometry[0])
+    count = dy.dtype.type(block.geometry.rows)
     scale = gamma / sqrt(variance + EPS)
     mean_gamma, mean_beta = dgamma / count, dbeta / count
-    for chunk in range(chunk_count(geometry)):
-        for row in range(rows_in_chunk(geometry, chunk)):
-            i = at + chunk * stride + row * lanes
+    for chunk in range(chunk_count(block.geometry)):
+        for row in range(rows_in_chunk(block.geometry, chunk)):
+            i = block.at + chunk * block.stride + row * lanes
             delta = load(dy, i) - mean_beta - load(xhat, i) * mean_gamma
             store(dy, i, scale * delta)
     return dgamma, dbeta
@@ -101,9 +135,9 @@ def running_average(statistics, at, count, value, keep):
     store_partial(statistics, at, count, keep * running + (1 - keep) * value)
 
 
-def _room(geometry, features, dtype, count):
-    """``count`` arrays for the blocks of a batch."""
-    return aligned_rooms([blocks_size(geometry, features, dtype)] * count, dtype)
+def _workspace(geometry, features, dtype):
+    """Two arrays for the blocks of a batch."""
+    return aligned_arrays([blocks_size(geometry, features, dtype)] * 2, dtype)
 
 
 def batchnorm_forward(y, normalised, mean, var, x, gamma, beta):
@@ -114,11 +148,11 @@ def batchnorm_forward(y, normalised, mean, var, x, gamma, beta):
     Reference: CMU 11-785 HW1P1, equations 1 to 4.
     """
     geometry = geometry_of(len(x), x.dtype)
-    room = _room(geometry, x.shape[1], x.dtype, 2)
+    affine = Affine(mean.reshape(-1), var.reshape(-1), gamma.reshape(-1), beta.reshape(-1))
+    workspace = _workspace(geometry, x.shape[1], x.dtype)
     _batchnorm_forward(
-        y.reshape(-1), normalised.reshape(-1), mean.reshape(-1), var.reshape(-1), x.reshape(-1),
-        gamma.reshape(-1), beta.reshape(-1), tuple(geometry), room, True,
-    )  # fmt: skip
+        y.reshape(-1), normalised.reshape(-1), x.reshape(-1), affine, geometry, workspace, True
+    )
 
 
 def batchnorm_inference(y, x, gamma, beta, mean, var):
@@ -128,42 +162,44 @@ def batchnorm_inference(y, x, gamma, beta, mean, var):
     Reference: CMU 11-785 HW1P1, appendix C, "Inference".
     """
     geometry = geometry_of(len(x), x.dtype)
-    room = _room(geometry, x.shape[1], x.dtype, 2)
-    _batchnorm_forward(
-        y.reshape(-1), np.empty(0, x.dtype), mean.reshape(-1), var.reshape(-1), x.reshape(-1),
-        gamma.reshape(-1), beta.reshape(-1), tuple(geometry), room, False,
-    )  # fmt: skip
+    affine = Affine(mean.reshape(-1), var.reshape(-1), gamma.reshape(-1), beta.reshape(-1))
+    workspace = _workspace(geometry, x.shape[1], x.dtype)
+    nothing = np.empty(0, x.dtype)
+    _batchnorm_forward(y.reshape(-1), nothing, x.reshape(-1), affine, geometry, workspace, False)
 
 
-@kernel(cost=lambda y, normalised, *rest: 8 * y.size)
-def _batchnorm_forward(
-    part, parts, sync, y, normalised, mean, var, x, gamma, beta, geometry, room, training
-):
-    y_blocks, x_blocks = room
+@kernel(cost=lambda y, *rest: 8 * y.size)
+def _batchnorm_forward(team, y, normalised, x, affine, geometry, workspace, training):
+    """Either of the two above: in training affine's moments are written, otherwise read."""
+    y_blocks, x_blocks = workspace
+    mean, var, gamma, beta = affine
     lanes = vector_lanes(x)
-    features, pitch = gamma.size, geometry[2]
-    stride = block_stride(x, features, pitch)
-    pack_matrix(part, parts, x_blocks, x, features, geometry)
-    barrier(sync, part, parts)
-    for block in range(*share(part, parts, ceil_div(features, lanes))):
-        column = block * lanes
-        count, at = min(lanes, features - column), column * pitch
+    features = gamma.size
+    pack_matrix(team, x_blocks, x, features, geometry)
+    barrier(team)
+    for number in range(*share(team, ceil_div(features, lanes))):
+        column = number * lanes
+        count = min(lanes, features - column)
+        block = batch_block(x, 0, features, geometry, number)
         if training:
-            batch_mean, variance = batchnorm_statistics(x_blocks, at, stride, geometry)
+            batch_mean, variance = batchnorm_statistics(x_blocks, block)
             store_partial(mean, column, count, batch_mean)
             store_partial(var, column, count, variance)
         else:
             batch_mean = load_partial(mean, column, count)
             variance = load_partial(var, column, count)
-        batchnorm_normalise(
-            y_blocks, x_blocks, at, stride, geometry, batch_mean, variance,
-            load_partial(gamma, column, count), load_partial(beta, column, count), IDENTITY,
-        )  # fmt: skip
-    barrier(sync, part, parts)
-    unpack_matrix(part, parts, y, y_blocks, features, geometry)
+        here = Affine(
+            batch_mean,
+            variance,
+            load_partial(gamma, column, count),
+            load_partial(beta, column, count),
+        )
+        batchnorm_normalise(y_blocks, x_blocks, block, here, IDENTITY)
+    barrier(team)
+    unpack_matrix(team, y, y_blocks, features, geometry)
     if normalised.size > 0:
-        unpack_matrix(part, parts, normalised, x_blocks, features, geometry)
-    barrier(sync, part, parts)
+        unpack_matrix(team, normalised, x_blocks, features, geometry)
+    barrier(team)
 
 
 def batchnorm_backward(dx, dgamma, dbeta, dy, normalised, var, gamma):
@@ -174,40 +210,37 @@ def batchnorm_backward(dx, dgamma, dbeta, dy, normalised, var, gamma):
     Reference: CMU 11-785 HW1P1, appendix C, equations 15 to 37.
     """
     geometry = geometry_of(len(dy), dy.dtype)
-    room = _room(geometry, dy.shape[1], dy.dtype, 2)
+    gradients = NormGradients(dx.reshape(-1), dgamma.reshape(-1), dbeta.reshape(-1))
     _batchnorm_backward(
-        dx.reshape(-1), dgamma.reshape(-1), dbeta.reshape(-1), dy.reshape(-1),
-        normalised.reshape(-1), var.reshape(-1), gamma.reshape(-1), tuple(geometry), room,
+        gradients, dy.reshape(-1), normalised.reshape(-1), var.reshape(-1), gamma.reshape(-1),
+        geometry, _workspace(geometry, dy.shape[1], dy.dtype),
     )  # fmt: skip
 
 
-@kernel(cost=lambda dx, *rest: 8 * dx.size)
-def _batchnorm_backward(
-    part, parts, sync, dx, dgamma, dbeta, dy, normalised, var, gamma, geometry, room
-):
-    dy_blocks, normal_blocks = room
+@kernel(cost=lambda gradients, *rest: 8 * gradients.dx.size)
+def _batchnorm_backward(team, gradients, dy, normalised, var, gamma, geometry, workspace):
+    dy_blocks, normal_blocks = workspace
     lanes = vector_lanes(dy)
-    features, pitch = gamma.size, geometry[2]
-    stride = block_stride(dy, features, pitch)
-    pack_matrix(part, parts, dy_blocks, dy, features, geometry)
-    pack_matrix(part, parts, normal_blocks, normalised, features, geometry)
-    barrier(sync, part, parts)
-    for block in range(*share(part, parts, ceil_div(features, lanes))):
-        column = block * lanes
+    features = gamma.size
+    pack_matrix(team, dy_blocks, dy, features, geometry)
+    pack_matrix(team, normal_blocks, normalised, features, geometry)
+    barrier(team)
+    for number in range(*share(team, ceil_div(features, lanes))):
+        column = number * lanes
         count = min(lanes, features - column)
         sum_gamma, sum_beta = batchnorm_input_gradient(
-            dy_blocks, normal_blocks, column * pitch, stride, geometry,
+            dy_blocks, normal_blocks, batch_block(dy, 0, features, geometry, number),
             load_partial(var, column, count), load_partial(gamma, column, count),
         )  # fmt: skip
-        store_partial(dgamma, column, count, sum_gamma)
-        store_partial(dbeta, column, count, sum_beta)
-    barrier(sync, part, parts)
-    unpack_matrix(part, parts, dx, dy_blocks, features, geometry)
-    barrier(sync, part, parts)
+        store_partial(gradients.dgamma, column, count, sum_gamma)
+        store_partial(gradients.dbeta, column, count, sum_beta)
+    barrier(team)
+    unpack_matrix(team, gradients.dx, dy_blocks, features, geometry)
+    barrier(team)
 
 
 @kernel(cost=lambda running, *rest: 4 * running.size)
-def batchnorm_running(part, parts, sync, running, value, alpha):
+def batchnorm_running(team, running, value, alpha):
     """running = alpha * running + (1 - alpha) * value.
 
     running : (F,), updated    value : (F,)    alpha : number
@@ -215,8 +248,8 @@ def batchnorm_running(part, parts, sync, running, value, alpha):
     """
     lanes = vector_lanes(running)
     keep = running.dtype.type(alpha)
-    for block in range(*share(part, parts, ceil_div(running.size, lanes))):
+    for block in range(*share(team, ceil_div(running.size, lanes))):
         at = block * lanes
         count = min(lanes, running.size - at)
         running_average(running, at, count, load_partial(value, at, count), keep)
-    barrier(sync, part, parts)
+    barrier(team)

@@ -91,7 +91,7 @@ def _row_cost(first, logits, *rest):
 
 
 @kernel(cost=_row_cost)
-def softmax_cross_entropy_forward(part, parts, sync, loss, logits, labels):
+def softmax_cross_entropy_forward(team, loss, logits, labels):
     """Loss of every row.
 
     loss : (N,), overwritten    logits, labels : (N, K), C-contiguous, of one dtype
@@ -99,38 +99,38 @@ def softmax_cross_entropy_forward(part, parts, sync, loss, logits, labels):
     rows, classes = logits.shape
     z, y = logits.reshape(-1), labels.reshape(-1)
     lanes = vector_lanes(z)
-    for row in range(*share(part, parts, rows)):
+    for row in range(*share(team, rows)):
         at = row * classes
         loss[row], _, _ = row_loss(z, at, lanes, y, at, lanes, classes)
-    barrier(sync, part, parts)
+    barrier(team)
 
 
 @kernel(cost=_row_cost)
-def softmax(part, parts, sync, p, logits):
+def softmax(team, p, logits):
     """p = softmax(logits) of every row.
 
     p : (N, K), overwritten    logits : (N, K), C-contiguous, of one dtype
     """
-    _softmax_minus(part, parts, p, logits, logits, False)
-    barrier(sync, part, parts)
+    _softmax_minus(team, p, logits, logits, False)
+    barrier(team)
 
 
 @kernel(cost=_row_cost)
-def softmax_cross_entropy_backward(part, parts, sync, dz, logits, labels):
+def softmax_cross_entropy_backward(team, dz, logits, labels):
     """dz = softmax(logits) - labels, not divided by N.
 
     dz : (N, K), overwritten    logits, labels : (N, K), C-contiguous, of one dtype
     """
-    _softmax_minus(part, parts, dz, logits, labels, True)
-    barrier(sync, part, parts)
+    _softmax_minus(team, dz, logits, labels, True)
+    barrier(team)
 
 
 @inline
-def _softmax_minus(part, parts, out, logits, labels, subtract):
+def _softmax_minus(team, out, logits, labels, subtract):
     rows, classes = logits.shape
     z, y, flat_out = logits.reshape(-1), labels.reshape(-1), out.reshape(-1)
     lanes = vector_lanes(z)
-    for row in range(*share(part, parts, rows)):
+    for row in range(*share(team, rows)):
         at = row * classes
         m, normaliser = row_normaliser(z, at, lanes, classes)
         for block in range(ceil_div(classes, lanes)):

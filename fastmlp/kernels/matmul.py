@@ -4,21 +4,32 @@
     weight gradient  dw = scale * x.T @ dz, handed to an update rule or to memory
     input gradient   dx = (dz @ w.T) * act'(x)
 
-Operands lie in blocks and panels (see ``_tile``, ``packing`` and ``_operands``): a ``Chunk`` says
-where in the blocks, ``w_at`` where the panels of weights begin. Columns are cut into panels of at
-most three vectors, as equally as possible; tiles are numbered panel by panel, and each part
-computes a contiguous stretch of them, so that its weights stay in its core's cache from step to
-step.
+x, y, dx and dz are ``Operand``s, chunks of a batch in blocks; weights lie in panels (see ``_tile``,
+``packing`` and ``_operands``). Columns are cut into panels of at most three vectors, as equally as
+possible. Tiles are numbered panel by panel, and each part computes a contiguous stretch of them, so
+that its weights stay in its core's cache from step to step.
 
-``unit`` multiplies. What a product computes is rounded for the next one where it was computed, and
-weights where they are read, in ``scratch``: an equal piece for every part.
+``unit`` multiplies. Results are rounded for the next product by the thread that computed them;
+weights are rounded just before they are read, in ``scratch``, of which every part has an equal
+piece.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import numpy as np
+
 from ._jit import inline
-from ._memory import load, store
-from ._operands import publish, row_pitch, steps_of, transposed_panel, weight_panel
+from ._memory import Place, load, store
+from ._operands import (
+    Rectangle,
+    publish,
+    row_pitch,
+    steps_of,
+    transposed_panel,
+    weight_panel,
+)
 from ._simd import vector_lanes
 from ._sync import share
 from ._tile import (
@@ -37,10 +48,37 @@ from .activation import IDENTITY, activate, activation_slope
 from .packing import ceil_div, panel_of, panel_start
 from .update import momentum_rule
 
-# What becomes of a weight gradient. A batch of many chunks adds up its gradient in memory first.
+# Modes of a weight gradient: it is stored, added to what is stored, or used for an update, alone or
+# after the stored one was added. A batch of several chunks adds up its gradient in memory first.
 STORE, ADD, UPDATE, ADD_UPDATE = 0, 1, 2, 3
 
 _update_by_momentum = tile_updater(momentum_rule)
+
+
+class Weights(NamedTuple):
+    """The parameters of a layer in a packed buffer."""
+
+    array: np.ndarray
+    panels_at: int  # where its panels begin
+    bias_at: int  # where its bias begins
+
+
+class WeightTarget(NamedTuple):
+    """Where a weight gradient goes: the panels of a layer, which begin at ``at`` in each buffer."""
+
+    weights: np.ndarray
+    velocities: np.ndarray
+    gradients: np.ndarray
+    at: int
+
+
+class PanelTiles(NamedTuple):
+    """The tiles of one panel that a part computes: first ... last-1."""
+
+    block: int  # the panel's first block of columns
+    vectors: int  # its width in vectors
+    first: int
+    last: int
 
 
 @inline
@@ -53,19 +91,25 @@ def _panels_of_share(blocks, tiles, begin, end):
 
 @inline
 def _panel_tiles(blocks, panel, tiles, begin, end):
-    """A panel's first block and vectors, and (first, last + 1) of its tiles begun in the share."""
+    """A panel's tiles that begin in [begin, end), counted in vectors of tiles."""
     start = panel_start(blocks, panel)
     vectors = panel_start(blocks, panel + 1) - start
     first = max(0, ceil_div(begin - start * tiles, vectors))
     last = min(tiles, ceil_div(end - start * tiles, vectors))
-    return start, vectors, first, last
+    return PanelTiles(start, vectors, first, last)
+
+
+@inline
+def _scratch_of(team, scratch):
+    """This part's piece of scratch."""
+    return Place(scratch, team.part * (scratch.size // team.parts))
 
 
 def _by_width(panel_function):
     """Compile a function of a panel for each number of vectors, and choose among them.
 
-    With the number of vectors known, the tile's registers are; passed as an argument, a compiled
-    function would keep its caller out of the cache.
+    With a constant number of vectors the tile is a constant number of registers. The function is
+    given here, not as an argument of ``choose``: Numba caches no caller that passes functions.
     """
     one, two, three = [panel_function(vectors) for vectors in (1, 2, 3)]
 
@@ -98,89 +142,90 @@ def _multiply_slopes(dx, x, start, height, row_step, vector_step, vectors, activ
 
 
 @inline
-def _publish_tile(unit, y, chunk, start, vectors, tile, height):
-    """Round a tile of outputs, the ``tile``-th of a panel that starts at block ``start``."""
-    lanes = vector_lanes(y.values)
-    begin, end = tile * height, min(tile * height + height, chunk.rows)
-    at = chunk.at + (start * chunk.pitch + begin) * lanes
-    publish(unit, y, chunk, start, start + vectors, begin, end, y.values, at, chunk.pitch)
+def _publish_tile(unit, y, block, vectors, tile, height):
+    """Round a tile of outputs, the ``tile``-th of a panel that starts at a block."""
+    begin, end = tile * height, min(tile * height + height, y.chunk.rows)
+    publish(unit, y, Rectangle(block, block + vectors, begin, end))
 
 
 @_by_width
 def _forward_panel(vectors):
-    """Tiles first ... last-1 of one panel of y = act(x @ w + b)."""
+    """Some tiles of one panel of y = act(x @ w + b)."""
 
     @inline
-    def compute(unit, y, y_chunk, x, x_chunk, w, w_at, b, b_at, start, first, last, activation):
-        lanes, height = vector_lanes(y.values), tile_height(unit, y.values)
+    def compute(unit, y, x, w, b, tiles, activation):
+        values = y.blocks.values
+        lanes, height = vector_lanes(values), tile_height(unit, values)
         step = height * lanes
-        pitch = y_chunk.pitch
-        y_at = y_chunk.at + start * pitch * lanes
-        depth = steps_of(unit, x_chunk.width)
-        for t in range(first, last):
+        pitch = y.chunk.pitch
+        y_at = y.chunk.at + tiles.block * pitch * lanes
+        depth = steps_of(unit, x.chunk.width)
+        for t in range(tiles.first, tiles.last):
             at = y_at + t * step
-            tile = tile_from_row(unit, b, b_at, vectors)
+            tile = tile_from_row(unit, b.array, b.at, vectors)
             tile = tile_multiply_blocks(
-                unit, tile, x.by_feature, x_chunk.at + t * step, pitch, w, w_at, depth
+                unit, tile, x.blocks.by_feature, x.chunk.at + t * step, pitch, w.array, w.at, depth
             )
-            tile_store(tile, y.values, at, lanes, pitch * lanes)
+            tile_store(tile, values, at, lanes, pitch * lanes)
             if activation != IDENTITY:
-                _activate_tile(y.values, at, height, lanes, pitch * lanes, vectors, activation)
-            _publish_tile(unit, y, y_chunk, start, vectors, t, height)
+                _activate_tile(values, at, height, lanes, pitch * lanes, vectors, activation)
+            _publish_tile(unit, y, tiles.block, vectors, t, height)
 
     return compute
 
 
 @_by_width
 def _input_gradient_panel(vectors):
-    """Tiles first ... last-1 of one panel of dx = (dz @ w.T) * act'(x)."""
+    """Some tiles of one panel of dx = (dz @ w.T) * act'(x), from a panel of w.T."""
 
     @inline
-    def compute(unit, dx, x, x_chunk, dz, dz_chunk, wt, wt_at, start, first, last, activation):
-        lanes, height = vector_lanes(dx.values), tile_height(unit, dx.values)
+    def compute(unit, dx, x, dz, wt, tiles, activation):
+        values = dx.blocks.values
+        lanes, height = vector_lanes(values), tile_height(unit, values)
         step = height * lanes
-        pitch = x_chunk.pitch
-        x_at = x_chunk.at + start * pitch * lanes
-        depth = steps_of(unit, dz_chunk.width)
-        for t in range(first, last):
-            at = x_at + t * step
-            tile = tile_zeros(unit, dx.values, vectors)
+        pitch = dx.chunk.pitch
+        dx_at = dx.chunk.at + tiles.block * pitch * lanes
+        depth = steps_of(unit, dz.chunk.width)
+        for t in range(tiles.first, tiles.last):
+            at = dx_at + t * step
+            tile = tile_zeros(unit, values, vectors)
             tile = tile_multiply_blocks(
-                unit, tile, dz.by_feature, dz_chunk.at + t * step, pitch, wt, wt_at, depth
-            )
-            tile_store(tile, dx.values, at, lanes, pitch * lanes)
+                unit, tile, dz.blocks.by_feature, dz.chunk.at + t * step, pitch,
+                wt.array, wt.at, depth,
+            )  # fmt: skip
+            tile_store(tile, values, at, lanes, pitch * lanes)
             if activation != IDENTITY:
                 _multiply_slopes(
-                    dx.values, x.values, at, height, lanes, pitch * lanes, vectors, activation
+                    values, x.values, at, height, lanes, pitch * lanes, vectors, activation
                 )
-            _publish_tile(unit, dx, x_chunk, start, vectors, t, height)
+            _publish_tile(unit, dx, tiles.block, vectors, t, height)
 
     return compute
 
 
 @_by_width
 def _weight_gradient_panel(vectors):
-    """Tiles first ... last-1 of one panel of dw = x.T @ dz, and what becomes of them."""
+    """Some tiles of one panel of dw = x.T @ dz, and what becomes of them."""
 
     @inline
-    def compute(
-        unit, w, v, g, w_at, x, x_chunk, dz, dz_chunk, start, first, last, mode, scale, factors
-    ):
+    def compute(unit, target, x, dz, tiles, mode, scale, factors):
+        w, v, g, panels_at = target
         lanes, height = vector_lanes(w), tile_height(unit, w)
         width = vectors * lanes
-        pitch = row_pitch(unit, x_chunk.pitch)
-        dz_at = dz_chunk.at + start * pitch * lanes
-        depth = steps_of(unit, x_chunk.rows)
-        for t in range(first, last):
+        pitch = row_pitch(unit, x.chunk.pitch)
+        w_at = panels_at + tiles.block * lanes * ceil_div(x.chunk.width, lanes) * lanes
+        dz_at = dz.chunk.at + tiles.block * pitch * lanes
+        depth = steps_of(unit, x.chunk.rows)
+        for t in range(tiles.first, tiles.last):
             feature = t * height
             at = w_at + feature * width
-            block = x_chunk.at + feature // lanes * pitch * lanes + feature % lanes
+            block = x.chunk.at + feature // lanes * pitch * lanes + feature % lanes
             if mode in (ADD, ADD_UPDATE):
                 tile = tile_load(unit, g, at, width, lanes, vectors)
             else:
                 tile = tile_zeros(unit, w, vectors)
             tile = tile_multiply_transposed(
-                unit, tile, x.by_row, block, dz.by_row, dz_at, pitch, depth
+                unit, tile, x.blocks.by_row, block, dz.blocks.by_row, dz_at, pitch, depth
             )
             if mode in (UPDATE, ADD_UPDATE):
                 _update_by_momentum(tile, scale, (w, v), at, width, factors)
@@ -191,71 +236,56 @@ def _weight_gradient_panel(vectors):
 
 
 @inline
-def forward_product(
-    part, parts, unit, y, y_chunk, x, x_chunk, w, w_at, b_at, scratch, activation
-):  # fmt: skip
-    """y = act(x @ w + b), this part's tiles; w holds the panels at w_at and the bias at b_at."""
+def forward_product(team, unit, y, x, weights, scratch, activation):
+    """y = act(x @ w + b), this part's tiles; w and b lie in ``weights``."""
+    w, panels_at, bias_at = weights
     lanes, height = vector_lanes(w), tile_height(unit, w)
-    tiles, blocks = ceil_div(y_chunk.rows, height), ceil_div(y_chunk.width, lanes)
-    panel_rows = ceil_div(x_chunk.width, lanes) * lanes
-    scratch_at = part * (scratch.size // parts)
-    begin, end = share(part, parts, tiles * blocks)
+    tiles, blocks = ceil_div(y.chunk.rows, height), ceil_div(y.chunk.width, lanes)
+    inputs = x.chunk.width
+    panel_rows = ceil_div(inputs, lanes) * lanes
+    own_scratch = _scratch_of(team, scratch)
+    begin, end = share(team, tiles * blocks)
     tiles_begin(unit)
     for panel in range(*_panels_of_share(blocks, tiles, begin, end)):
-        start, vectors, first, last = _panel_tiles(blocks, panel, tiles, begin, end)
-        column = start * lanes
-        panel_w, panel_at = weight_panel(
-            unit, scratch, scratch_at, w, w_at + column * panel_rows, x_chunk.width, vectors
-        )
-        arguments = (
-            unit, y, y_chunk, x, x_chunk, panel_w, panel_at, w, b_at + column, start, first, last,
-            activation,
-        )  # fmt: skip
-        _forward_panel(vectors, arguments)
+        own = _panel_tiles(blocks, panel, tiles, begin, end)
+        column = own.block * lanes
+        at = Place(w, panels_at + column * panel_rows)
+        panel_w = weight_panel(unit, own_scratch, at, inputs, own.vectors)
+        arguments = (unit, y, x, panel_w, Place(w, bias_at + column), own, activation)
+        _forward_panel(own.vectors, arguments)
     tiles_end(unit)
 
 
 @inline
-def input_gradient_product(
-    part, parts, unit, dx, x, x_chunk, dz, dz_chunk, w, w_at, scratch, activation
-):  # fmt: skip
-    """dx = (dz @ w.T) * act'(x), this part's tiles; dx and x lie alike in their blocks.
+def input_gradient_product(team, unit, dx, x, dz, weights, scratch, activation):
+    """dx = (dz @ w.T) * act'(x), this part's tiles; x are blocks, in which x lies as dx does.
 
     The panels of w.T are made one at a time: a copy of all of w.T would take memory, and a phase of
-    its own to keep up to date.
+    its own to keep it up to date.
     """
-    lanes, height = vector_lanes(w), tile_height(unit, w)
-    inputs, outputs = x_chunk.width, dz_chunk.width
-    tiles, blocks = ceil_div(x_chunk.rows, height), ceil_div(inputs, lanes)
-    scratch_at = part * (scratch.size // parts)
-    begin, end = share(part, parts, tiles * blocks)
+    w = Place(weights.array, weights.panels_at)
+    lanes, height = vector_lanes(w.array), tile_height(unit, w.array)
+    inputs, outputs = dx.chunk.width, dz.chunk.width
+    tiles, blocks = ceil_div(dx.chunk.rows, height), ceil_div(inputs, lanes)
+    own_scratch = _scratch_of(team, scratch)
+    begin, end = share(team, tiles * blocks)
     tiles_begin(unit)
     for panel in range(*_panels_of_share(blocks, tiles, begin, end)):
-        start, vectors, first, last = _panel_tiles(blocks, panel, tiles, begin, end)
-        transposed_panel(unit, scratch, scratch_at, w, w_at, inputs, outputs, panel)
-        arguments = (
-            unit, dx, x, x_chunk, dz, dz_chunk, scratch, scratch_at, start, first, last, activation
-        )  # fmt: skip
-        _input_gradient_panel(vectors, arguments)
+        own = _panel_tiles(blocks, panel, tiles, begin, end)
+        transposed_panel(unit, own_scratch, w, inputs, outputs, panel)
+        _input_gradient_panel(own.vectors, (unit, dx, x, dz, own_scratch, own, activation))
     tiles_end(unit)
 
 
 @inline
-def weight_gradient_product(
-    part, parts, unit, w, v, g, w_at, x, x_chunk, dz, dz_chunk, mode, scale, factors
-):  # fmt: skip
-    """scale * x.T @ dz, this part's tiles, stored in g or used to update w and v, by ``mode``."""
-    lanes, height = vector_lanes(w), tile_height(unit, w)
-    inputs, outputs = x_chunk.width, dz_chunk.width
-    tiles, blocks = ceil_div(inputs, height), ceil_div(outputs, lanes)
-    panel_rows = ceil_div(inputs, lanes) * lanes
-    begin, end = share(part, parts, tiles * blocks)
+def weight_gradient_product(team, unit, target, x, dz, mode, scale, factors):
+    """scale * x.T @ dz, this part's tiles, for the target: what becomes of them says ``mode``."""
+    lanes, height = vector_lanes(target.weights), tile_height(unit, target.weights)
+    tiles, blocks = ceil_div(x.chunk.width, height), ceil_div(dz.chunk.width, lanes)
+    begin, end = share(team, tiles * blocks)
     tiles_begin(unit)
     for panel in range(*_panels_of_share(blocks, tiles, begin, end)):
-        start, vectors, first, last = _panel_tiles(blocks, panel, tiles, begin, end)
-        arguments = (
-            unit, w, v, g, w_at + start * lanes * panel_rows, x, x_chunk, dz, dz_chunk, start,
-            first, last, mode, scale, factors,
-        )  # fmt: skip
-        _weight_gradient_panel(vectors, arguments)
+        own = _panel_tiles(blocks, panel, tiles, begin, end)
+        arguments = (unit, target, x, dz, own, mode, scale, factors)
+        _weight_gradient_panel(own.vectors, arguments)
     tiles_end(unit)

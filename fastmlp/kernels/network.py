@@ -1,7 +1,7 @@
-"""A network as data: the layer table, the buffers it leads into, and the way between the two sets.
+"""A network as data: the layer table, the buffers its offsets lead into, packing and unpacking.
 
-A user's network lies in flat buffers, row-major; tiles want panels. Training packs on entry and
-unpacks when somebody looks.
+A user's network lies in flat buffers, row-major; tiles read panels. So a training packs the flat
+buffers first, works on packed ones, and unpacks them before the user may look.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ._jit import entry
+from ._memory import Place
 from ._operands import Blocks
 from ._sync import barrier
 from ._units import Unit
-from .packing import pack_panels, pack_vector, unpack_panels, unpack_vector
+from .packing import StridedMatrix, pack_panels, pack_vector, unpack_panels, unpack_vector
 
 # One row per layer. The offsets lead into the flat buffers (what a user sees) and into the packed
 # ones (what the tiles read); -1 where the layer has no such parameter.
@@ -47,14 +48,14 @@ class Flat(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """What the engine works on: panels and blocks, all 1-D; scratch and forms may hold pairs."""
+    """What a training works on: panels and blocks, all 1-D; scratch and forms may hold pairs."""
 
     unit: Unit  # what multiplies
     weights: np.ndarray  # panels and biases
     velocities: np.ndarray  # the same layout
     gradients: np.ndarray  # the same layout; used only where a batch has several chunks
-    scratch: np.ndarray  # room for every part's panel of weights, transposed or rounded
-    gathered: np.ndarray  # room for the rows that every part is about to round
+    scratch: np.ndarray  # for every part a panel of weights, transposed or rounded
+    gathered: np.ndarray  # for every part the rows that it is about to round
     inputs: Blocks  # of two batches: the present and the next
     labels: np.ndarray  # rows of labels, padded to whole vectors
     activations: Blocks  # of every layer's output
@@ -62,13 +63,32 @@ class Packed(NamedTuple):
     deltas: Blocks  # the same layout: gradients with respect to pre-activations
     means: np.ndarray  # of the batch, before batch norm; a row per layer
     variances: np.ndarray  # the same layout
+    row_losses: np.ndarray  # of the batch, float64
+    row_errors: np.ndarray  # of the batch, float64: 1 where a row's class was missed
+
+
+class Network(NamedTuple):
+    """A network in training: its table and both sets of buffers."""
+
+    table: np.ndarray  # of dtype ``LAYER``
+    flat: Flat  # batch norm's parameters and statistics are read and updated here
+    packed: Packed
+
+
+class PackedWeights(NamedTuple):
+    """A network for the forward pass over many rows."""
+
+    table: np.ndarray  # of dtype ``LAYER``
+    flat: Flat
+    weights: np.ndarray  # panels and biases, see ``pack_buffer``
+    unit: Unit  # what multiplies
 
 
 class Data(NamedTuple):
     """The training set, in place. ``classes`` is empty where ``y`` holds rows of labels."""
 
-    x: tuple[int, int, int, int]
-    y: tuple[int, int, int, int]
+    x: StridedMatrix
+    y: StridedMatrix
     classes: np.ndarray
     order: np.ndarray  # (n,) int64: the rows, in the order of training
 
@@ -85,28 +105,27 @@ class Plan(NamedTuple):
 
 
 @entry
-def pack_buffer(part, parts, sync, table, packed, flat):
+def pack_buffer(team, table, packed, flat):
     """A flat buffer of parameters, or of their velocities, into panels."""
     for index in range(len(table)):
         layer = table[index]
-        pack_panels(
-            part, parts, packed, layer.packed_w, flat, layer.flat_w, layer.inputs, layer.outputs
-        )
+        weights = Place(packed, layer.packed_w)
+        pack_panels(team, weights, Place(flat, layer.flat_w), layer.inputs, layer.outputs)
         if layer.flat_b >= 0:
-            pack_vector(part, parts, packed, layer.packed_b, flat, layer.flat_b, layer.outputs)
-    barrier(sync, part, parts)
+            biases = Place(packed, layer.packed_b)
+            pack_vector(team, biases, Place(flat, layer.flat_b), layer.outputs)
+    barrier(team)
 
 
 @entry
-def unpack_buffer(part, parts, sync, table, flat, packed):
+def unpack_buffer(team, table, flat, packed):
     """Panels back into a flat buffer."""
     one = flat.dtype.type(1)
     for index in range(len(table)):
         layer = table[index]
-        unpack_panels(
-            part, parts, flat, layer.flat_w, packed, layer.packed_w,
-            layer.inputs, layer.outputs, one,
-        )  # fmt: skip
+        weights = Place(packed, layer.packed_w)
+        unpack_panels(team, Place(flat, layer.flat_w), weights, layer.inputs, layer.outputs, one)
         if layer.flat_b >= 0:
-            unpack_vector(part, parts, flat, layer.flat_b, packed, layer.packed_b, layer.outputs)
-    barrier(sync, part, parts)
+            biases = Place(packed, layer.packed_b)
+            unpack_vector(team, Place(flat, layer.flat_b), biases, layer.outputs)
+    barrier(team)

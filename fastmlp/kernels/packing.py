@@ -2,18 +2,19 @@
 
 V is the lanes of a vector. Arrays are flat; ``at`` is where an operand starts.
 
-blocks   activations and their gradients: [feature // V][row][feature % V], a block having room for
-         ``pitch`` rows. Lanes beyond the last feature hold anything: no product
-         runs over them.
+blocks   activations and their gradients: [feature // V][row][feature % V]. A block has space for
+         ``pitch`` rows. Lanes beyond the last feature hold anything: no product runs over them.
 panels   weights: columns cut into panels of one to three vectors, [panel][row][column in panel].
          Rows and columns are padded to whole vectors.
 
-A caller's matrix is described by a ``source``: (address, bytes from row to row, bytes from
-column to column, kind of number), so that one compilation reads any dtype and any strides in
-place.
+A caller's matrix is described by a ``StridedMatrix``, so that one compilation reads any dtype and
+any strides in place. In what follows, ``width`` is a number of features, ``geometry`` a
+``Geometry``, and a *part* is one thread of a team.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,9 +40,18 @@ KINDS = {np.dtype(np.uint8): UINT8, np.dtype(np.float32): FLOAT32, np.dtype(np.f
 _KIND_BYTES = (1, 4, 8)
 
 
-def source_of(matrix: np.ndarray) -> tuple[int, int, int, int]:
-    """A 2-D uint8, float32 or float64 array as a source. The caller keeps the array alive."""
-    return matrix.ctypes.data, *matrix.strides, KINDS[matrix.dtype]
+class StridedMatrix(NamedTuple):
+    """A matrix in memory of the caller's, as numbers: none of them is a type to the compiler."""
+
+    address: int  # of its first number
+    row_step: int  # bytes from row to row
+    column_step: int  # bytes from column to column
+    kind: int  # of its numbers: UINT8, FLOAT32 or FLOAT64
+
+
+def strided(matrix: np.ndarray) -> StridedMatrix:
+    """A 2-D uint8, float32 or float64 array, described. The caller keeps the array alive."""
+    return StridedMatrix(matrix.ctypes.data, *matrix.strides, KINDS[matrix.dtype])
 
 
 @inline
@@ -81,7 +91,7 @@ def _unit_interval(v):
 
 
 def _read_row(kind):
-    """One row of a source of a given kind into blocks ``step`` apart, zeros behind the end."""
+    """Compile ``read_row`` for one kind of number; behind the row's end it writes zeros."""
     scaled = kind == UINT8
     size = _KIND_BYTES[kind]
 
@@ -109,25 +119,23 @@ _read_uint8, _read_float32, _read_float64 = [_read_row(k) for k in (UINT8, FLOAT
 
 
 @inline
-def read_row(x, at, step, source, row, width):
-    """x's blocks, ``step`` apart, = row ``row`` of the source; uint8 becomes v / 255."""
-    address, row_step, column_step, kind = source
-    address += row * row_step
-    if kind == UINT8:
-        _read_uint8(x, at, step, address, column_step, width)
-    elif kind == FLOAT32:
-        _read_float32(x, at, step, address, column_step, width)
+def read_row(x, at, step, matrix, row, width):
+    """x's blocks, ``step`` apart, = row ``row`` of a strided matrix; uint8 becomes v / 255."""
+    address = matrix.address + row * matrix.row_step
+    if matrix.kind == UINT8:
+        _read_uint8(x, at, step, address, matrix.column_step, width)
+    elif matrix.kind == FLOAT32:
+        _read_float32(x, at, step, address, matrix.column_step, width)
     else:
-        _read_float64(x, at, step, address, column_step, width)
+        _read_float64(x, at, step, address, matrix.column_step, width)
 
 
 @inline
-def prefetch_row(source, row, width):
-    """Ask for the cache lines of row ``row`` of a source, if its rows are contiguous."""
-    address, row_step, column_step, _ = source
-    first = address + row * row_step
-    if column_step <= 8:
-        for line in range(first, first + width * column_step, 64):
+def prefetch_row(matrix, row, width):
+    """Ask for the cache lines of row ``row`` of a strided matrix, if its rows are contiguous."""
+    first = matrix.address + row * matrix.row_step
+    if matrix.column_step <= 8:
+        for line in range(first, first + width * matrix.column_step, 64):
             prefetch(line)
 
 
@@ -142,15 +150,14 @@ def write_row(y, y_at, width, x, at, step):
 
 @inline
 def chunk_count(geometry):
-    """Chunks that a batch lies in; geometry = (rows, rows of a chunk, pitch)."""
-    return ceil_div(geometry[0], geometry[1])
+    """Chunks that a batch lies in; ``Geometry.chunks`` for compiled code."""
+    return ceil_div(geometry.rows, geometry.chunk_rows)
 
 
 @inline
 def rows_in_chunk(geometry, chunk):
     """Rows of a chunk: the last may be short."""
-    rows, chunk_rows, _ = geometry
-    return min(chunk_rows, rows - chunk * chunk_rows)
+    return min(geometry.chunk_rows, geometry.rows - chunk * geometry.chunk_rows)
 
 
 @inline
@@ -163,22 +170,22 @@ def block_stride(like, width, pitch):
 @inline
 def row_start(like, width, geometry, row):
     """Where a row of a batch starts in the blocks of ``width`` features."""
-    _, chunk_rows, pitch = geometry
-    stride = block_stride(like, width, pitch)
-    return row // chunk_rows * stride + row % chunk_rows * vector_lanes(like)
+    stride = block_stride(like, width, geometry.pitch)
+    chunk, row_in_chunk = row // geometry.chunk_rows, row % geometry.chunk_rows
+    return chunk * stride + row_in_chunk * vector_lanes(like)
 
 
 @inline
-def pack_matrix(part, parts, blocks, x, width, geometry):
+def pack_matrix(team, blocks, x, width, geometry):
     """Blocks = the row-major matrix x of ``width`` features, this part's rows."""
-    pack_rows(*share(part, parts, geometry[0]), blocks, x, width, geometry)
+    pack_rows(*share(team, geometry.rows), blocks, x, width, geometry)
 
 
 @inline
 def pack_rows(begin, end, blocks, x, width, geometry):
     """Rows begin ... end-1 of blocks = the same rows of the row-major matrix x."""
     lanes = vector_lanes(x)
-    step = geometry[2] * lanes
+    step = geometry.pitch * lanes
     for row in range(begin, end):
         at = row_start(x, width, geometry, row)
         for block in range(ceil_div(width, lanes)):
@@ -188,61 +195,62 @@ def pack_rows(begin, end, blocks, x, width, geometry):
 
 
 @inline
-def unpack_matrix(part, parts, y, blocks, width, geometry):
+def unpack_matrix(team, y, blocks, width, geometry):
     """The row-major matrix y of ``width`` features = blocks, this part's rows."""
-    step = geometry[2] * vector_lanes(y)
-    for row in range(*share(part, parts, geometry[0])):
+    step = geometry.pitch * vector_lanes(y)
+    for row in range(*share(team, geometry.rows)):
         write_row(y, row * width, width, blocks, row_start(y, width, geometry, row), step)
 
 
 @inline
-def pack_vector(part, parts, packed, at, v, v_at, width):
-    """packed = ``width`` numbers from v[v_at], zeros up to a whole vector; this part's share."""
-    lanes = vector_lanes(v)
-    for block in range(*share(part, parts, ceil_div(width, lanes))):
+def pack_vector(team, packed, v, width):
+    """``width`` numbers at a place = those at place v, zeros up to a whole vector; this part's."""
+    lanes = vector_lanes(v.array)
+    for block in range(*share(team, ceil_div(width, lanes))):
         column = block * lanes
-        store(packed, at + column, load_partial(v, v_at + column, min(lanes, width - column)))
+        numbers = load_partial(v.array, v.at + column, min(lanes, width - column))
+        store(packed.array, packed.at + column, numbers)
 
 
 @inline
-def unpack_vector(part, parts, v, v_at, packed, at, width):
-    """``width`` numbers at v[v_at] = packed, this part's share."""
-    lanes = vector_lanes(v)
-    for block in range(*share(part, parts, ceil_div(width, lanes))):
+def unpack_vector(team, v, packed, width):
+    """``width`` numbers at place v = those at place ``packed``, this part's share."""
+    lanes = vector_lanes(v.array)
+    for block in range(*share(team, ceil_div(width, lanes))):
         column = block * lanes
-        store_partial(v, v_at + column, min(lanes, width - column), load(packed, at + column))
+        numbers = load(packed.array, packed.at + column)
+        store_partial(v.array, v.at + column, min(lanes, width - column), numbers)
 
 
 @inline
-def pack_panels(part, parts, panels, at, w, w_at, rows, columns):
-    """Panels = the row-major matrix (rows, columns) at w[w_at], this part's panels."""
-    lanes = vector_lanes(w)
+def pack_panels(team, panels, w, rows, columns):
+    """Panels at a place = the row-major matrix (rows, columns) at place w, this part's blocks."""
+    lanes = vector_lanes(w.array)
     blocks = ceil_div(columns, lanes)
     padded_rows = ceil_div(rows, lanes) * lanes
-    begin, end = share(part, parts, blocks)
-    for block in range(begin, end):
+    for block in range(*share(team, blocks)):
         panel_at, step = block_in_panels(blocks, block, padded_rows, lanes)
         count = min(lanes, columns - block * lanes)
         for row in range(padded_rows):
             # Beyond the last row nothing is read: a mask without lanes gives zeros.
-            there = count if row < rows else 0
-            source = w_at + min(row, rows - 1) * columns + block * lanes
-            store(panels, at + panel_at + row * step, load_partial(w, source, there))
+            mask = count if row < rows else 0
+            source = w.at + min(row, rows - 1) * columns + block * lanes
+            numbers = load_partial(w.array, source, mask)
+            store(panels.array, panels.at + panel_at + row * step, numbers)
 
 
 @inline
-def unpack_panels(part, parts, w, w_at, panels, at, rows, columns, scale):
-    """The row-major matrix (rows, columns) at w[w_at] = scale * panels, this part's blocks."""
-    lanes = vector_lanes(w)
+def unpack_panels(team, w, panels, rows, columns, scale):
+    """The row-major matrix (rows, columns) at place w = scale * panels, this part's blocks."""
+    lanes = vector_lanes(w.array)
     blocks = ceil_div(columns, lanes)
     padded_rows = ceil_div(rows, lanes) * lanes
-    begin, end = share(part, parts, blocks)
-    for block in range(begin, end):
+    for block in range(*share(team, blocks)):
         panel_at, step = block_in_panels(blocks, block, padded_rows, lanes)
         count = min(lanes, columns - block * lanes)
         for row in range(rows):
-            v = load(panels, at + panel_at + row * step) * scale
-            store_partial(w, w_at + row * columns + block * lanes, count, v)
+            v = load(panels.array, panels.at + panel_at + row * step) * scale
+            store_partial(w.array, w.at + row * columns + block * lanes, count, v)
 
 
 @inline
@@ -255,9 +263,9 @@ def block_in_panels(blocks, block, padded_rows, lanes):
 
 
 @inline
-def transpose_panel(wt, wt_at, w, w_at, rows, columns, panel):
-    """wt = one panel of the transpose of a (rows, columns) matrix in panels at w[w_at]."""
-    lanes = vector_lanes(w)
+def transpose_panel(wt, w, rows, columns, panel):
+    """Place wt = one panel of the transpose of a (rows, columns) matrix in panels at place w."""
+    lanes = vector_lanes(w.array)
     row_blocks, column_blocks = ceil_div(rows, lanes), ceil_div(columns, lanes)
     start = panel_start(row_blocks, panel)
     vectors = panel_start(row_blocks, panel + 1) - start
@@ -266,10 +274,10 @@ def transpose_panel(wt, wt_at, w, w_at, rows, columns, panel):
         from_at, from_step = block_in_panels(column_blocks, block, row_blocks * lanes, lanes)
         for v in range(vectors):
             transpose(
-                wt,
-                wt_at + block * lanes * step + v * lanes,
+                wt.array,
+                wt.at + block * lanes * step + v * lanes,
                 step,
-                w,
-                w_at + from_at + (start + v) * lanes * from_step,
+                w.array,
+                w.at + from_at + (start + v) * lanes * from_step,
                 from_step,
             )

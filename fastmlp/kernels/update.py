@@ -43,7 +43,7 @@ SEGMENT = np.dtype(
 
 
 @kernel(cost=lambda parameters, *rest: 8 * parameters.size)
-def momentum_update(part, parts, sync, parameters, velocities, gradients, segments, rate):
+def momentum_update(team, parameters, velocities, gradients, segments, rate):
     """Momentum update of all parameters in place.
 
     parameters, velocities : (P,), updated    gradients : (P,)
@@ -56,12 +56,12 @@ def momentum_update(part, parts, sync, parameters, velocities, gradients, segmen
         segment = segments[s]
         factors = number(rate), number(segment.decay), number(segment.momentum)
         size = segment.stop - segment.start
-        begin, end = share(part, parts, (size + lanes - 1) // lanes)
+        begin, end = share(team, (size + lanes - 1) // lanes)
         for i in range(begin * lanes, end * lanes, lanes):
             at, count = segment.start + i, min(lanes, size - i)
             gradient = load_partial(gradients, at, count) * number(segment.scale)
             update_partial(parameters, velocities, at, count, gradient, factors)
-    barrier(sync, part, parts)
+    barrier(team)
 
 
 @inline

@@ -1,0 +1,38 @@
+"""The barrier's memory orders, which x86-64 would forgive: read off its code for aarch64."""
+
+import re
+
+import llvmlite.binding as llvm
+import numpy as np
+import pytest
+
+from fastmlp.kernels._sync import barrier
+from fastmlp.threads import SLOT, Team
+
+
+@pytest.fixture(scope="module")
+def instructions():
+    """The names of the instructions of the barrier on an aarch64 that adds by one instruction."""
+    barrier(Team(0, 1, np.zeros(2 * SLOT, np.int64)))
+    (code,) = barrier.inspect_llvm().values()
+    # The function alone: Numba's wrappers around it call instructions of this processor.
+    function = re.search(r"^define [^\n]*barrier.*?^}", code, re.MULTILINE | re.DOTALL)[0]
+    declared = re.findall(r"^declare .*", code, re.MULTILINE)
+    others = [line for line in declared if re.search(r"@\w+", line)[0] in function]
+    module = llvm.parse_assembly(re.sub(r"#\d+", "", "\n".join([function, *others])))
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    target = llvm.Target.from_triple("aarch64-unknown-linux-gnu")
+    assembly = target.create_target_machine(features="+lse").emit_assembly(module)
+    return set(re.findall(r"^\t([a-z]\w*)", assembly, re.MULTILINE))
+
+
+def test_an_arrival_releases(instructions):
+    """A relaxed addition would be ldadd, one that acquires alone ldadda."""
+    additions = {name for name in instructions if "add" in name and name != "add"}
+    assert additions in ({"ldaddl"}, {"staddl"})
+
+
+def test_a_look_acquires(instructions):
+    """A relaxed load would be ldr, as those of a thread's own slot are."""
+    assert "ldar" in instructions
