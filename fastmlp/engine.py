@@ -1,7 +1,7 @@
 """A network described as data, and the buffers in which compiled code trains and evaluates it.
 
 ``Layout`` turns a network's sizes into the layer table and the sizes of its buffers. ``Trainer``
-packs a network, runs training steps, and unpacks; ``infer`` runs the forward pass.
+packs a network, runs training steps, and unpacks it again; ``infer`` runs the forward pass.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ TRIAL_MARGIN = 0.97
 
 
 class LayerSpec(NamedTuple):
-    """One layer of a network: widths, activation by name, and what else it has."""
+    """One layer of a network; ``alpha`` is of batch norm's running statistics."""
 
     inputs: int
     outputs: int
@@ -225,10 +225,10 @@ class Trainer:
 
 @lru_cache(maxsize=64)
 def faster_compute_dtype(layout: Layout, batch_size: int) -> str:
-    """float32 or bfloat16: in which of them the network's training steps are the faster.
+    """float32 or bfloat16, whichever takes less time for the network's training steps.
 
-    Measured on random weights and rows: the best of several stretches of steps, taken in turns.
-    float32 where bfloat16 gains less than the noise of such a measurement.
+    Measured on random weights and rows: several trials of either, in turns, of which the fastest
+    counts. float32 where bfloat16 gains less than the noise of such a measurement.
     """
     if layout.dtype != np.float32:
         return layout.dtype.name
@@ -244,7 +244,7 @@ def faster_compute_dtype(layout: Layout, batch_size: int) -> str:
 
 
 class _Trial:
-    """A network that is trained for the sake of its seconds."""
+    """A network that is trained only to be timed."""
 
     def __init__(self, layout: Layout, batch_size: int, compute_dtype: str) -> None:
         generator = np.random.default_rng(0)
@@ -261,7 +261,7 @@ class _Trial:
         self.steps = 1
 
     def seconds(self, steps: int) -> float:
-        """Of one step, in a stretch of so many."""
+        """Seconds per step, in a trial of so many."""
         order = np.tile(np.arange(self.batch), steps)
         rates, out = np.zeros(steps, self.x.dtype), (np.zeros(steps), np.zeros(steps))
         started = time.perf_counter()

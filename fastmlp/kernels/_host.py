@@ -146,7 +146,7 @@ def aligned_arrays(
 
 
 def aligned_zeros(size: int, dtype) -> np.ndarray:
-    """A 1-D array of zeros that starts on a cache line, all of it in memory."""
+    """A 1-D array of zeros that starts on a cache line; all its pages have been written to."""
     array = aligned_empty(size, dtype)
     array[:] = 0
     return array

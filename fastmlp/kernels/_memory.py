@@ -176,8 +176,8 @@ def prefetch(typingctx, address):
         fnty = ir.FunctionType(ir.VoidType(), [pointer.type, _INT32, _INT32, _INT32])
         name = "llvm.prefetch.p0"
         function = builder.module.globals.get(name) or ir.Function(builder.module, fnty, name)
-        # To read it, into the second-level cache, as data: the first level has room for fewer lines
-        # on their way.
+        # To read it, into the second-level cache, as data: the first-level cache can wait for fewer
+        # lines at a time.
         builder.call(function, [pointer, _INT32(0), _INT32(2), _INT32(1)])
         return context.get_dummy_value()
 

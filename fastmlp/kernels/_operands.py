@@ -1,7 +1,7 @@
 """What the three products read: floats where they lie, or pairs of bfloat16 made from them.
 
-A unit of pairs (see ``_units``) wants two forms of a batch's blocks beside the values, made once,
-by the thread that has just computed them:
+A unit of pairs (see ``_units``) reads a batch's blocks in two forms, which are made from the values
+once, by the thread that has just computed them:
 
 by_feature   pairs of neighbouring features, for sums over features: [feature // 2V][row][V]
 by_row       pairs of rows, for sums over the batch: [feature // V][row // 2][V]
@@ -263,8 +263,8 @@ def _round_blocks(unit, operand, rectangle, values, pitch):
     blocks, chunk = operand
     block_begin, block_end, begin, end = rectangle
     lanes = vector_lanes(values.array)
-    # Whoever has the last row makes the rows of zeros behind it; a part that has no row at all must
-    # not touch the last row's pairs.
+    # The part that has the last row also makes the rows of zeros behind it. A part that has no rows
+    # at all must not touch the last row's pairs.
     if begin < chunk.rows <= end:
         end = _padded_depth(unit, chunk.rows)
     for block in range(block_begin, block_end):
@@ -336,7 +336,7 @@ def publish(unit, operand, rectangle):
 
 @inline
 def share_rows(team, unit, rows):
-    """(begin, end) of this part's rows, none of which must be rounded with another part's."""
+    """(begin, end) of this part's rows: no row shares a pair with a row of another part."""
     group = row_group(unit)
     begin, end = share(team, ceil_div(rows, group))
     return begin * group, min(end * group, rows)

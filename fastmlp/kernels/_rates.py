@@ -1,4 +1,4 @@
-"""How fast units multiply, measured; and which of them serves bfloat16 on this machine.
+"""Measures how fast units multiply, and chooses the one for bfloat16 on this machine.
 
 A flag says that a processor has an instruction, not that it is fast: of two Intel and AMD servers
 with ``vdpbf16ps``, it runs at twice the rate of float32 on one and at half of it on the other.
@@ -83,7 +83,7 @@ def seconds_of_burst(unit: Unit, dtype, parts: int, turns: int, bursts: int) -> 
 
 def peak_gflops(unit: Unit, dtype, seconds: float, bursts: int) -> float:
     """Best of a few bursts of the register tile on one thread, each of about ``seconds``."""
-    # A few times first, to compile and to learn how many make a burst.
+    # The first calls compile, and show how many turns make a burst of that length.
     turns = int(seconds / seconds_of_burst(unit, dtype, 1, 1000, 3)) + 1
     return flops_of_burst(unit, dtype) / seconds_of_burst(unit, dtype, 1, turns, bursts) / 1e9
 
@@ -92,7 +92,7 @@ def peak_gflops(unit: Unit, dtype, seconds: float, bursts: int) -> float:
 def bfloat16_unit() -> Unit:
     """The fastest unit of pairs that the processor has, measured once per process.
 
-    Warns where that is the one for any processor.
+    Warns with a RuntimeWarning where there is only the emulation.
     """
     candidates: list[Unit] = [EmulatedUnit()]
     if has_bfloat16():
@@ -114,5 +114,5 @@ def bfloat16_unit() -> Unit:
 
 
 def unit_for(compute_dtype: str | None) -> Unit:
-    """What multiplies operands rounded to "bfloat16"; or, by any other name, as they are."""
+    """The unit for a compute dtype: of pairs for "bfloat16", of floats for any other."""
     return bfloat16_unit() if compute_dtype == "bfloat16" else FLOATS

@@ -2,7 +2,7 @@
 
 A unit is a type. The compiler sees it as it sees a dtype, so one source of a product serves all,
 and the machine code of several can live side by side, in one process and in one cache. (Its code
-tells it from the others where values are compared: empty tuples are all equal.)
+tells it from the others where Python compares units by value: empty tuples are all equal.)
 
 - ``FloatUnit``: fused multiply-adds of the parameters' own dtype, on operands as they are.
 - The others: operands rounded to bfloat16 (nearest, ties to even), two of them side by side in a
@@ -78,10 +78,10 @@ def step_depth(unit: type[Unit]) -> int:
 
 
 def by_unit(stub: Callable[..., Any]) -> Callable[..., None]:
-    """Let compiled code call ``stub(unit, ...)``, and mean the function given for that unit.
+    """Let compiled code call ``stub(unit, ...)``, which runs the function for that unit.
 
-    ``by_unit(stub)(floats, pairs, squares)`` takes those for ``FloatUnit``, for all others, and for
-    ``AmxUnit`` if that needs another one.
+    ``by_unit(stub)(floats, pairs, squares)`` runs ``floats`` for ``FloatUnit``, ``squares`` for
+    ``AmxUnit`` where it is given, and ``pairs`` for all others.
     """
 
     def implement(

@@ -3,8 +3,8 @@
 A step has one phase per layer forward and one per layer backward, with a barrier between them:
 
     forward l     a_l = act(a_(l-1) @ W_l + b_l), batch norm in a phase of its own
-    loss          part of the last forward phase where a thread has whole rows of logits; where
-                  the batch's loss is not finite, training ends here
+    loss          in the last forward phase if each thread has whole rows of logits, otherwise in
+                  one of its own; training ends here if the batch's loss is not finite
     backward l    d_(l-1) = (d_l @ W_l.T) * act'(a_(l-1)), which reads W_l; and, since all have
                   read W_(l+1) one barrier ago, the update of W_(l+1) and b_(l+1)
     last          the update of W_0 and b_0, and the next batch is gathered
@@ -59,9 +59,9 @@ from .packing import (
 )
 from .update import update_partial
 
-# Rows asked for before they are copied. Without it the gather took 7 to 9 % of an epoch of
-# 784-128-10 at batch 32 and of 784-64-64-32-10 at batch 100. With it, the second's takes 20 µs a
-# step on two threads; with two rows ahead, into the first-level cache, it took 30.
+# How many rows ahead of the one that is copied are asked for. Without that the gather took 7 to 9 %
+# of an epoch of 784-128-10 at batch 32 and of 784-64-64-32-10 at batch 100. In the latter it now
+# takes 20 µs a step on two threads; asking two rows ahead, into the first-level cache, it took 30.
 ROWS_AHEAD = 4
 
 
@@ -115,14 +115,17 @@ def _gather(team, network, data, batch):
 @inline
 def _gather_row(place, step, data, first, i, end, width):
     """Row first + i of the order into blocks ``step`` apart; ``end`` is the last row + 1."""
-    # Rows lie anywhere in memory: asked for early, the next ones arrive while one is copied.
+    # Rows lie anywhere in memory: those asked for early arrive while others are copied.
     prefetch_row(data.x, data.order[first + min(i + ROWS_AHEAD, end - 1)], width)
     read_row(place.array, place.at, step, data.x, data.order[first + i], width)
 
 
 @inline
 def _gather_rounded(team, network, data, batch, begin, end):
-    """The same by way of a few rows of floats at a time, which stay in the first-level cache."""
+    """The rows for a unit that rounds: copied as floats, a few at a time, and rounded from there.
+
+    The copies stay in the first-level cache.
+    """
     packed, geometry = network.packed, batch.geometry
     lanes, group = vector_lanes(packed.weights), row_group(packed.unit)
     width = network.table[0].inputs
@@ -398,8 +401,8 @@ def train_steps(team, network, data, plan, rates, first, last, steps_out):
             barrier(team)
             return step
         if step + 1 < last:
-            # The other half of the inputs has been free since the last step; the labels are free
-            # since this step's loss, one barrier ago or more.
+            # The other half of the input buffer was last read in the step before, and the labels
+            # in this step's loss; all threads have passed a barrier since.
             batch = _batch_of(plan, data, step + 1, half - batch.at)
             _gather(team, network, data, batch)
         barrier(team)

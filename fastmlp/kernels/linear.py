@@ -105,7 +105,7 @@ def _linear_forward(team, y, x, parameters, activation, geometry, unit, workspac
 def linear_backward(dw, db, dx, x, w, dz, unit=FLOATS):
     """dw = x.T @ dz / N,  db = mean of dz over the rows,  dx = dz @ w.T.
 
-    dw : (I, O)    db : (O,) or None    dx : (N, I) or None where nobody needs it; overwritten
+    dw : (I, O)    db : (O,) or None    dx : (N, I) or None if it is not needed; overwritten
     x : (N, I)    w : (I, O)    dz : (N, O)    unit : what multiplies, see ``units``
     Reference: CMU 11-785 HW1P1, section 3.4.2.
     """

@@ -1,4 +1,4 @@
-"""Update rules, each written for one number: a rule runs on whole registers as it stands.
+"""Update rules, each written for one number; the same source runs on whole registers.
 
 A rule maps (gradient, (parameter, states...), factors) to the new (parameter, states...).
 ``factors`` are (learning rate, weight decay, rule's own factors), of the parameters' dtype. The
