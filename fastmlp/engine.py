@@ -282,7 +282,7 @@ def infer(
     dtype = layout.dtype
     out = np.empty((len(x), layout.layers[-1].outputs), dtype)
     if len(x) <= FEW_ROWS:
-        infer_few_rows(out, layout.table, flat, strided(x), unit, finite)
+        infer_few_rows(out, layout.table, flat, tuple(strided(x)), unit, finite)
         return out
     weights = aligned_zeros(layout.packed, dtype)
     wanted = threads.count_for(layout.parameters)

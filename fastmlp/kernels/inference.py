@@ -15,7 +15,7 @@ from ._sync import barrier, share
 from .activation import IDENTITY, activate
 from .batchnorm import EPS, Affine, BatchBlock, batchnorm_normalise
 from .matmul import Weights, forward_product
-from .packing import ceil_div, read_row, write_row
+from .packing import StridedMatrix, ceil_div, read_row, write_row
 
 
 @inline
@@ -171,12 +171,14 @@ def _layer_row(unit, layer, flat, y, x, factors, starts, finite):
 
 
 @entry
-def infer_few_rows(out, table, flat, matrix, unit, finite):
+def infer_few_rows(out, table, flat, source, unit, finite):
     """out = the network's outputs for the rows of a strided matrix, one by one on one thread.
 
     out : (rows, K)    unit : what multiplies many rows; its rounding and its order are kept
+    source : a ``StridedMatrix`` as a plain tuple, whose type Numba finds sooner than a named one's
     finite : whether all weights are known to be finite
     """
+    matrix = StridedMatrix(*source)
     lanes = vector_lanes(flat.parameters)
     widest = 0
     for layer in table:
