@@ -39,8 +39,8 @@ class Team(NamedTuple):
     sync: np.ndarray  # (SLOT * (1 + parts),) int64: what they meet by, see ``kernels._sync``
 
 
-# Threads do not meet where there is only one: nothing is ever written to this array.
-_NO_MEETINGS = np.zeros(2 * SLOT, np.int64)
+# One thread meets nobody: nothing is ever written to this array, so all callers may share it.
+_ALONE = Team(0, 1, np.zeros(2 * SLOT, np.int64))
 
 
 def _default_threads() -> int:
@@ -163,8 +163,20 @@ def run(function: Callable[..., Any], wanted: int, arguments: tuple[Any, ...]) -
     caller relies on the other parts' work being done.
     """
     workers = _pool.take(wanted)
+    try:
+        if not workers:
+            return function(_ALONE, *arguments)
+        return _run_with(workers, function, arguments)
+    finally:
+        _pool.give_back(workers)
+
+
+def _run_with(
+    workers: list[_Worker], function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> Any:
+    """``run`` on the caller's thread and these."""
     parts = 1 + len(workers)
-    sync = np.zeros(SLOT * (1 + parts), np.int64) if workers else _NO_MEETINGS
+    sync = np.zeros(SLOT * (1 + parts), np.int64)
     own, *others = [Team(part, parts, sync) for part in range(parts)]
     jobs = [(function, (team, *arguments)) for team in others]
     posted: list[None] = []
@@ -185,8 +197,6 @@ def run(function: Callable[..., Any], wanted: int, arguments: tuple[Any, ...]) -
             except Exception:
                 break
         raise error
-    finally:
-        _pool.give_back(workers)
 
 
 def count_for(multiply_adds: float, per_thread: float | None = None) -> int:

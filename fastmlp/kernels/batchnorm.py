@@ -51,12 +51,12 @@ class Affine(NamedTuple):
     beta: np.ndarray
 
 
-class NormGradients(NamedTuple):
-    """Results of the backward pass."""
+class NormWork(NamedTuple):
+    """What either pass works with: one argument, since each named tuple takes time to pass."""
 
-    dx: np.ndarray
-    dgamma: np.ndarray
-    dbeta: np.ndarray
+    geometry: Geometry
+    outputs: np.ndarray  # blocks of the batch
+    normals: np.ndarray  # the same layout
 
 
 @inline
@@ -135,9 +135,12 @@ def running_average(statistics, at, count, value, keep):
     store_partial(statistics, at, count, keep * running + (1 - keep) * value)
 
 
-def _workspace(geometry, features, dtype):
-    """Two arrays for the blocks of a batch."""
-    return aligned_arrays([blocks_size(geometry, features, dtype)] * 2, dtype)
+def _work(x):
+    """Buffers for a batch of x's shape and dtype."""
+    geometry = geometry_of(len(x), x.dtype)
+    return NormWork(
+        geometry, *aligned_arrays([blocks_size(geometry, x.shape[1], x.dtype)] * 2, x.dtype)
+    )
 
 
 def batchnorm_forward(y, normalised, mean, var, x, gamma, beta):
@@ -147,12 +150,8 @@ def batchnorm_forward(y, normalised, mean, var, x, gamma, beta):
     x : (N, F)    gamma, beta : (F,)       all C-contiguous, float32 or float64
     Reference: CMU 11-785 HW1P1, equations 1 to 4.
     """
-    geometry = geometry_of(len(x), x.dtype)
     affine = Affine(mean.reshape(-1), var.reshape(-1), gamma.reshape(-1), beta.reshape(-1))
-    workspace = _workspace(geometry, x.shape[1], x.dtype)
-    _batchnorm_forward(
-        y.reshape(-1), normalised.reshape(-1), x.reshape(-1), affine, geometry, workspace, True
-    )
+    _batchnorm_forward(y.reshape(-1), normalised.reshape(-1), x.reshape(-1), affine, _work(x), True)
 
 
 def batchnorm_inference(y, x, gamma, beta, mean, var):
@@ -161,17 +160,15 @@ def batchnorm_inference(y, x, gamma, beta, mean, var):
     y : (N, F), overwritten    x : (N, F)    gamma, beta, mean, var : (F,)
     Reference: CMU 11-785 HW1P1, appendix C, "Inference".
     """
-    geometry = geometry_of(len(x), x.dtype)
     affine = Affine(mean.reshape(-1), var.reshape(-1), gamma.reshape(-1), beta.reshape(-1))
-    workspace = _workspace(geometry, x.shape[1], x.dtype)
     nothing = np.empty(0, x.dtype)
-    _batchnorm_forward(y.reshape(-1), nothing, x.reshape(-1), affine, geometry, workspace, False)
+    _batchnorm_forward(y.reshape(-1), nothing, x.reshape(-1), affine, _work(x), False)
 
 
 @kernel(cost=lambda y, *rest: 8 * y.size)
-def _batchnorm_forward(team, y, normalised, x, affine, geometry, workspace, training):
+def _batchnorm_forward(team, y, normalised, x, affine, work, training):
     """Either of the two above: in training affine's moments are written, otherwise read."""
-    y_blocks, x_blocks = workspace
+    geometry, y_blocks, x_blocks = work
     mean, var, gamma, beta = affine
     lanes = vector_lanes(x)
     features = gamma.size
@@ -209,17 +206,17 @@ def batchnorm_backward(dx, dgamma, dbeta, dy, normalised, var, gamma):
     dy, normalised : (N, F)      var, gamma : (F,)
     Reference: CMU 11-785 HW1P1, appendix C, equations 15 to 37.
     """
-    geometry = geometry_of(len(dy), dy.dtype)
-    gradients = NormGradients(dx.reshape(-1), dgamma.reshape(-1), dbeta.reshape(-1))
+    gradients = dx.reshape(-1), dgamma.reshape(-1), dbeta.reshape(-1)
     _batchnorm_backward(
         gradients, dy.reshape(-1), normalised.reshape(-1), var.reshape(-1), gamma.reshape(-1),
-        geometry, _workspace(geometry, dy.shape[1], dy.dtype),
+        _work(dy),
     )  # fmt: skip
 
 
-@kernel(cost=lambda gradients, *rest: 8 * gradients.dx.size)
-def _batchnorm_backward(team, gradients, dy, normalised, var, gamma, geometry, workspace):
-    dy_blocks, normal_blocks = workspace
+@kernel(cost=lambda gradients, *rest: 8 * gradients[0].size)
+def _batchnorm_backward(team, gradients, dy, normalised, var, gamma, work):
+    dx, dgamma, dbeta = gradients
+    geometry, dy_blocks, normal_blocks = work
     lanes = vector_lanes(dy)
     features = gamma.size
     pack_matrix(team, dy_blocks, dy, features, geometry)
@@ -232,10 +229,10 @@ def _batchnorm_backward(team, gradients, dy, normalised, var, gamma, geometry, w
             dy_blocks, normal_blocks, batch_block(dy, 0, features, geometry, number),
             load_partial(var, column, count), load_partial(gamma, column, count),
         )  # fmt: skip
-        store_partial(gradients.dgamma, column, count, sum_gamma)
-        store_partial(gradients.dbeta, column, count, sum_beta)
+        store_partial(dgamma, column, count, sum_gamma)
+        store_partial(dbeta, column, count, sum_beta)
     barrier(team)
-    unpack_matrix(team, gradients.dx, dy_blocks, features, geometry)
+    unpack_matrix(team, dx, dy_blocks, features, geometry)
     barrier(team)
 
 

@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import threads
-from ._geometry import blocks_size, geometry_of, padded_width, panels_size, scratch_size
+from ._geometry import Geometry, blocks_size, geometry_of, padded_width, panels_size, scratch_size
 from ._jit import entry
 from ._memory import Place, store_partial
-from ._operands import WorkspaceBlocks, allocate_workspace, operand_of, pack_operand
+from ._operands import Blocks, WorkspaceBlocks, allocate_workspace, operand_of, pack_operand
 from ._simd import vector_lanes
 from ._sync import barrier, share
-from ._units import FLOATS
+from ._units import FLOATS, Unit
 from .activation import IDENTITY
 from .batchnorm import batch_block, column_sums
 from .matmul import (
@@ -39,19 +39,28 @@ from .packing import (
 )
 
 
-class LinearParameters(NamedTuple):
-    """Of one layer, flattened."""
+class ForwardWork(NamedTuple):
+    """What a forward pass works with: one argument, since each named tuple takes time to pass."""
 
-    w: np.ndarray
-    b: np.ndarray
+    unit: Unit
+    geometry: Geometry
+    y: Blocks
+    x: Blocks
+    weights: np.ndarray  # panels, then the bias
+    scratch: np.ndarray
 
 
-class LinearGradients(NamedTuple):
-    """Results of the backward pass, flattened; db and dx are empty where they are not needed."""
+class BackwardWork(NamedTuple):
+    """What a backward pass works with."""
 
-    dw: np.ndarray
-    db: np.ndarray
-    dx: np.ndarray
+    unit: Unit
+    geometry: Geometry
+    x: Blocks
+    dz: Blocks
+    dx: Blocks
+    dw: np.ndarray  # panels
+    weights: np.ndarray  # panels
+    scratch: np.ndarray
 
 
 def linear_forward(y, x, w, b, activation=IDENTITY, unit=FLOATS):
@@ -76,15 +85,16 @@ def linear_forward(y, x, w, b, activation=IDENTITY, unit=FLOATS):
         [panels_size(inputs, outputs, x.dtype) + padded_width(outputs, x.dtype)],
         wanted * scratch_size(unit, inputs, 0, x.dtype),
     )  # fmt: skip
-    parameters = LinearParameters(w.reshape(-1), bias.reshape(-1))
-    arguments = y.reshape(-1), x.reshape(-1), parameters, activation, geometry, unit, workspace
+    arguments = (
+        y.reshape(-1), x.reshape(-1), w.reshape(-1), bias.reshape(-1), activation,
+        ForwardWork(unit, geometry, *workspace),
+    )  # fmt: skip
     threads.run(_linear_forward, wanted, arguments)
 
 
 @entry
-def _linear_forward(team, y, x, parameters, activation, geometry, unit, workspace):
-    y_blocks, x_blocks, packed, scratch = workspace
-    w, b = parameters
+def _linear_forward(team, y, x, w, b, activation, work):
+    unit, geometry, y_blocks, x_blocks, packed, scratch = work
     inputs, outputs = x.size // geometry.rows, b.size
     bias_at = packed.size - ceil_div(outputs, vector_lanes(w)) * vector_lanes(w)
     pack_operand(team, unit, x_blocks, x, inputs, geometry)
@@ -127,21 +137,18 @@ def linear_backward(dw, db, dx, x, w, dz, unit=FLOATS):
         [panels, through * panels],
         wanted * through * scratch_size(unit, 0, outputs, x.dtype),
     )  # fmt: skip
-    gradients = LinearGradients(
-        dw.reshape(-1),
-        nothing if db is None else db.reshape(-1),
-        dx.reshape(-1) if through else nothing,
-    )
     arguments = (
-        gradients, x.reshape(-1), w.reshape(-1), dz.reshape(-1), geometry, unit, workspace
+        dw.reshape(-1), nothing if db is None else db.reshape(-1),
+        dx.reshape(-1) if through else nothing, x.reshape(-1), w.reshape(-1), dz.reshape(-1),
+        BackwardWork(unit, geometry, *workspace),
     )  # fmt: skip
     threads.run(_linear_backward, wanted, arguments)
 
 
 @entry
-def _linear_backward(team, gradients, x, w, dz, geometry, unit, workspace):
-    x_blocks, dz_blocks, dx_blocks, dw_panels, w_panels, scratch = workspace
-    dw, db, dx = gradients
+def _linear_backward(team, dw, db, dx, x, w, dz, work):
+    """db and dx are empty where they are not needed."""
+    unit, geometry, x_blocks, dz_blocks, dx_blocks, dw_panels, w_panels, scratch = work
     inputs, outputs = x.size // geometry.rows, dz.size // geometry.rows
     lanes = vector_lanes(x)
     one = x.dtype.type(1)
