@@ -44,10 +44,10 @@ class ForwardWork(NamedTuple):
 
     unit: Unit
     geometry: Geometry
-    y: Blocks
+    y: Blocks  # of the batch, as x
     x: Blocks
     weights: np.ndarray  # panels, then the bias
-    scratch: np.ndarray
+    scratch: np.ndarray  # see ``_geometry.scratch_size``
 
 
 class BackwardWork(NamedTuple):
@@ -55,12 +55,12 @@ class BackwardWork(NamedTuple):
 
     unit: Unit
     geometry: Geometry
-    x: Blocks
+    x: Blocks  # of the batch, as dz and dx
     dz: Blocks
     dx: Blocks
     dw: np.ndarray  # panels
     weights: np.ndarray  # panels
-    scratch: np.ndarray
+    scratch: np.ndarray  # see ``_geometry.scratch_size``
 
 
 def linear_forward(y, x, w, b, activation=IDENTITY, unit=FLOATS):
