@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._extras import require
+from ._files import write_whole
 from .initializers import zeros
 from .layers import SoftmaxCrossEntropy, activation_named
 from .layers.activation import is_compiled, name_of
@@ -93,7 +93,7 @@ def save(mlp: MLP, path: str | os.PathLike[str], weights_dtype: str | None = Non
         array = np.ascontiguousarray(getattr(layer, attribute))
         tensors[name] = _to_bfloat16(array) if rounds and attribute in _WEIGHTS else array
     content = to_bytes(tensors, {_KEY: json.dumps(description)})
-    _write_whole(path, _declare_bfloat16(content) if rounds else content)
+    write_whole(path, _declare_bfloat16(content) if rounds else content)
 
 
 def load(path: str | os.PathLike[str]) -> MLP:
@@ -287,20 +287,3 @@ def _read_bfloat16(path: Path) -> dict[str, np.ndarray]:
             bits = np.frombuffer(tensor["data"], np.uint16).astype(np.uint32) << 16
             tensors[name] = bits.view(np.float32).reshape(tensor["shape"])
     return tensors
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write beside path and rename: a crash at any moment leaves the old file or the new one."""
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist")
-    # A name of our own rather than tempfile's, whose files only their owner may read.
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        with partial.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
