@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 import time
+import warnings
 from typing import Any
 
 import numpy as np
 
 from .initializers import he_normal, zeros
+from .kernels._cache import NotKeptWarning
+from .kernels._jit import keep_code
 from .kernels._rates import unit_for
 from .kernels.epoch import train_steps
 from .layers import Identity, ReLU, SoftmaxCrossEntropy
@@ -37,14 +40,27 @@ def warmup(dtype: Any = np.float32, compute_dtype: str | None = None) -> float:
 
     compute_dtype : as of ``MLP``; "auto" compiles for float32 and for bfloat16
     Returns the seconds that took. One compilation serves every network.
+    Raises OSError where machine code is not on disk afterwards: the folder for it cannot be written
+    or is full. It serves this process all the same.
     """
+    started = time.perf_counter()
+    with warnings.catch_warnings():
+        # Raised below.
+        warnings.simplefilter("ignore", NotKeptWarning)
+        compile_kernels(dtype, compute_dtype)
+    keep_code()
+    return time.perf_counter() - started
+
+
+def compile_kernels(dtype: Any = np.float32, compute_dtype: str | None = None) -> None:
+    """``warmup``, whether or not machine code can be kept."""
     dtype = check_dtype(dtype)
     check_compute_dtype(compute_dtype, dtype)
-    return sum(_compile(dtype, name) for name in _measured(compute_dtype))
+    for name in _measured(compute_dtype):
+        _compile(dtype, name)
 
 
-def _compile(dtype: Any, compute_dtype: str | None) -> float:
-    started = time.perf_counter()
+def _compile(dtype: Any, compute_dtype: str | None) -> None:
     mlp = MLP(
         2,
         2,
@@ -65,4 +81,3 @@ def _compile(dtype: Any, compute_dtype: str | None) -> float:
     mlp.step()
     mlp.eval()
     mlp.forward(x)
-    return time.perf_counter() - started

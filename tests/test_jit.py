@@ -4,6 +4,7 @@ Numba stamps cached code with the source of its own file only, so a helper from 
 go stale. The package is copied, run and edited here.
 """
 
+import compileall
 import json
 import shutil
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import fastmlp
-from tests.processes import output_of
+from tests.processes import run_python
 
 # batchnorm_inference: quick to compile, and calls ``activate`` of another file.
 PROGRAM = """
@@ -25,6 +26,11 @@ batchnorm.batchnorm_inference(y, x, gamma, beta, mean, var)
 stats = batchnorm._batchnorm_forward.compiled.stats
 hits, misses = sum(stats.cache_hits.values()), sum(stats.cache_misses.values())
 print(json.dumps({{"y": y.tolist(), "hits": hits, "misses": misses, "kept": stats.cache_path}}))
+"""
+
+KEEP = """
+from {name}.kernels import _jit, batchnorm
+_jit.keep_code()
 """
 
 SQUARE = """
@@ -45,11 +51,18 @@ def package(tmp_path):
     return copied
 
 
-def run(package, **environment):
-    """What PROGRAM prints; code is kept beside the copy, as for a user."""
+def start(package, program=PROGRAM, **environment):
+    """The finished process that ran a program; code is kept beside the copy, as for a user."""
     defaults = {"NUMBA_CACHE_DIR": None, "PYTHONDONTWRITEBYTECODE": None}
-    program = PROGRAM.format(name=package.name)
-    return json.loads(output_of("-c", program, root=package.parent, **defaults | environment))
+    program = program.format(name=package.name)
+    return run_python("-c", program, root=package.parent, **defaults | environment)
+
+
+def run(package):
+    """What PROGRAM prints, and nothing else is said."""
+    process = start(package)
+    assert (process.returncode, process.stderr) == (0, "")
+    return json.loads(process.stdout)
 
 
 def edit(path, addition):
@@ -74,7 +87,7 @@ def test_an_edit_outside_the_kernels_recompiles_nothing(package):
 
 
 def test_without_any_place_to_keep_code(package):
-    """Kernels still run: their code lives as long as the process.
+    """Kernels still run, and it is said once: their code lives as long as the process.
 
     A file stands where each cache folder would have to be, which stops even a superuser.
     """
@@ -82,5 +95,20 @@ def test_without_any_place_to_keep_code(package):
         (folder / "__pycache__").write_text("")
     home = package.parent / "home"
     home.write_text("")
-    result = run(package, **dict.fromkeys(("HOME", "XDG_CACHE_HOME", "LOCALAPPDATA"), str(home)))
+    homes = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "LOCALAPPDATA"), str(home))
+    process = start(package, **homes)
+    assert json.loads(process.stdout)["y"] == [[3.0, -5.0]]
+    assert process.stderr.count("NotKeptWarning") == 1
+    assert f"cannot be kept in {package / 'kernels' / '__pycache__'}" in process.stderr
+    assert "NUMBA_CACHE_DIR" in process.stderr
+
+
+def test_without_sources(package):
+    """Whether code is fresh could not be told, so none is kept."""
+    compileall.compile_dir(package, legacy=True, quiet=1)
+    for path in package.rglob("*.py"):
+        path.unlink()
+    result = run(package)
     assert (result["y"], result["kept"]) == ([[3.0, -5.0]], None)
+    process = start(package, KEEP)
+    assert "OSError: compiled kernels are not kept" in process.stderr

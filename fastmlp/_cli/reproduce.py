@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .._extras import require
-from ..warmup import warmup
+from ..warmup import compile_kernels
 from .errors import CommandError
 from .report import table
 
@@ -69,7 +69,7 @@ def reproduce(
     outcomes: list[Outcome] = []
     with _ticker() as ticker:
         ticker.begin("loading compiled kernels, or compiling them")
-        warmup()
+        compile_kernels()
         for recipe in chosen:
             folder = out / recipe.name if everything else out
             setting = Setting(_made(folder), data_dir, quick, compare, ticker)

@@ -17,7 +17,7 @@ from ..mlp import MLP
 from ..presets import Recipe, one_cycle
 from ..threads import get_num_threads
 from ..training import History
-from ..warmup import warmup
+from ..warmup import compile_kernels
 from . import report
 from .errors import INTERRUPTED, CommandError
 
@@ -56,7 +56,7 @@ def _train_into(out: Path, data: Dataset, recipe: Recipe, seed: int, dtypes: DTy
     watch = _Watch()
     try:
         report.announce_compilation(*dtypes)
-        warmup(*dtypes)
+        compile_kernels(*dtypes)
         rows = train if moments is None else (_standardised(train[0], moments), train[1])
         history = _fit(mlp, rows, validation, recipe, seed, watch)
     except KeyboardInterrupt:

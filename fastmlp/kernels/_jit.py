@@ -6,92 +6,25 @@ off, since it would let LLVM assume that no NaN or infinity occurs, and a NaN lo
 products and sums are fused where the code says ``fma``, so the bits do not depend on how a
 loop was vectorised.
 
-Cache. Numba stamps a cached function with the source of its own file, so an edit to a helper in
-another file would go unseen. Here every entry point carries a digest of the whole package's
-kernels: an edit to any of them, or an upgrade, recompiles all.
+Entry points are kept on disk; ``_cache`` says how.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import signal
 import sys
 import threading
-from pathlib import Path
 
 import numba
-from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 from .. import threads
+from ._cache import KernelCache
 
 OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
 
-
-def _digest_of_sources() -> str:
-    """SHA-256 over the names and contents of the kernels' files."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.name.encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-# Taken when the package is first imported, before any kernel: should a file change meanwhile, new
-# code is kept under an old digest, which nobody asks for again, never old code under a new one.
-_DIGEST = _digest_of_sources()
-
-
-class _Index(IndexDataCacheFile):
-    """The files of one function's cache, safe to share among versions and processes."""
-
-    def _load_index(self):
-        # An index of another version may name types that are gone: to this one it is empty.
-        try:
-            return super()._load_index()
-        except Exception:
-            return {}
-
-    def save(self, key, data):
-        """Keep ``data`` under a name of its own.
-
-        Numba counts its names up, so that two processes may write different code to one name.
-        """
-        overloads = self._load_index()
-        digest = hashlib.sha256(repr((self._source_stamp, key)).encode()).hexdigest()
-        overloads[key] = self._data_name_pattern.replace("{number:d}", digest[:16])
-        self._save_data(overloads[key], data)
-        self._save_index(overloads)
-
-
-class _KernelCache(FunctionCache):
-    """Numba's on-disk cache of a function, fresh only while no kernel file has changed."""
-
-    def __init__(self, py_func):
-        super().__init__(py_func)
-        self._cache_file = _Index(
-            cache_path=self._cache_path,
-            filename_base=self._impl.filename_base,
-            source_stamp=(_DIGEST, self._impl.locator.get_source_stamp()),
-        )
-
-    def load_overload(self, sig, target_context):
-        found = super().load_overload(sig, target_context)
-        if found is None:
-            _announce_compilation()
-        return found
-
-    def signatures(self):
-        """The argument types that machine code of this version is on disk for."""
-        return [key[0] for key in self._cache_file._load_index()]
-
-
-@functools.cache
-def _announce_compilation():
-    """Say once per process why the first call takes a while, to who watches it."""
-    if sys.stderr is not None and sys.stderr.isatty():
-        print("fastmlp: compiling kernels, once per installation ...", file=sys.stderr, flush=True)
+_entries = []
 
 
 @contextlib.contextmanager
@@ -126,10 +59,22 @@ def entry(function):
     """Compile an entry point, called from Python; its machine code is kept on disk."""
     compiled = numba.njit(**OPTIONS)(function)
     compiled.compile = _interrupts_held()(compiled.compile)
-    # Without a folder to write to (a read-only home, say) code lives as long as the process.
+    # An installation without sources has nothing to tell fresh code by: none is kept.
     with contextlib.suppress(RuntimeError):
-        compiled._cache = _KernelCache(function)
+        compiled._cache = KernelCache(function)
+    _entries.append(compiled)
     return compiled
+
+
+def keep_code():
+    """See to it that all machine code of this process is on disk.
+
+    Raises OSError where some of it is not and cannot be written.
+    """
+    for compiled in _entries:
+        if not isinstance(compiled._cache, KernelCache):
+            raise OSError("compiled kernels are not kept, since fastmlp's source files are missing")
+        compiled._cache.keep(compiled.overloads)
 
 
 def kernel(cost):
