@@ -28,6 +28,20 @@ def warm(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """A function that is compiled at once, and the files of its machine code."""
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(_cache, "_warned", threading.Event())
+    monkeypatch.setattr(_jit, "_entries", [])
+
+    @_jit.entry
+    def increased(x):
+        return x + 1
+
+    return increased, lambda: files(tmp_path)
+
+
 # Damaged files
 
 
@@ -95,6 +109,30 @@ def test_damaged_files_are_made_anew(warm, tmp_path):
     assert [path.name for path in files(cache)] == [path.name for path in files(warm)]
 
 
+def test_any_damaged_byte_is_noticed(tmp_path):
+    """Machine code with a byte of another value mostly loads, and does something else."""
+    kept = _cache._Files(tmp_path, "function", "stamp")
+    kept.save("key", b"code")
+    path = files(tmp_path)[0]
+    content = path.read_bytes()
+    assert kept.load("key") == b"code"
+    for position in range(len(content)):
+        damaged = bytearray(content)
+        damaged[position] ^= 0x40
+        path.write_bytes(damaged)
+        assert kept.load("key") is None
+
+
+@pytest.mark.parametrize("damage", [cut, empty, flip, make_unreadable, remove, not_a_pickle])
+def test_damaged_files_do_not_count(tiny, damage):
+    """Where it is asked what code there is."""
+    function, kept = tiny
+    function(1)
+    assert len(function._cache.signatures()) == 1
+    damage(kept()[0])
+    assert function._cache.signatures() == []
+
+
 def test_code_is_removed_on_demand(tiny):
     """Numba's ``recompile`` does not find what it is to replace."""
     function, kept = tiny
@@ -105,20 +143,6 @@ def test_code_is_removed_on_demand(tiny):
 
 
 # No place for files
-
-
-@pytest.fixture
-def tiny(tmp_path, monkeypatch):
-    """A function that is compiled at once, and the files of its machine code."""
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(_cache, "_warned", threading.Event())
-    monkeypatch.setattr(_jit, "_entries", [])
-
-    @_jit.entry
-    def increased(x):
-        return x + 1
-
-    return increased, lambda: files(tmp_path)
 
 
 def fail(*arguments):
