@@ -19,7 +19,7 @@ import numpy as np
 
 from fastmlp import MLP, Identity, ReLU, SoftmaxCrossEntropy, datasets
 from fastmlp.initializers import he_normal, zeros
-from fastmlp.presets import Recipe, one_cycle, recipe_for
+from fastmlp.presets import Preset, one_cycle, preset_for
 
 from .compare._readme import PAGES, ROOT, rewrite
 
@@ -32,23 +32,23 @@ TABLES = [
     ("Caravan", "ISLR", "Caravan", "Purchase"),
     ("Default", "ISLR", "Default", "default"),
 ]
-_TABLE_RECIPE = Recipe((256, 256), epochs=10, batch_size=128, lr=0.05, batchnorm=True)
+_TABLE_PRESET = Preset((256, 256), epochs=10, batch_size=128, lr=0.05, batchnorm=True)
 
 
 class Task(NamedTuple):
-    """Rows to train and test on, and the recipe."""
+    """Rows to train and test on, and the preset."""
 
     name: str
     train: tuple[np.ndarray, np.ndarray]
     test: tuple[np.ndarray, np.ndarray]
-    recipe: Recipe
+    preset: Preset
 
 
 def tasks() -> Iterator[Task]:
     """The image sets, then the tables."""
     for name in ("mnist", "fashion-mnist"):
         data = datasets.load(name)
-        yield Task(name, (data.train_x, data.train_y), (data.test_x, data.test_y), recipe_for(name))
+        yield Task(name, (data.train_x, data.train_y), (data.test_x, data.test_y), preset_for(name))
     for name, package, item, target in TABLES:
         yield _table(name, package, item, target)
 
@@ -65,22 +65,22 @@ def _table(name: str, package: str, item: str, target: str) -> Task:
     test, train = np.split(order, [len(x) // 4])
     mean, deviation = x[train].mean(axis=0), x[train].std(axis=0)
     x = ((x - mean) / np.where(deviation > 0, deviation, 1)).astype(np.float32)
-    return Task(name, (x[train], labels[train]), (x[test], labels[test]), _TABLE_RECIPE)
+    return Task(name, (x[train], labels[train]), (x[test], labels[test]), _TABLE_PRESET)
 
 
 def error(task: Task, compute_dtype: str, seed: int) -> float:
     """Share of the test rows that a network of that seed classifies wrongly."""
-    recipe = task.recipe
+    preset = task.preset
     mlp = MLP(
-        task.train[0].shape[1], int(task.train[1].max()) + 1, recipe.hidden,
-        [*(ReLU() for _ in recipe.hidden), Identity()], he_normal(seed, np.float32), zeros,
-        SoftmaxCrossEntropy(), recipe.lr, recipe.momentum,
-        len(recipe.hidden) if recipe.batchnorm else 0, batchnorm_reduction="mean",
+        task.train[0].shape[1], int(task.train[1].max()) + 1, preset.hidden,
+        [*(ReLU() for _ in preset.hidden), Identity()], he_normal(seed, np.float32), zeros,
+        SoftmaxCrossEntropy(), preset.lr, preset.momentum,
+        len(preset.hidden) if preset.batchnorm else 0, batchnorm_reduction="mean",
         compute_dtype=compute_dtype,
     )  # fmt: skip
     mlp.fit(
-        *task.train, epochs=recipe.epochs, batch_size=recipe.batch_size, seed=seed,
-        lr_schedule=one_cycle(recipe.lr),
+        *task.train, epochs=preset.epochs, batch_size=preset.batch_size, seed=seed,
+        lr_schedule=one_cycle(preset.lr),
     )  # fmt: skip
     return mlp.evaluate(*task.test)[1]
 

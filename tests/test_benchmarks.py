@@ -61,8 +61,8 @@ def test_a_row_of_accuracies():
 def test_a_task_is_learnt_in_both():
     x = np.random.default_rng(0).standard_normal((200, 5)).astype(np.float32)
     rows = x, (x[:, 0] > 0).astype(int)
-    recipe = replace(accuracy._TABLE_RECIPE, hidden=(8,), batch_size=10)
-    task = accuracy.Task("signs", rows, rows, recipe)
+    preset = replace(accuracy._TABLE_PRESET, hidden=(8,), batch_size=10)
+    task = accuracy.Task("signs", rows, rows, preset)
     for compute_dtype in ("float32", "bfloat16"):
         assert accuracy.error(task, compute_dtype, 0) < 0.1
 

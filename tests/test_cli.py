@@ -183,7 +183,7 @@ def test_a_named_set_that_cannot_be_had(command):
 
 
 @pytest.mark.skipif(not FASTMLP_DATA, reason="FASTMLP_DATA names no folder with the MNIST files")
-def test_the_recipe_for_mnist(command, monkeypatch):
+def test_the_preset_for_mnist(command, monkeypatch):
     monkeypatch.setenv("FASTMLP_DATA", FASTMLP_DATA)
     status, output, _ = command("train")
     assert status == 0

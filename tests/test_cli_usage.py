@@ -140,6 +140,12 @@ def test_version_and_help(command):
     assert all(option in output for option in options.split())
 
 
+def test_a_recipe_is_a_write_up_s_alone(command):
+    """What `train` takes for a data set is a preset."""
+    assert "recipe" not in command("train --help")[1]
+    assert "recipe" in command("reproduce --help")[1]
+
+
 @pytest.mark.parametrize("name", ["", "train", "predict", "datasets", "warmup"])
 def test_help_in_80_columns(name, command, monkeypatch):
     """Every option's value has a name, not its type's; no description is cut short."""

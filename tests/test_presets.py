@@ -1,4 +1,4 @@
-"""The recipes of `fastmlp train` and their learning-rate schedule."""
+"""The presets of `fastmlp train` and their learning-rate schedule."""
 
 import os
 
@@ -8,7 +8,7 @@ import pytest
 from fastmlp import MLP, Identity, ReLU, SoftmaxCrossEntropy, datasets
 from fastmlp.initializers import he_normal, zeros
 from fastmlp.layers import activation_named
-from fastmlp.presets import PRESETS, one_cycle, recipe_for
+from fastmlp.presets import PRESETS, one_cycle, preset_for
 
 
 def test_one_cycle_rises_to_the_peak_and_falls_to_zero():
@@ -25,12 +25,12 @@ def test_one_cycle_without_warmup():
     assert one_cycle(0.5, warmup=0)(0) == 0.5
 
 
-def test_every_named_data_set_has_a_recipe_of_its_own():
-    default = recipe_for("an archive")
+def test_every_named_data_set_has_a_preset_of_its_own():
+    default = preset_for("an archive")
     for entry in datasets.available():
-        recipe = recipe_for(entry.name)
-        assert recipe is not default
-        assert activation_named(recipe.activation)
+        preset = preset_for(entry.name)
+        assert preset is not default
+        assert activation_named(preset.activation)
 
 
 def test_speedrun_reaches_98_percent_within_its_steps():
@@ -38,20 +38,20 @@ def test_speedrun_reaches_98_percent_within_its_steps():
     if "FASTMLP_DATA" not in os.environ:
         pytest.skip("FASTMLP_DATA names no data folder")
     data = datasets.load("mnist")
-    recipe = PRESETS["speedrun"]
+    preset = PRESETS["speedrun"]
     x = data.train_x / np.float32(255)
     mean, deviation = x.mean(), x.std()
     x, test_x = (x - mean) / deviation, (data.test_x / np.float32(255) - mean) / deviation
     errors = []
     for seed in range(3):
         mlp = MLP(
-            784, 10, recipe.hidden, [ReLU(), Identity()], he_normal(seed), zeros,
-            SoftmaxCrossEntropy(), recipe.lr, recipe.momentum,
+            784, 10, preset.hidden, [ReLU(), Identity()], he_normal(seed), zeros,
+            SoftmaxCrossEntropy(), preset.lr, preset.momentum,
         )  # fmt: skip
         history = mlp.fit(
-            x, data.train_y, epochs=recipe.epochs, batch_size=recipe.batch_size, seed=seed,
-            max_steps=recipe.max_steps, lr_schedule=one_cycle(recipe.lr),
+            x, data.train_y, epochs=preset.epochs, batch_size=preset.batch_size, seed=seed,
+            max_steps=preset.max_steps, lr_schedule=one_cycle(preset.lr),
         )  # fmt: skip
-        assert len(history.step_loss) == recipe.max_steps
+        assert len(history.step_loss) == preset.max_steps
         errors.append(mlp.evaluate(test_x, data.test_y)[1])
     assert np.mean(errors) < 0.0199 + 4 * 0.0010 / np.sqrt(3)

@@ -8,7 +8,7 @@ import numpy as np
 
 import fastmlp
 
-from . import _recipes
+from . import _setups
 from ._data import orders, training_set
 from ._judge import Parameters, loss, wrong_share
 from ._workloads import Workload
@@ -59,8 +59,8 @@ class Course:
 
     def __init__(self, workload: Workload) -> None:
         self.workload = workload
-        self.dataset = _recipes.course_data(workload.samples)
-        self.mlp = _recipes.course_network(workload, fastmlp.MLP)
+        self.dataset = _setups.course_data(workload.samples)
+        self.mlp = _setups.course_network(workload, fastmlp.MLP)
         self.validation_loss = np.nan
 
     def run(self, seed: int) -> None:
@@ -91,20 +91,20 @@ class Inference:
 
 
 class Record:
-    """The record's recipe, from scratch each time."""
+    """The speedrun preset, from scratch each time."""
 
     def __init__(self, workload: Workload) -> None:
         self.workload = workload
-        self.record = _recipes.Record()
+        self.record = _setups.Record()
         self.rates = self.record.rates()
         self.trained: list[list[Parameters]] = []
 
     def run(self, seed: int) -> None:
-        recipe = self.record.recipe
+        preset = self.record.preset
         mlp = self.workload.network.build(np.float32, seed=seed)
         mlp.fit(
-            self.record.x, self.record.y, epochs=recipe.epochs, batch_size=recipe.batch_size,
-            max_steps=recipe.max_steps, seed=seed, lr_schedule=self.rates,
+            self.record.x, self.record.y, epochs=preset.epochs, batch_size=preset.batch_size,
+            max_steps=preset.max_steps, seed=seed, lr_schedule=self.rates,
         )  # fmt: skip
         self.trained.append(parameters_of(mlp))
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from tests.reference import ReferenceMLP, reference_training_stats
 
-from . import _recipes
+from . import _setups
 from ._data import orders, training_set
 from ._judge import Parameters, loss, wrong_share
 from ._workloads import Workload
@@ -160,8 +160,8 @@ class Course:
 
     def __init__(self, workload: Workload, dtype: str) -> None:
         self.workload = workload
-        self.dataset = _recipes.course_data(workload.samples)
-        self.mlp = _recipes.course_network(workload, ReferenceMLP)
+        self.dataset = _setups.course_data(workload.samples)
+        self.mlp = _setups.course_network(workload, ReferenceMLP)
         self.validation_loss = np.nan
 
     def run(self, seed: int) -> None:

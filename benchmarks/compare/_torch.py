@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from . import _recipes
+from . import _setups
 from ._data import orders, training_set
 from ._judge import Parameters, loss, wrong_share
 from ._workloads import Workload
@@ -157,32 +157,32 @@ class Inference:
 
 
 class Record:
-    """The record's recipe, from scratch each time."""
+    """The speedrun preset, from scratch each time."""
 
     def __init__(self, workload: Workload, compiled: bool = False, bfloat16: bool = False) -> None:
         self.workload = workload
-        self.record = _recipes.Record()
+        self.record = _setups.Record()
         self.rates = self.record.rates()
         self.trained: list[list[Parameters]] = []
         self.x, self.y = torch.from_numpy(self.record.x), torch.from_numpy(self.record.y)
         self.network = _network(workload, np.float32)
-        recipe = self.record.recipe
+        preset = self.record.preset
         # Compiled once; a training from scratch then only resets weights and optimiser.
-        self.loop = _Loop(self.network, recipe.lr, recipe.momentum, compiled, bfloat16)
+        self.loop = _Loop(self.network, preset.lr, preset.momentum, compiled, bfloat16)
 
     def _restart(self, seed: int) -> None:
-        recipe = self.record.recipe
+        preset = self.record.preset
         fresh = _network(self.workload, np.float32, seed)
         self.network.load_state_dict(fresh.state_dict())
-        self.loop.optimizer = _optimizer(self.network, recipe.lr, recipe.momentum)
+        self.loop.optimizer = _optimizer(self.network, preset.lr, preset.momentum)
 
     def run(self, seed: int) -> None:
         self._restart(seed)
-        recipe, done = self.record.recipe, 0
-        for order in orders(len(self.x), seed, recipe.epochs):
-            steps = math.ceil(len(order) / recipe.batch_size)
+        preset, done = self.record.preset, 0
+        for order in orders(len(self.x), seed, preset.epochs):
+            steps = math.ceil(len(order) / preset.batch_size)
             rates = self.rates[done : done + steps]
-            self.loop.epoch(self.x, self.y, order, recipe.batch_size, rates)
+            self.loop.epoch(self.x, self.y, order, preset.batch_size, rates)
             done += len(rates)
         self.trained.append(_parameters(copy.deepcopy(self.network)))
 

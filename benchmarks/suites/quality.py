@@ -1,4 +1,4 @@
-"""What is learnt by fixed recipes, so that a speed-up that breaks learning is seen."""
+"""What fixed trainings learn, so that a speed-up that breaks learning is seen."""
 
 import numpy as np
 

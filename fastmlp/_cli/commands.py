@@ -15,7 +15,7 @@ import typer
 from .. import __version__, checkpoint, datasets
 from .._extras import require
 from ..layers import activation_named
-from ..presets import PRESETS, recipe_for
+from ..presets import PRESETS, preset_for
 from ..threads import set_num_threads
 from ..validation import check_compute_dtype
 from ..warmup import warmup
@@ -139,7 +139,7 @@ def train(
         typer.Option(
             metavar="NAME",
             help="speedrun: the least training that reaches 98 % on mnist, instead of the "
-            "data set's own recipe.",
+            "data set's own preset.",
         ),
     ] = None,
     seed: Annotated[
@@ -164,7 +164,7 @@ def train(
     """Train a network on a data set, and test it.
 
     Writes model.safetensors, history.csv, curves.png and mistakes.png. What is not given comes from
-    a recipe for the data set.
+    the data set's preset.
     """
     given: dict[str, Any] = {
         "hidden": None if hidden is None else _sizes(hidden),
@@ -186,9 +186,9 @@ def train(
         require(package, extra)
     data = _named(dataset, data_dir) if dataset is not None else _mnist_or_digits(data_dir)
     given = {option: value for option, value in given.items() if value is not None}
-    recipe = replace(PRESETS[preset] if preset else recipe_for(data.name), **given)
+    chosen = replace(PRESETS[preset] if preset else preset_for(data.name), **given)
     dtypes = DTypes(dtype, compute_dtype)
-    train_and_report(data, recipe, seed=seed, dtypes=dtypes, out=out)
+    train_and_report(data, chosen, seed=seed, dtypes=dtypes, out=out)
 
 
 @app.command()

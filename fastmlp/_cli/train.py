@@ -14,7 +14,7 @@ from ..datasets import Dataset
 from ..initializers import he_normal, xavier_normal, zeros
 from ..layers import Identity, SoftmaxCrossEntropy, activation_named
 from ..mlp import MLP
-from ..presets import Recipe, one_cycle
+from ..presets import Preset, one_cycle
 from ..threads import get_num_threads
 from ..training import History
 from ..warmup import compile_kernels
@@ -35,7 +35,7 @@ class DTypes(NamedTuple):
 
 
 def train_and_report(
-    data: Dataset, recipe: Recipe, *, seed: int, dtypes: DTypes, out: Path | None
+    data: Dataset, preset: Preset, *, seed: int, dtypes: DTypes, out: Path | None
 ) -> None:
     """Train, test and write the results into the folder out; print as it goes.
 
@@ -44,33 +44,33 @@ def train_and_report(
     after writing what there is, when the user interrupts.
     """
     with _results_folder(out, data.name) as folder:
-        _train_into(folder, data, recipe, seed, dtypes)
+        _train_into(folder, data, preset, seed, dtypes)
 
 
-def _train_into(out: Path, data: Dataset, recipe: Recipe, seed: int, dtypes: DTypes) -> None:
-    train, validation = _split(data) if recipe.validate else ((data.train_x, data.train_y), None)
-    mlp = _network(data, recipe, seed, dtypes)
-    _announce(data, train, validation, mlp, recipe, seed)
+def _train_into(out: Path, data: Dataset, preset: Preset, seed: int, dtypes: DTypes) -> None:
+    train, validation = _split(data) if preset.validate else ((data.train_x, data.train_y), None)
+    mlp = _network(data, preset, seed, dtypes)
+    _announce(data, train, validation, mlp, preset, seed)
     print(f"results go to {out}\n", flush=True)
-    moments = _moments(train[0]) if recipe.standardise else None
+    moments = _moments(train[0]) if preset.standardise else None
     watch = _Watch()
     try:
         report.announce_compilation(*dtypes)
         compile_kernels(*dtypes)
         rows = train if moments is None else (_standardised(train[0], moments), train[1])
-        history = _fit(mlp, rows, validation, recipe, seed, watch)
+        history = _fit(mlp, rows, validation, preset, seed, watch)
     except KeyboardInterrupt:
         message = _keep_unfinished(out, mlp, moments, watch.history)
         raise CommandError(message, INTERRUPTED) from None
     except FloatingPointError as error:
         raise CommandError(f"{error}: nothing was written; try a smaller --lr") from None
     _take_pixels(mlp, moments)
-    _write_and_show(out, data, mlp, history, _samples_per_second(history, recipe, len(train[1])))
+    _write_and_show(out, data, mlp, history, _samples_per_second(history, preset, len(train[1])))
 
 
-def _samples_per_second(history: History, recipe: Recipe, rows: int) -> float:
+def _samples_per_second(history: History, preset: Preset, rows: int) -> float:
     """Of the training alone; the last batch of an epoch may be short."""
-    samples = len(history.step_loss) * recipe.batch_size
+    samples = len(history.step_loss) * preset.batch_size
     return min(samples, len(history.epoch_seconds) * rows) / sum(history.epoch_seconds)
 
 
@@ -100,18 +100,18 @@ class _Watch:
 
 
 def _fit(
-    mlp: MLP, train: Rows, validation: Rows | None, recipe: Recipe, seed: int, watch: _Watch
+    mlp: MLP, train: Rows, validation: Rows | None, preset: Preset, seed: int, watch: _Watch
 ) -> History:
     with ProgressBar() as bar:
         return mlp.fit(
             *train,
-            epochs=recipe.epochs,
-            batch_size=recipe.batch_size,
-            max_steps=recipe.max_steps,
+            epochs=preset.epochs,
+            batch_size=preset.batch_size,
+            max_steps=preset.max_steps,
             seed=seed,
             validation_data=validation,
             callbacks=[bar, watch, StopOnNonFinite()],
-            lr_schedule=one_cycle(recipe.lr),
+            lr_schedule=one_cycle(preset.lr),
         )
 
 
@@ -211,37 +211,37 @@ def _split(data: Dataset) -> tuple[Rows, Rows | None]:
     return (data.train_x[~held], data.train_y[~held]), (data.train_x[held], data.train_y[held])
 
 
-def _network(data: Dataset, recipe: Recipe, seed: int, dtypes: DTypes) -> MLP:
-    initializer = he_normal if recipe.activation == "relu" else xavier_normal
-    hidden = [activation_named(recipe.activation) for _ in recipe.hidden]
+def _network(data: Dataset, preset: Preset, seed: int, dtypes: DTypes) -> MLP:
+    initializer = he_normal if preset.activation == "relu" else xavier_normal
+    hidden = [activation_named(preset.activation) for _ in preset.hidden]
     return MLP(
         data.train_x.shape[1],
         data.num_classes,
-        list(recipe.hidden),
+        list(preset.hidden),
         [*hidden, Identity()],
         initializer(seed, dtypes.parameters),
         zeros,
         SoftmaxCrossEntropy(),
-        recipe.lr,
-        recipe.momentum,
-        len(recipe.hidden) if recipe.batchnorm else 0,
+        preset.lr,
+        preset.momentum,
+        len(preset.hidden) if preset.batchnorm else 0,
         batchnorm_reduction="mean",
         compute_dtype=dtypes.compute,
     )
 
 
 def _announce(
-    data: Dataset, train: Rows, validation: Rows | None, mlp: MLP, recipe: Recipe, seed: int
+    data: Dataset, train: Rows, validation: Rows | None, mlp: MLP, preset: Preset, seed: int
 ) -> None:
     held = 0 if validation is None else len(validation[1])
-    sizes = "-".join(map(str, (mlp.input_size, *recipe.hidden, mlp.output_size)))
-    normalised = ", batch norm" if recipe.batchnorm else ""
+    sizes = "-".join(map(str, (mlp.input_size, *preset.hidden, mlp.output_size)))
+    normalised = ", batch norm" if preset.batchnorm else ""
     computed = f" computed in {mlp.compute_dtype}" if mlp.compute_dtype != mlp.dtype.name else ""
     print(
         f"{data.name}: {len(train[1]):,} training, {held:,} validation, "
         f"{len(data.test_y):,} test samples\n"
-        f"{sizes} {recipe.activation}{normalised}, {mlp.dtype}{computed}, "
-        f"batch {recipe.batch_size}, lr {recipe.lr:g}, momentum {recipe.momentum:g}, seed {seed}, "
+        f"{sizes} {preset.activation}{normalised}, {mlp.dtype}{computed}, "
+        f"batch {preset.batch_size}, lr {preset.lr:g}, momentum {preset.momentum:g}, seed {seed}, "
         f"threads {get_num_threads()}",
         flush=True,
     )

@@ -1,6 +1,6 @@
-"""Four courses' systems: their assignments' functions under their own names, and their experiments.
+"""Course write-ups: their assignments' functions under their own names, and their experiments.
 
-``hw1p1``, ``ece421``, ``handin2`` and ``vu_dl1`` are thin over the library. ``RECIPES`` has their
+``hw1p1``, ``ece421``, ``handin2`` and ``vu_dl1`` are one recipe each. ``RECIPES`` has their
 experiments, which `fastmlp reproduce` runs.
 """
 

@@ -1,4 +1,4 @@
-"""What a recipe's experiment is given, and what it hands back."""
+"""A recipe, its experiments, and what they are given and return."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A source system: its name on the command line, a summary, and its experiments."""
+    """The experiments of a course's write-ups, their name on the command line, and a summary."""
 
     name: str
     summary: str

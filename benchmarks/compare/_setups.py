@@ -43,7 +43,7 @@ class Record:
 
     def __init__(self) -> None:
         data = images()
-        self.recipe = PRESETS["speedrun"]
+        self.preset = PRESETS["speedrun"]
         self._mean, self._std = data.train_x.mean(), data.train_x.std()
         self.x, self.y = self.prepare(data.train_x), data.train_y
 
@@ -53,8 +53,8 @@ class Record:
 
     def rates(self) -> list[float]:
         """The learning rate of every step."""
-        steps = self.recipe.max_steps or 0
-        rate = one_cycle(self.recipe.lr)
+        steps = self.preset.max_steps or 0
+        rate = one_cycle(self.preset.lr)
         return [rate(step / steps) for step in range(steps)]
 
     def mean_error(self, workload: Workload, trainings: list[list[Parameters]]) -> float:
