@@ -22,7 +22,7 @@ import numpy
 numpy_done = time.perf_counter()
 import numba
 numba_done = time.perf_counter()
-import fastmlp
+from fastmlp import MLP  # The package itself imports its modules when they are used.
 print(json.dumps({
     "numpy": numpy_done - started,
     "numba": numba_done - numpy_done,

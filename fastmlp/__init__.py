@@ -1,20 +1,25 @@
 """Multi-layer perceptrons trained at the speed limit of the CPU."""
 
-from . import datasets
-from .layers import (
-    Activation,
-    BatchNorm,
-    Criterion,
-    Identity,
-    Linear,
-    ReLU,
-    Sigmoid,
-    SoftmaxCrossEntropy,
-    Tanh,
-)
-from .mlp import MLP
-from .threads import get_num_threads, set_num_threads
-from .training import History, get_training_stats
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import datasets
+    from .layers import (
+        Activation,
+        BatchNorm,
+        Criterion,
+        Identity,
+        Linear,
+        ReLU,
+        Sigmoid,
+        SoftmaxCrossEntropy,
+        Tanh,
+    )
+    from .mlp import MLP
+    from .threads import get_num_threads, set_num_threads
+    from .training import History, get_training_stats
 
 __version__ = "0.1.0"
 
@@ -35,3 +40,32 @@ __all__ = [
     "get_training_stats",
     "set_num_threads",
 ]
+
+# The names above that are neither modules nor from layers, and their modules.
+_MODULES = {
+    "MLP": "mlp",
+    "History": "training",
+    "get_training_stats": "training",
+    "get_num_threads": "threads",
+    "set_num_threads": "threads",
+}
+
+if not TYPE_CHECKING:  # To a type checker any name at all would be here.
+
+    def __getattr__(name: str) -> Any:
+        """A public name or a module, imported when it is first used.
+
+        Numba takes long to import, and importing any module of the package runs this file first:
+        without the delay, the `fastmlp` command could not answer Ctrl-C until Numba is there.
+        """
+        if find_spec(f"{__name__}.{name}") is not None:
+            return import_module(f"{__name__}.{name}")
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_MODULES.get(name, 'layers')}"), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 
 from ._cli.errors import INTERRUPTED, CommandError
 from ._extras import require
-from .datasets import DatasetError
-from .threads import get_num_threads
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,6 +18,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 after success; 1 when something went wrong; 2 after wrong usage, with one line that says what
     is wrong; 130 after Ctrl-C.
     """
+    # All that takes time to import is imported inside: what comes before is over in a few
+    # milliseconds. Of a Ctrl-C while Python itself starts, nothing here can be told.
+    try:
+        return _run(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:
+        return _complain("interrupted", INTERRUPTED)
+
+
+def _run(arguments: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         # Names of files and the signs of our own output must not fail in an encoding without them.
         with contextlib.suppress(AttributeError):
@@ -30,12 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check_environment()
         from ._cli.commands import run
 
-        status = run(sys.argv[1:] if arguments is None else arguments)
+        status = run(arguments)
         sys.stdout.flush()  # While a reader that has left is still noticed here.
         return status
     except CommandError as error:
         return _complain(str(error), error.status)
-    except (DatasetError, ImportError) as error:
+    except ImportError as error:
         return _complain(str(error), 1)
     except MemoryError as error:
         return _complain(f"not enough memory: {error}", 1)
@@ -45,11 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         return _complain(str(error), 1)
-    except KeyboardInterrupt:
-        return _complain("interrupted", INTERRUPTED)
 
 
 def _check_environment() -> None:
+    from .threads import get_num_threads
+
     try:
         get_num_threads()
     except ValueError as error:
@@ -59,3 +66,7 @@ def _check_environment() -> None:
 def _complain(message: str, status: int) -> int:
     print(f"fastmlp: {message}", file=sys.stderr)
     return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

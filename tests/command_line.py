@@ -1,9 +1,12 @@
 """The `fastmlp` command in a process of its own."""
 
+import csv
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 import fastmlp
 
@@ -13,12 +16,15 @@ MODEL = "runs/digits/model.safetensors"
 # Processes start in a folder of the test's, where the checkout is not found.
 ROOT = str(Path(fastmlp.__file__).parents[1])
 
+ENTRY = ("-c", "import sys; from fastmlp.cli import main; sys.exit(main())")
 
-def start(line, stdout=subprocess.PIPE, **environment):
-    """The command line in a process of its own, with pipes."""
-    program = "import sys; from fastmlp.cli import main; sys.exit(main())"
+posix = pytest.mark.skipif(os.name != "posix", reason="signals and terminals are POSIX's")
+
+
+def start(line, stdout=subprocess.PIPE, entry=ENTRY, **environment):
+    """The command line in a process of its own, with pipes; entry : how Python is started."""
     return subprocess.Popen(
-        [sys.executable, "-c", program, *line.split()],
+        [sys.executable, *entry, *line.split()],
         env=os.environ | {"PYTHONPATH": ROOT} | environment,
         stdout=stdout,
         stderr=subprocess.PIPE,
@@ -30,3 +36,9 @@ def start(line, stdout=subprocess.PIPE, **environment):
 def files(folder):
     """The names in a folder."""
     return {path.name for path in Path(folder).iterdir()}
+
+
+def history(folder):
+    """The rows of the history.csv in a folder."""
+    with Path(folder, "history.csv").open(newline="") as file:
+        return list(csv.DictReader(file))

@@ -1,9 +1,7 @@
-"""`fastmlp train`: what it writes, what it prints, and how it fails or is interrupted."""
+"""`fastmlp train`: what it writes, what it prints, and how it fails."""
 
-import csv
 import os
 import re
-import signal
 import sys
 from pathlib import Path
 
@@ -13,20 +11,12 @@ import pytest
 import fastmlp
 from fastmlp import MLP, datasets
 from fastmlp.initializers import he_normal
-from tests.command_line import MODEL, RESULTS, files, start
+from tests.command_line import MODEL, RESULTS, files, history, posix, start
 
 pytestmark = pytest.mark.usefixtures("command")
 
 # Read before the tests change the environment and the folder.
 FASTMLP_DATA = os.environ.get("FASTMLP_DATA") and os.path.abspath(os.environ["FASTMLP_DATA"])
-
-posix = pytest.mark.skipif(os.name != "posix", reason="signals and terminals are POSIX's")
-
-
-def history(folder):
-    with Path(folder, "history.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
 
 # Training
 
@@ -202,70 +192,6 @@ def test_a_loss_that_is_lost(command):
     )
     assert "accuracy" not in output
     assert files("runs") == set()
-
-
-# Interruption
-
-
-@posix
-def test_ctrl_c_keeps_what_was_trained():
-    process = start("train synth --epochs 2000")
-    for line in process.stdout:
-        if line.split()[:1] == ["3/2000"]:
-            break
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert re.fullmatch(r"fastmlp: interrupted in epoch \d+: .* in runs/synth\n", errors)
-    assert files("runs/synth") == RESULTS - {"mistakes.png"}
-    rows = history("runs/synth")
-    assert len(rows) >= 3
-    assert int(re.search(r"epoch (\d+)", errors)[1]) == len(rows) + 1
-    synth = datasets.load("synth")
-    assert MLP.load("runs/synth/model.safetensors").evaluate(synth.test_x, synth.test_y)[1] < 0.1
-
-
-def test_ctrl_c_keeps_a_network_of_plain_pixels(command, monkeypatch):
-    """Also where it was trained on standardised ones: interrupted at the very end, the same."""
-    line = "train digits --preset speedrun --epochs 2"
-    assert command(f"{line} --out whole")[0] == 0
-    fit = MLP.fit
-
-    def interrupted(mlp, *arguments, callbacks=(), **options):
-        history = fit(mlp, *arguments, callbacks=callbacks, **options)
-        if callbacks:
-            raise KeyboardInterrupt
-        return history
-
-    monkeypatch.setattr(MLP, "fit", interrupted)
-    assert command(line)[0] == 130
-    assert Path(MODEL).read_bytes() == Path("whole/model.safetensors").read_bytes()
-
-
-def test_ctrl_c_before_the_first_epoch_ends_replaces_nothing(command, monkeypatch):
-    command("train digits --epochs 1")
-    before = {path: path.read_bytes() for path in Path("runs/digits").iterdir()}
-
-    def interrupted(*arguments, **options):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(MLP, "fit", interrupted)
-    for line in ("train digits", "train digits --out runs/digits"):
-        status, _, errors = command(line)
-        assert status == 130
-        assert errors == "fastmlp: interrupted in the first epoch, nothing was written\n"
-    assert files("runs") == {"digits"}
-    assert {path: path.read_bytes() for path in Path("runs/digits").iterdir()} == before
-
-
-def test_ctrl_c_anywhere_else(command, monkeypatch):
-    def interrupted(*arguments, **options):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(datasets, "available", interrupted)
-    status, output, errors = command("datasets")
-    # Older versions of Typer leave the line of the ^C first.
-    assert (status, output, errors.lstrip()) == (130, "", "fastmlp: interrupted\n")
 
 
 # Terminals and pipes

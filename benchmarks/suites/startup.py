@@ -4,7 +4,7 @@ from benchmarks import coldstart
 
 
 def track_import_beyond_numba():
-    """Seconds that ``import fastmlp`` takes once Numba is imported."""
+    """Seconds that importing ``MLP`` from fastmlp takes once Numba is imported."""
     return coldstart.import_seconds()["fastmlp"]
 
 

@@ -64,7 +64,8 @@ ComputeDType = Annotated[
 def run(arguments: Sequence[str]) -> int:
     """Run the command that the arguments name; return the exit status.
 
-    Raises CommandError after wrong usage, KeyboardInterrupt after Ctrl-C.
+    Raises CommandError after wrong usage and for data that cannot be had, KeyboardInterrupt after
+    Ctrl-C.
     """
     try:
         status = app(list(arguments), prog_name="fastmlp", standalone_mode=False)
@@ -72,6 +73,8 @@ def run(arguments: Sequence[str]) -> int:
         where = error.ctx.command_path if error.ctx else "fastmlp"
         message = " ".join(error.format_message().split()).rstrip(".")
         raise CommandError(f"{message}; see {where} --help", 2) from None
+    except datasets.DatasetError as error:
+        raise CommandError(str(error)) from None
     except typer.Abort:
         raise KeyboardInterrupt from None
     if status == INTERRUPTED:
