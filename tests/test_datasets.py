@@ -274,6 +274,7 @@ GOOD = {
         ({"x": np.zeros((5, 3)), "y": np.zeros((5, 2), int)}, r"got \(5, 2\)"),
         ({"x": np.zeros((5, 3)), "y": np.zeros(5)}, "integer classes, got float64"),
         ({"x": np.zeros((5, 3)), "y": np.array([0, 1, -1, 0, 0])}, "negative, got -1"),
+        ({"x": np.zeros((5, 3)), "y": np.full(5, 1 << 63, np.uint64)}, "at most 9.*got 92233"),
         ({"x": np.zeros(5), "y": np.zeros(5, int)}, r"not empty, got \(5,\)"),
         ({"x": np.zeros((0, 3)), "y": np.zeros(0, int)}, r"not empty, got \(0, 3\)"),
         ({"x": np.zeros((5, 3), complex), "y": np.zeros(5, int)}, "got complex128"),

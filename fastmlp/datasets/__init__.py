@@ -44,7 +44,9 @@ def load(
 
     name_or_path : "mnist", "fashion-mnist", "notmnist", "synth", "digits"; or the path of an .npz
         file with x (N, ...) uint8, float32 or float64 and y (N,) integer classes, or the same as
-        train_x, train_y, test_x, test_y. Of x, y a fifth is held out for testing.
+        train_x, train_y, test_x, test_y. Of x, y a fifth is held out for testing. Its rows are
+        taken for pictures where x is (N, H, W), or uint8 with a square number of pixels, at least
+        8×8.
     data_dir : folder to look in first; then come the folder that FASTMLP_DATA names and the user's
         cache. In each, the files may lie in a folder of the set's name or directly.
     progress : show a progress bar on standard error while downloading.
@@ -54,7 +56,8 @@ def load(
     the files are expected under <address>/<name>/.
 
     Raises ValueError for an unknown name, DatasetNotFoundError when nothing was found or could be
-    downloaded, and DatasetError when a file cannot be read or is not what its name says.
+    downloaded, and DatasetError when a file cannot be read, is not what its name says, or has NaN
+    or infinity in x.
     """
     name = os.fspath(name_or_path)
     if name in IDX_SETS:

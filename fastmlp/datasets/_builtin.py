@@ -29,4 +29,4 @@ def load_digits() -> Dataset:
         x, y = read_npz(path, ("x", "y"))
     # From 0..16 to 0..255, to the nearest: a uint8 x is taken to be in 0..255 everywhere.
     pixels = ((x.astype(np.uint16) * 255 + 8) // 16).astype(np.uint8)
-    return hold_out_fifth("digits", pixels, y.astype(np.int64))
+    return hold_out_fifth("digits", pixels, y.astype(np.int64), (8, 8))

@@ -11,6 +11,7 @@ class Dataset:
 
     train_x, test_x, valid_x : (N, D) uint8, float32 or float64, C-contiguous; images are flattened
     train_y, test_y, valid_y : (N,) int64 classes, counted from 0
+    image_shape : (H, W) where the rows are pictures, else None
     The validation part is None where the data set has none of its own.
     """
 
@@ -21,6 +22,7 @@ class Dataset:
     test_y: np.ndarray
     valid_x: np.ndarray | None = None
     valid_y: np.ndarray | None = None
+    image_shape: tuple[int, int] | None = None
 
     @property
     def num_classes(self) -> int:
@@ -36,7 +38,9 @@ class Dataset:
         )
 
 
-def hold_out_fifth(name: str, x: np.ndarray, y: np.ndarray) -> Dataset:
+def hold_out_fifth(
+    name: str, x: np.ndarray, y: np.ndarray, image_shape: tuple[int, int] | None
+) -> Dataset:
     """Take a fifth of the rows, the same share of every class and the same each time, for testing.
 
     x : (N, D)    y : (N,)    N at least 2. Both parts keep the order of the rows.
@@ -45,4 +49,4 @@ def hold_out_fifth(name: str, x: np.ndarray, y: np.ndarray) -> Dataset:
     by_class = shuffled[np.argsort(y[shuffled], kind="stable")]
     held = np.zeros(len(y), bool)
     held[by_class[::5]] = True
-    return Dataset(name, x[~held], y[~held], x[held], y[held])
+    return Dataset(name, x[~held], y[~held], x[held], y[held], image_shape=image_shape)

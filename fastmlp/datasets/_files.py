@@ -9,7 +9,7 @@ from ._dataset import Dataset, hold_out_fifth
 from ._download import download
 from ._errors import DatasetError, DatasetNotFoundError
 from ._known import IDX_SETS
-from ._npz import as_classes, as_rows, read_npz
+from ._npz import as_classes, as_rows, image_shape, read_npz
 from ._search import DataDir, cache_dir, folders
 
 NOTMNIST = "notMNIST*.npz"
@@ -44,6 +44,7 @@ def load_idx(name: str, data_dir: DataDir, progress: bool) -> Dataset:
         train_y.astype(np.int64),
         test_x.reshape(len(test_x), -1),
         test_y.astype(np.int64),
+        image_shape=image_shape(train_x),
     )
 
 
@@ -79,8 +80,9 @@ def load_notmnist(data_dir: DataDir) -> Dataset:
     train = len(x) * 10_000 // 18_724
     test = train + len(x) * 6_000 // 18_724
     return Dataset(
-        "notmnist", x[:train], y[:train], x[test:], y[test:], x[train:test], y[train:test]
-    )
+        "notmnist", x[:train], y[:train], x[test:], y[test:], x[train:test], y[train:test],
+        image_shape(images),
+    )  # fmt: skip
 
 
 def load_npz(path: Path) -> Dataset:
@@ -93,7 +95,7 @@ def load_npz(path: Path) -> Dataset:
         y = as_classes(f"{path}: y", arrays[1], len(x))
         if len(x) < 2:
             raise DatasetError(f"{path}: x must have at least 2 rows to hold out a fifth, got 1")
-        return hold_out_fifth(path.stem, x, y)
+        return hold_out_fifth(path.stem, x, y, image_shape(arrays[0]))
     train_x, test_x = as_rows(f"{path}: train_x", arrays[0]), as_rows(f"{path}: test_x", arrays[2])
     if test_x.shape[1] != train_x.shape[1] or test_x.dtype != train_x.dtype:
         raise DatasetError(
@@ -102,7 +104,8 @@ def load_npz(path: Path) -> Dataset:
         )
     train_y = as_classes(f"{path}: train_y", arrays[1], len(train_x))
     test_y = as_classes(f"{path}: test_y", arrays[3], len(test_x))
-    return Dataset(path.stem, train_x, train_y, test_x, test_y)
+    shape = image_shape(arrays[0])
+    return Dataset(path.stem, train_x, train_y, test_x, test_y, image_shape=shape)
 
 
 def _not_found(

@@ -11,6 +11,9 @@ from numpy.lib import format as npy
 
 from ._errors import DatasetError
 
+LARGEST_CLASS = np.iinfo(np.int64).max
+"""Of 64 bits without a sign, a class may be larger."""
+
 _HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -56,14 +59,39 @@ def _check_size(stream: IO[bytes], size: int) -> None:
 
 
 def as_rows(where: str, x: np.ndarray) -> np.ndarray:
-    """x (N, ...) as a C-contiguous (N, D) array of uint8, float32 or float64."""
+    """x (N, ...), all of it finite, as a C-contiguous (N, D) array of uint8, float32 or float64.
+
+    Raises DatasetError, which begins with where, the file's and the array's name.
+    """
     # A file may be of the other byte order, which the kernels do not take.
     native = x.dtype.newbyteorder("=")
     if native not in (np.uint8, np.float32, np.float64):
         raise DatasetError(f"{where} must be uint8, float32 or float64, got {x.dtype}")
     if x.ndim < 2 or x.size == 0:
         raise DatasetError(f"{where} must be (N, D) or (N, ...) and not empty, got {x.shape}")
+    if x.dtype.kind == "f":
+        _check_finite(where, x)
     return np.ascontiguousarray(x.reshape(len(x), -1), dtype=native)
+
+
+def _check_finite(where: str, x: np.ndarray) -> None:
+    """Name the first entry that is not, by its place in the file: later rows are shuffled."""
+    finite = np.isfinite(x)
+    if not finite.all():
+        place = np.unravel_index(int(finite.argmin()), x.shape)
+        index = ", ".join(map(str, place))
+        raise DatasetError(f"{where}[{index}] must be finite, got {x[place]}")
+
+
+def image_shape(x: np.ndarray) -> tuple[int, int] | None:
+    """(H, W) where x holds pictures: where it is (N, H, W), or bytes in squares from 8×8 on.
+
+    Rows of a table may well have 4, 9 or 16 numbers, or 64 that are no bytes.
+    """
+    if x.ndim == 3:
+        return x.shape[1:]
+    side = math.isqrt(x.shape[1]) if x.ndim == 2 and x.dtype == np.uint8 else 0
+    return (side, side) if side >= 8 and side * side == x.shape[1] else None
 
 
 def as_classes(where: str, y: np.ndarray, samples: int) -> np.ndarray:
@@ -72,7 +100,8 @@ def as_classes(where: str, y: np.ndarray, samples: int) -> np.ndarray:
         raise DatasetError(f"{where} must be integer classes, got {y.dtype}")
     if y.shape != (samples,):
         raise DatasetError(f"{where} must be ({samples},), one class for each row, got {y.shape}")
-    classes = y.astype(np.int64)
-    if classes.min() < 0:
-        raise DatasetError(f"{where} must not be negative, got {classes.min()}")
-    return classes
+    if y.min() < 0:
+        raise DatasetError(f"{where} must not be negative, got {y.min()}")
+    if y.max() > LARGEST_CLASS:
+        raise DatasetError(f"{where} must be at most {LARGEST_CLASS}, got {y.max()}")
+    return y.astype(np.int64)
