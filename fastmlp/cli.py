@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from ._cli.errors import INTERRUPTED, CommandError
+from ._disk import in_words
 from ._extras import require
 
 
@@ -51,7 +52,7 @@ def _run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        return _complain(str(error), 1)
+        return _complain(in_words(error), 1)
 
 
 def _check_environment() -> None:

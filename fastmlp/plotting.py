@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ._disk import naming
 from ._extras import require
 
 if TYPE_CHECKING:
@@ -37,17 +38,18 @@ def curves(history: Curves, path: SavePath) -> None:
 
     The suffix of path chooses the format (.png, .pdf, .svg). Values that are not finite leave gaps.
 
-    Raises ValueError when the history has no epoch, ImportError without Matplotlib.
+    Raises ValueError when the history has no epoch, OSError when path cannot be written,
+    ImportError without Matplotlib.
     """
     if not history.train_loss:
         raise ValueError("history must have at least one epoch, got none")
-    figure = _figure(9.6, 3.6)
+    figure = new_figure(9.6, 3.6)
     loss, error = figure.subplots(1, 2, gridspec_kw={"wspace": 0.06})
     _two_lines(loss, history.train_loss, history.val_loss)
     loss.set_ylabel("cross-entropy loss per sample")
     _two_lines(error, _percent(history.train_error), _percent(history.val_error))
     error.set_ylabel("error (% of samples)")
-    figure.savefig(path, dpi=150)
+    write_figure(figure, path, dpi=150)
 
 
 def mistakes(images: np.ndarray, labels: np.ndarray, predicted: np.ndarray, path: SavePath) -> None:
@@ -56,7 +58,8 @@ def mistakes(images: np.ndarray, labels: np.ndarray, predicted: np.ndarray, path
     images : (N, D) with D a square number, or (N, H, W); the darkest value is drawn black
     labels, predicted : (N,) classes
 
-    Raises ValueError when the shapes do not fit, ImportError without Matplotlib.
+    Raises ValueError when the shapes do not fit, OSError when path cannot be written, ImportError
+    without Matplotlib.
     """
     pictures = _as_pictures(images)
     labels, predicted = np.asarray(labels), np.asarray(predicted)
@@ -68,7 +71,7 @@ def mistakes(images: np.ndarray, labels: np.ndarray, predicted: np.ndarray, path
     wrong = np.flatnonzero(labels != predicted)
     shown = wrong[: _ROWS * _COLUMNS]
     rows = math.ceil(len(shown) / _COLUMNS)
-    figure = _figure(_COLUMNS, 0.5 + 1.2 * rows)
+    figure = new_figure(_COLUMNS, 0.5 + 1.2 * rows)
     title = f"{len(wrong):,} of {len(labels):,} images misclassified"
     if len(shown) < len(wrong):
         title += f", the first {len(shown)} shown"
@@ -78,10 +81,10 @@ def mistakes(images: np.ndarray, labels: np.ndarray, predicted: np.ndarray, path
         axes.axis("off")
         axes.imshow(pictures[index], cmap="gray", interpolation="nearest")
         axes.set_title(f"{labels[index]} → {predicted[index]}", fontsize=10, pad=3)
-    figure.savefig(path, dpi=120)
+    write_figure(figure, path, dpi=120)
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """A figure of that many inches, drawn by Agg whatever backend the user has chosen."""
     require("matplotlib", "plot")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -90,6 +93,12 @@ def _figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def write_figure(figure: Figure, path: SavePath, dpi: int) -> None:
+    """Write it in the format of the path's suffix. Raises OSError, which names the path."""
+    with naming(path):
+        figure.savefig(path, dpi=dpi)
 
 
 def _two_lines(axes: Axes, train: list[float], validation: list[float]) -> None:

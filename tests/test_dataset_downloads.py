@@ -1,5 +1,6 @@
 """Downloads of fastmlp.datasets from real HTTP servers on the loopback address."""
 
+import errno
 import os
 import socket
 import subprocess
@@ -329,6 +330,23 @@ def test_cache_that_cannot_be_written(tiny, mirrors, monkeypatch, user_cache):
     user_cache.write_text("a file where the folder should be")
     with pytest.raises(DatasetError, match="mnist: cannot be written"):
         datasets.load("mnist")
+
+
+def test_a_disk_that_is_full(tiny, mirrors, monkeypatch, user_cache):
+    """Said at once: other mirrors would not help."""
+    mirrors.use(monkeypatch, "good", "good")
+    tries = []
+
+    def fill(*arguments, **options):
+        tries.append(arguments)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pooch.retrieve", fill)
+    with pytest.raises(DatasetError, match=r"mnist: cannot be written: .*No space left") as caught:
+        datasets.load("mnist")
+    assert str(user_cache / "mnist") in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(tries) == 1
 
 
 @pytest.mark.parametrize("package", ["pooch", "tqdm"])

@@ -5,6 +5,7 @@ an address list tried one by one, a body that drips. So each transfer runs in a 
 and what counts is whether data arrive.
 """
 
+import errno
 import os
 import re
 import tempfile
@@ -12,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from ._errors import DatasetError, DatasetNotFoundError
 from ._known import IdxFile, IdxSet
@@ -122,7 +123,10 @@ class _Transfer:
             self._bar.close()
 
     def run(self, url: str, file: IdxFile, staging: Path, silence: float) -> str | None:
-        """Fetch url into the staging folder; None, or the reason of the failure in brief."""
+        """Fetch url into the staging folder; None, or why the mirror failed, in brief.
+
+        Raises OSError when it is the disk that failed: other mirrors would not help.
+        """
         import pooch
 
         fetch = pooch.HTTPDownloader(
@@ -132,14 +136,14 @@ class _Transfer:
             # A server that offers its own compression would have the .gz unpacked on arrival.
             headers={"Accept-Encoding": "identity"},
         )
-        outcome: list[str | None] = []
+        outcome: list[str | OSError | None] = []
 
         def work() -> None:
             try:
                 pooch.retrieve(url, f"md5:{file.md5}", file.name, staging, downloader=fetch)
                 outcome.append(None)
             except Exception as error:
-                outcome.append(_brief(error))
+                outcome.append(error if _of_the_disk(error) else _brief(error))
             self._arrived.set()
 
         threading.Thread(target=work, name="fastmlp-download", daemon=True).start()
@@ -147,6 +151,8 @@ class _Transfer:
             if not self._arrived.wait(silence):
                 return f"no data for {silence:.1f} s"
             self._arrived.clear()
+        if isinstance(outcome[0], OSError):
+            raise outcome[0]
         return outcome[0]
 
     def update(self, received: int) -> None:
@@ -165,6 +171,11 @@ class _Transfer:
 
     def close(self) -> None:
         """The bar outlives the transfer: whoever opened it closes it."""
+
+
+def _of_the_disk(error: Exception) -> TypeGuard[OSError]:
+    """Whether the disk takes no more; errors of the network are OSErrors too."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def _brief(error: Exception) -> str:

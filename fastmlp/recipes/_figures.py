@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..plotting import _figure
+from ..plotting import new_figure, write_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,14 +60,14 @@ def percent(fractions: Any) -> np.ndarray:
 def draw(path: Path, title: str, *panels: Panel) -> Path:
     """Write the panels, side by side, as a PNG; returns its path.
 
-    Raises ImportError without Matplotlib.
+    Raises OSError when path cannot be written, ImportError without Matplotlib.
     """
-    figure = _figure(5.2 * len(panels), 3.9)
+    figure = new_figure(5.2 * len(panels), 3.9)
     figure.set_layout_engine("constrained", w_pad=0.1, wspace=0.04)
     figure.suptitle(textwrap.fill(title, 60 * len(panels)), fontsize=11)
     for axes, panel in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
         _draw_panel(axes, panel)
-    figure.savefig(path, dpi=120)
+    write_figure(figure, path, dpi=120)
     return path
 
 

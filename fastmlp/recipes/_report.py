@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
+from .._disk import naming
 from ..threads import get_num_threads
 from ._experiment import Measure, Outcome, Timing
 
@@ -23,14 +24,17 @@ _HEADINGS = (
 
 
 def write(out: Path, outcomes: Sequence[Outcome], quick: bool) -> str:
-    """Write report.json and report.md into the folder; returns the Markdown."""
+    """Write report.json and report.md into the folder; returns the Markdown.
+
+    Raises OSError, which names the file, when one cannot be written; so does ``write_page``.
+    """
     report = {
         "machine": _machine(), "quick": quick,
         "experiments": [_as_json(outcome, out) for outcome in outcomes],
     }  # fmt: skip
-    (out / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     text = markdown(outcomes, quick)
-    (out / "report.md").write_text(text, encoding="utf-8")
+    _write_text(out / "report.json", json.dumps(report, indent=2) + "\n")
+    _write_text(out / "report.md", text)
     return text
 
 
@@ -62,9 +66,17 @@ def markers(name: str) -> tuple[str, str]:
 
 
 def split_page(page: Path, name: str) -> tuple[str, str]:
-    """What a page has before and after a recipe's table; ValueError without its markers."""
+    """What a page has before and after a recipe's table.
+
+    Raises ValueError, which names the page, when it is no text or lacks the markers.
+    """
     first, last = markers(name)
-    before, begin, rest = page.read_text(encoding="utf-8").partition(first)
+    try:
+        with naming(page):
+            text = page.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{page} must be UTF-8 text: {error}") from error
+    before, begin, rest = text.partition(first)
     _, end, after = rest.partition(last)
     if not begin or not end:
         raise ValueError(f"{page} must have the lines {first} and {last}, and lacks them")
@@ -74,7 +86,12 @@ def split_page(page: Path, name: str) -> tuple[str, str]:
 def write_page(page: Path, name: str, text: str) -> None:
     """Put a recipe's table between its markers, and leave the rest of the page as it is."""
     (before, after), (begin, end) = split_page(page, name), markers(name)
-    page.write_text(f"{before}{begin}\n\n{text}\n{end}{after}", encoding="utf-8")
+    _write_text(page, f"{before}{begin}\n\n{text}\n{end}{after}")
+
+
+def _write_text(path: Path, text: str) -> None:
+    with naming(path):
+        path.write_text(text, encoding="utf-8")
 
 
 def missed(outcomes: Sequence[Outcome]) -> list[str]:
