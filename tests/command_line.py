@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fastmlp
@@ -42,3 +43,10 @@ def history(folder):
     """The rows of the history.csv in a folder."""
     with Path(folder, "history.csv").open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def clusters(samples, features, classes=3):
+    """Rows sorted by class, around far-apart centres."""
+    y = np.sort(np.arange(samples) % classes)
+    noise = np.random.default_rng(0).standard_normal((samples, features))
+    return 5 * y[:, None] + noise, y

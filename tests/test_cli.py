@@ -11,7 +11,7 @@ import pytest
 import fastmlp
 from fastmlp import MLP, datasets
 from fastmlp.initializers import he_normal
-from tests.command_line import MODEL, RESULTS, files, history, posix, start
+from tests.command_line import MODEL, RESULTS, clusters, files, history, posix, start
 
 pytestmark = pytest.mark.usefixtures("command")
 
@@ -126,13 +126,6 @@ def test_no_place_for_results(what, command):
     assert re.fullmatch(rf"fastmlp: {folder} cannot be made, give another --out: .*\n", errors)
 
 
-def clusters(samples, features, classes=3):
-    """Rows sorted by class, around far-apart centres."""
-    y = np.sort(np.arange(samples) % classes)
-    noise = np.random.default_rng(0).standard_normal((samples, features))
-    return 5 * y[:, None] + noise, y
-
-
 def test_an_archive_sorted_by_class(command):
     x, y = clusters(600, 3, classes=10)
     np.savez("mine.npz", x=x, y=y)
@@ -152,7 +145,7 @@ def test_an_archive_too_small_to_hold_rows_out(command):
     assert status == 0
     assert "8 training, 0 validation, 8 test" in output
     assert {row["val_loss"] for row in history("runs/tiny")} == {""}
-    assert files("runs/tiny") == RESULTS
+    assert files("runs/tiny") == RESULTS - {"mistakes.png"}
 
 
 def test_without_a_name_and_without_mnist_it_says_so_and_takes_the_digits(command):
@@ -218,6 +211,59 @@ def test_on_a_terminal(term, monkeypatch):
     else:
         assert re.search(r"1/2 .*━.*samples/s", text)
         assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
+
+
+LONG = "a-folder-whose-name-is-longer-than-most-terminals-are-wide/" * 3
+
+
+def shown_on_a_terminal(line, **environment):
+    """What the command line writes to a terminal, its control codes left out."""
+    import pty
+
+    reader, writer = pty.openpty()
+    with start(line, stdout=writer, TERM="xterm", **environment) as process:
+        os.close(writer)
+        shown = b""
+        while part := _read(reader):
+            shown += part
+        assert process.wait(60) == 0
+    os.close(reader)
+    return re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", shown.decode()).replace("\r\n", "\n")
+
+
+@posix
+@pytest.mark.parametrize("columns", ["40", "80", "1000"])
+def test_paths_are_whole_on_a_terminal_of_any_width(columns, tmp_path):
+    folder = tmp_path / LONG / "notmnist"
+    folder.mkdir(parents=True)
+    (folder / "notMNIST_small.npz").touch()
+    text = shown_on_a_terminal("datasets", FASTMLP_DATA=str(tmp_path / LONG), COLUMNS=columns)
+    assert str(folder / "notMNIST_small.npz") in text
+    assert ("│" in text) == (columns == "1000")
+    out = os.path.join(LONG, "results")
+    text = shown_on_a_terminal(f"train digits --epochs 1 --out {out}", COLUMNS=columns)
+    paths = {os.path.join(out, name) for name in RESULTS}
+    assert all(path in text for path in {f"results go to {out}\n", *paths})
+    assert ("│" in text) == (columns == "1000")
+
+
+def test_paths_are_whole_in_a_pipe(command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    out = os.path.join(LONG, "results")
+    _, output, _ = command(f"train digits --epochs 1 --out {out}")
+    assert all(os.path.join(out, name) in output.split() for name in RESULTS)
+
+
+def test_a_path_in_an_error_keeps_its_spaces(command, capsys):
+    from fastmlp.cli import main
+
+    path = "two  spaces " * 9 + "end"
+    for line in (["train", "digits", "--data-dir", path], ["train", "digits", "--out", "file"]):
+        Path("file").touch()
+        assert main(line) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2
+    assert path in errors[0]
 
 
 def _read(descriptor):

@@ -13,6 +13,7 @@ import numpy as np
 import typer
 
 from .. import __version__, checkpoint, datasets
+from .._disk import naming
 from .._extras import require
 from ..layers import activation_named
 from ..presets import PRESETS, preset_for
@@ -71,7 +72,8 @@ def run(arguments: Sequence[str]) -> int:
         status = app(list(arguments), prog_name="fastmlp", standalone_mode=False)
     except _UsageError as error:
         where = error.ctx.command_path if error.ctx else "fastmlp"
-        message = " ".join(error.format_message().split()).rstrip(".")
+        # Some messages have several lines; spaces may be part of a path.
+        message = " ".join(error.format_message().split("\n")).rstrip(".")
         raise CommandError(f"{message}; see {where} --help", 2) from None
     except datasets.DatasetError as error:
         raise CommandError(str(error)) from None
@@ -166,8 +168,10 @@ def train(
 ) -> None:
     """Train a network on a data set, and test it.
 
-    Writes model.safetensors, history.csv, curves.png and mistakes.png. What is not given comes from
-    the data set's preset.
+    Writes model.safetensors, history.csv, curves.png and, if the data are pictures, mistakes.png.
+    An .npz has pictures if x is (N, H, W), or uint8 with a square number of pixels, at least 8×8.
+
+    What is not given comes from the data set's preset.
     """
     given: dict[str, Any] = {
         "hidden": None if hidden is None else _sizes(hidden),
@@ -220,7 +224,8 @@ def predict(
     Prints the class of each, and the probability that the network gives it.
     """
     try:
-        mlp = checkpoint.load(model)
+        with naming(model):
+            mlp = checkpoint.load(model)
         for path in images:
             for line in lines(mlp, path, invert):
                 print(line)

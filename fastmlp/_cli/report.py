@@ -3,41 +3,47 @@
 from __future__ import annotations
 
 import csv
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from .. import plotting
+from .._disk import naming
+from ..datasets import Dataset
 from ..warmup import is_cold
 
 if TYPE_CHECKING:
     from ..mlp import MLP
     from ..training import History
 
+WIDEST = 1 << 20
+"""Columns of a terminal that has room for everything."""
+
 _COLUMNS = ("train_loss", "train_error", "val_loss", "val_error", "epoch_seconds")
 
 
 def write_model(out: Path, mlp: MLP, history: History) -> list[Path]:
-    """model.safetensors, history.csv and curves.png: what is known without the test set."""
+    """model.safetensors, history.csv and curves.png: what is known without the test set.
+
+    Raises OSError, which names the file, when one cannot be written; so does ``write_mistakes``.
+    """
     files = [out / name for name in ("model.safetensors", "history.csv", "curves.png")]
-    mlp.save(files[0])
+    with naming(files[0]):
+        mlp.save(files[0])
     _write_history(files[1], history)
     plotting.curves(history, files[2])
     return files
 
 
-def write_mistakes(
-    out: Path, x: np.ndarray, labels: np.ndarray, predicted: np.ndarray
-) -> list[Path]:
-    """mistakes.png, where the rows of x are square images."""
-    if math.isqrt(x.shape[1]) ** 2 != x.shape[1]:
+def write_mistakes(out: Path, mlp: MLP, data: Dataset) -> list[Path]:
+    """mistakes.png, what the network takes test images for, where the data are pictures."""
+    if data.image_shape is None:
         return []
-    plotting.mistakes(x, labels, predicted, out / "mistakes.png")
-    return [out / "mistakes.png"]
+    path = out / "mistakes.png"
+    images = data.test_x.reshape(-1, *data.image_shape)
+    plotting.mistakes(images, data.test_y, mlp.predict(data.test_x), path)
+    return [path]
 
 
 def announce_compilation(dtype: str, compute_dtype: str | None = None) -> None:
@@ -47,16 +53,11 @@ def announce_compilation(dtype: str, compute_dtype: str | None = None) -> None:
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print the rows: framed on a terminal, in plain aligned columns elsewhere."""
-    if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
+    """Print the rows: framed on a terminal that is wide enough, else in plain aligned columns.
 
-        framed = Table(*headings, show_header=any(headings))
-        for row in rows:
-            framed.add_row(*map(Text, row))
-        Console().print(framed)
+    No cell is shortened or broken, so that paths can be copied from the last column.
+    """
+    if sys.stdout.isatty() and _print_framed(headings, rows):
         return
     lines = [headings, *rows] if any(headings) else rows
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -65,11 +66,29 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         print("  ".join(cells).rstrip(), flush=True)
 
 
+def _print_framed(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Print the rows in a frame if that fits; whether it did."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    framed = Table(*headings, show_header=any(headings))
+    for row in rows:
+        framed.add_row(*map(Text, row))
+    console = Console()
+    # Told the true width, Rich would not say what the table needs but what it would be cut down to.
+    needed = console.measure(framed, options=console.options.update(max_width=WIDEST)).maximum
+    if needed > console.width:
+        return False
+    console.print(framed)
+    return True
+
+
 def _write_history(path: Path, history: History) -> None:
     """A row per epoch; the columns of a validation that was not done are empty."""
     epochs = len(history.train_loss)
     columns = [getattr(history, name) or [""] * epochs for name in _COLUMNS]
-    with path.open("w", newline="") as file:
+    with naming(path), path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["epoch", *_COLUMNS])
         writer.writerows(zip(range(1, epochs + 1), *columns, strict=True))

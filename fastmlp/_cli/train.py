@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +21,7 @@ from ..threads import get_num_threads
 from ..training import History
 from ..warmup import compile_kernels
 from . import report
+from .classes import check_classes
 from .errors import INTERRUPTED, CommandError
 
 VALIDATION_ROWS = 5_000
@@ -40,9 +43,11 @@ def train_and_report(
     """Train, test and write the results into the folder out; print as it goes.
 
     out : by default the first of runs/NAME, runs/NAME-2, ... that is not there yet
-    Raises CommandError when the folder cannot be made, when the loss is no longer finite, and,
-    after writing what there is, when the user interrupts.
+    Raises CommandError when the data are nothing to train on, when the folder cannot be made, when
+    the loss does not stay finite, and, after writing what there is, when the user interrupts;
+    OSError, which names the file, when one cannot be written.
     """
+    check_classes(data)
     with _results_folder(out, data.name) as folder:
         _train_into(folder, data, preset, seed, dtypes)
 
@@ -58,12 +63,10 @@ def _train_into(out: Path, data: Dataset, preset: Preset, seed: int, dtypes: DTy
         report.announce_compilation(*dtypes)
         compile_kernels(*dtypes)
         rows = train if moments is None else (_standardised(train[0], moments), train[1])
-        history = _fit(mlp, rows, validation, preset, seed, watch)
+        history = _fit(data.name, mlp, rows, validation, preset, seed, watch)
     except KeyboardInterrupt:
         message = _keep_unfinished(out, mlp, moments, watch.history)
         raise CommandError(message, INTERRUPTED) from None
-    except FloatingPointError as error:
-        raise CommandError(f"{error}: nothing was written; try a smaller --lr") from None
     _take_pixels(mlp, moments)
     _write_and_show(out, data, mlp, history, _samples_per_second(history, preset, len(train[1])))
 
@@ -77,7 +80,7 @@ def _samples_per_second(history: History, preset: Preset, rows: int) -> float:
 def _write_and_show(out: Path, data: Dataset, mlp: MLP, history: History, speed: float) -> None:
     """The files in the folder, and a table of how well and how fast it went."""
     files = report.write_model(out, mlp, history)
-    files += report.write_mistakes(out, data.test_x, data.test_y, mlp.predict(data.test_x))
+    files += report.write_mistakes(out, mlp, data)
     loss, error = mlp.evaluate(data.test_x, data.test_y)
     figures = [
         ("test loss", f"{loss:.4f}"),
@@ -100,19 +103,40 @@ class _Watch:
 
 
 def _fit(
-    mlp: MLP, train: Rows, validation: Rows | None, preset: Preset, seed: int, watch: _Watch
-) -> History:
-    with ProgressBar() as bar:
-        return mlp.fit(
-            *train,
-            epochs=preset.epochs,
-            batch_size=preset.batch_size,
-            max_steps=preset.max_steps,
-            seed=seed,
-            validation_data=validation,
-            callbacks=[bar, watch, StopOnNonFinite()],
-            lr_schedule=one_cycle(preset.lr),
-        )
+    name: str, mlp: MLP, train: Rows, validation: Rows | None, preset: Preset, seed: int,
+    watch: _Watch,
+) -> History:  # fmt: skip
+    """Train, with progress on standard output.
+
+    Raises CommandError, which names the data set, when fit refuses the data, and when the loss does
+    not stay finite: such a network is not worth a file.
+    """
+    try:
+        with ProgressBar() as bar, warnings.catch_warnings():
+            # Of fit, which is told in full below.
+            warnings.filterwarnings("ignore", "the loss", RuntimeWarning)
+            history = mlp.fit(
+                *train,
+                epochs=preset.epochs,
+                batch_size=preset.batch_size,
+                max_steps=preset.max_steps,
+                seed=seed,
+                validation_data=validation,
+                callbacks=[bar, watch, StopOnNonFinite()],
+                lr_schedule=one_cycle(preset.lr),
+            )
+    except ValueError as error:
+        raise CommandError(f"{name}: {error}") from None
+    except FloatingPointError as error:
+        raise _lost(str(error)) from None
+    losses = history.train_loss
+    if not (losses and math.isfinite(losses[-1]) and np.isfinite(mlp.parameters).all()):
+        raise _lost(f"the loss is not finite after epoch {len(losses)}, with lr {preset.lr:g}")
+    return history
+
+
+def _lost(what: str) -> CommandError:
+    return CommandError(f"{what}: nothing was written; try a smaller --lr")
 
 
 def _moments(x: np.ndarray) -> tuple[float, float]:

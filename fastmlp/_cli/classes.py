@@ -1,0 +1,60 @@
+"""What the labels of a data set ask of a network, told before it is trained."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+from ..datasets import Dataset
+from .errors import CommandError
+
+MOST_UNUSED = 10_000
+"""Outputs without a sample that a network may have: behind 256 units, as many cost 10 MB."""
+
+MOST_SHOWN = 5
+
+_RENUMBER = "np.unique(labels, return_inverse=True)[1] numbers the classes from 0 without gaps"
+
+
+def check_classes(data: Dataset) -> None:
+    """Say on standard error which classes have no training sample, if some have none.
+
+    A network has an output for every number from 0 to the largest label. Raises CommandError where
+    nearly all of them would be idle: where more than MOST_UNUSED are, and more than are not.
+    """
+    found, outputs = np.unique(data.train_y), data.num_classes
+    unused = outputs - len(found)
+    if unused > max(MOST_UNUSED, len(found)):
+        raise CommandError(
+            f"{data.name}: the labels have {_counted(len(found), 'value')} but go up to "
+            f"{outputs - 1}, and a network has an output for every number up to there; {_RENUMBER}"
+        )
+    if unused:
+        gaps = _gaps(found, outputs)
+        hint = "subtract 1 from labels that count from 1" if gaps == [(0, 0)] else _RENUMBER
+        print(
+            f"{data.name}: of the classes 0 to {outputs - 1}, {unused} "
+            f"{'has' if unused == 1 else 'have'} no training sample: {_shortened(gaps)}; "
+            f"the network has outputs for all; {hint}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _gaps(found: np.ndarray, outputs: int) -> list[tuple[int, int]]:
+    """(first, last) of each run of numbers below outputs that are not in found, which is sorted."""
+    edges = np.concatenate([[-1], found, [outputs]])
+    wide = np.flatnonzero(np.diff(edges) > 1)
+    return [(int(edges[k]) + 1, int(edges[k + 1]) - 1) for k in wide]
+
+
+def _shortened(gaps: list[tuple[int, int]]) -> str:
+    shown = [
+        str(first) if first == last else f"{first} to {last}" for first, last in gaps[:MOST_SHOWN]
+    ]
+    return ", ".join(shown + ["..."] * (len(gaps) > MOST_SHOWN))
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} different {what}s" if number > 1 else f"1 {what}"

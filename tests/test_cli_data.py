@@ -1,0 +1,207 @@
+"""`fastmlp train` on a user's own data: odd labels, what counts as a picture, NaN and infinity."""
+
+import os
+import re
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastmlp import MLP, datasets
+from fastmlp._cli.classes import MOST_UNUSED
+from tests.command_line import RESULTS, clusters, files
+
+pytestmark = pytest.mark.usefixtures("command")
+
+QUICK = "--hidden none --no-batchnorm --epochs 1"
+
+
+# Labels
+
+REMARKS = {
+    "from 1": ([1, 2, 3], "0 to 3, 1 has no training sample: 0; .*subtract 1 from labels"),
+    "one left out": ([0, 1, 3], r"0 to 3, 1 has no training sample: 2; .*np\.unique\("),
+    "from 2": ([2, 3, 4], r"0 to 4, 2 have no training sample: 0 to 1; .*np\.unique\("),
+    "years": ([0, 5, 7, 9, 20, 22, 24, 2026], "0 to 2026, 2019 have no training sample: "
+              r"1 to 4, 6, 8, 10 to 19, 21, \.\.\.; .*np\.unique\("),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("labels", "remark"), REMARKS.values(), ids=REMARKS)
+def test_classes_without_a_sample_are_named(labels, remark, command):
+    x, y = clusters(20 * len(labels), 3, len(labels))
+    np.savez("mine.npz", x=x, y=np.array(labels)[y])
+    status, output, errors = command(f"train mine.npz {QUICK}")
+    assert status == 0
+    assert re.fullmatch(rf"mine: of the classes {remark}.*\n", errors)
+    assert f"3-{max(labels) + 1} relu" in output
+    assert MLP.load("runs/mine/model.safetensors").output_size == max(labels) + 1
+
+
+def test_a_class_of_the_test_part_alone_is_named(command):
+    x, y = clusters(30, 3)
+    np.savez("mine.npz", train_x=x[y < 2], train_y=y[y < 2], test_x=x, test_y=y)
+    status, _, errors = command(f"train mine.npz {QUICK}")
+    assert status == 0
+    assert errors.startswith("mine: of the classes 0 to 2, 1 has no training sample: 2; ")
+
+
+def test_of_usual_labels_nothing_is_said(command):
+    x, y = clusters(60, 3)
+    np.savez("mine.npz", x=x, y=y)
+    status, _, errors = command(f"train mine.npz {QUICK}")
+    assert (status, errors) == (0, "")
+
+
+@pytest.mark.parametrize("largest", [800_000_000, np.iinfo(np.int64).max, MOST_UNUSED + 3])
+def test_labels_that_would_waste_nearly_all_outputs(largest, command):
+    x, y = clusters(60, 3)
+    np.savez("mine.npz", x=x, y=np.array([0, 1, largest])[y])
+    status, output, errors = command("train mine.npz --out results")
+    assert (status, output) == (1, "")
+    assert re.fullmatch(
+        rf"fastmlp: mine: the labels have 3 different values but go up to {largest}, .*"
+        r"np\.unique\(labels, return_inverse=True\)\[1\].*\n",
+        errors,
+    )
+    assert files(".") == {"mine.npz"}
+
+
+def test_as_many_idle_outputs_as_may_be(command):
+    x, y = clusters(60, 3)
+    np.savez("mine.npz", x=x, y=np.array([0, 1, MOST_UNUSED + 2])[y])
+    status, _, errors = command(f"train mine.npz {QUICK}")
+    assert status == 0
+    assert f"{MOST_UNUSED} have no training sample: 2 to {MOST_UNUSED + 1}; " in errors
+
+
+# Pictures
+
+DTYPES = {"bytes": np.uint8, "floats": np.float64}
+PICTURES = [
+    ((8, 8), "floats", True),
+    ((3, 5), "floats", True),
+    ((64,), "bytes", True),
+    ((63,), "bytes", False),
+    ((49,), "bytes", False),
+    *(((features,), "floats", False) for features in (4, 9, 16, 64)),
+    ((8, 8, 1), "bytes", False),
+]
+
+
+@pytest.mark.parametrize("parts", [False, True], ids=["x", "parts"])
+@pytest.mark.parametrize(("shape", "numbers", "drawn"), PICTURES)
+def test_mistakes_are_drawn_of_pictures_alone(shape, numbers, drawn, parts, command):
+    x, y = clusters(60, int(np.prod(shape)))
+    x = (20 * (x + 3)).reshape(60, *shape).astype(DTYPES[numbers])
+    arrays = {"train_x": x, "train_y": y, "test_x": x, "test_y": y} if parts else {"x": x, "y": y}
+    np.savez("mine.npz", **arrays)
+    status, output, _ = command(f"train mine.npz {QUICK}")
+    assert status == 0
+    written = RESULTS if drawn else RESULTS - {"mistakes.png"}
+    assert files("runs/mine") == written
+    listed = output.partition("\nfiles ")[2]
+    assert set(map(os.path.basename, listed.split())) == written
+    side = shape if len(shape) == 2 else (8, 8)
+    assert datasets.load("mine.npz").image_shape == (side if drawn else None)
+
+
+def test_pictures_keep_their_shape(command, monkeypatch):
+    shapes = []
+    monkeypatch.setattr(
+        "fastmlp.plotting.mistakes", lambda images, *rest: shapes.append(images.shape[1:])
+    )
+    x, y = clusters(60, 12)
+    np.savez("mine.npz", x=x.reshape(60, 2, 6), y=y)
+    assert command(f"train mine.npz {QUICK}")[0] == 0
+    assert shapes == [(2, 6)]
+
+
+def test_what_the_known_sets_hold():
+    assert datasets.load("digits").image_shape == (8, 8)
+    assert datasets.load("synth").image_shape is None
+
+
+def test_the_help_says_what_a_picture_is(command):
+    text = " ".join(command("train --help")[1].split())
+    assert "mistakes.png. An .npz has pictures if x is (N, H, W), or uint8 " in text
+
+
+# NaN and infinity
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("key", ["x", "train_x", "test_x"])
+def test_data_that_are_not_finite(key, value, command):
+    """Row and column are the file's: what is held out, and shuffled, is not counted yet."""
+    x, y = clusters(60, 7)
+    spoiled = x.copy()
+    spoiled[12, 5] = spoiled[30, 0] = value
+    if key == "x":
+        np.savez("mine.npz", x=spoiled, y=y)
+    else:
+        arrays = {"train_x": x, "train_y": y, "test_x": x, "test_y": y} | {key: spoiled}
+        np.savez("mine.npz", **arrays)
+    status, output, errors = command("train mine.npz")
+    assert (status, output) == (1, "")
+    assert errors == f"fastmlp: mine.npz: {key}[12, 5] must be finite, got {value}\n"
+    assert not Path("runs").exists()
+
+
+def test_pictures_that_are_not_finite(command):
+    x, y = clusters(60, 12)
+    x[12, 11] = np.nan
+    np.savez("mine.npz", x=x.reshape(60, 2, 6), y=y)
+    for line in ("train mine.npz", "predict model.safetensors mine.npz"):
+        assert command(f"train digits {QUICK} --out .")[0] == 0
+        status, _, errors = command(line)
+        assert (status, errors) == (1, "fastmlp: mine.npz: x[12, 1, 5] must be finite, got nan\n")
+
+
+def test_labels_that_are_no_whole_numbers(command):
+    x, y = clusters(60, 3)
+    np.savez("mine.npz", x=x, y=np.where(y == 2, np.nan, y))
+    status, _, errors = command("train mine.npz")
+    assert (status, errors) == (1, "fastmlp: mine.npz: y must be integer classes, got float64\n")
+
+
+def test_data_that_fit_refuses(command, monkeypatch):
+    def refuse(*arguments, **options):
+        raise ValueError("x[12, 5] must be finite, got nan")
+
+    # The warm-up fits, too.
+    monkeypatch.setattr("fastmlp._cli.train.warmup", lambda *dtypes: None)
+    monkeypatch.setattr(MLP, "fit", refuse)
+    status, _, errors = command("train digits")
+    assert (status, errors) == (1, "fastmlp: digits: x[12, 5] must be finite, got nan\n")
+    assert files("runs") == set()
+
+
+@pytest.mark.parametrize("what", ["the loss of the last epoch", "a parameter", "the first epoch"])
+def test_a_fit_that_ends_with_a_warning_of_its_own(what, command, monkeypatch):
+    """Its network is not written, and it is told in one line."""
+    fit = MLP.fit
+
+    def lost(mlp, *arguments, callbacks=(), **options):
+        history = fit(mlp, *arguments, **options)
+        if what == "a parameter":
+            mlp.parameters[3] = np.nan
+        elif what == "the first epoch":
+            history.train_loss.clear()
+        else:
+            history.train_loss[-1] = np.nan
+        warnings.warn("the loss is nan in epoch 2", RuntimeWarning, stacklevel=2)
+        return history
+
+    monkeypatch.setattr("fastmlp._cli.train.warmup", lambda *dtypes: None)
+    monkeypatch.setattr(MLP, "fit", lost)
+    status, output, errors = command("train digits --lr 0.5 --epochs 2")
+    assert status == 1
+    assert re.fullmatch(
+        r"fastmlp: the loss is not finite after epoch [02], with lr 0\.5: "
+        r"nothing was written; try a smaller --lr\n",
+        errors,
+    )
+    assert "accuracy" not in output
+    assert files("runs") == set()
