@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import fastmlp
-from fastmlp.recipes import _numpy, hw1p1
+from fastmlp.recipes import hw1p1
 from tests.networks import batch
+from tests.reference import ReferenceMLP, reference_training_stats
 
 
 def test_the_names_are_the_library_s():
@@ -25,13 +26,15 @@ def test_initialisers_are_the_course_s():
 def test_transcription_gives_the_library_s_curves(hiddens):
     x, _, y = batch(33, 7, 4)
     xv, _, yv = batch(12, 7, 4, seed=5)
-    np.random.seed(0)
-    activations = [*(hw1p1.Sigmoid() for _ in hiddens), hw1p1.Identity()]
-    mlp = hw1p1.MLP(
-        7, 4, hiddens, activations, hw1p1.weight_init, hw1p1.bias_init,
-        hw1p1.SoftmaxCrossEntropy(), 0.05, 0.9,
-    )  # fmt: skip
-    expected = hw1p1.get_training_stats(mlp, ((x, y), (xv, yv), ((), ())), 5, 8)
-    np.random.seed(0)
-    stats = _numpy.hw1p1_training((x, y), (xv, yv), hiddens, 0.05, 0.9, 8, 5)
-    np.testing.assert_allclose(stats.T, expected, rtol=1e-9)
+
+    def curves(cls, training_stats):
+        np.random.seed(0)
+        activations = [*(hw1p1.Sigmoid() for _ in hiddens), hw1p1.Identity()]
+        mlp = cls(
+            7, 4, hiddens, activations, hw1p1.weight_init, hw1p1.bias_init,
+            hw1p1.SoftmaxCrossEntropy(), 0.05, 0.9,
+        )  # fmt: skip
+        return training_stats(mlp, ((x, y), (xv, yv), ((), ())), 5, 8)
+
+    expected = curves(ReferenceMLP, reference_training_stats)
+    np.testing.assert_allclose(curves(hw1p1.MLP, hw1p1.get_training_stats), expected, rtol=1e-9)

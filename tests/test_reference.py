@@ -1,11 +1,15 @@
 """The reference judged in turn: by finite differences, and by numbers worked out by hand."""
 
+import ast
 import math
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from fastmlp.recipes import _numpy, _numpy_mlp
 from tests.reference import (
     ACTIVATIONS,
     ReferenceMLP,
@@ -43,6 +47,23 @@ def make_mlp(rng, dtype=np.float64, **options):
         lambda fan_out: rng.standard_normal((1, fan_out)).astype(dtype),
         **({"lr": 0.1, "momentum": 0.9, "num_bn_layers": 2} | options),
     )
+
+
+def test_the_reference_uses_nothing_that_it_judges():
+    """NumPy and the standard library alone, and each formula once."""
+    defined = []
+    for module in (_numpy, _numpy_mlp):
+        tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                assert [alias.name for alias in node.names] == ["numpy"]
+            elif isinstance(node, ast.ImportFrom):
+                own = node.level == 1 and node.module == "_numpy"
+                assert own or (
+                    node.level == 0 and node.module in sys.stdlib_module_names | {"collections.abc"}
+                )
+        defined += [node.name for node in tree.body if hasattr(node, "name")]
+    assert len(defined) == len(set(defined))
 
 
 def test_finite_difference_of_a_known_function_restores_its_argument():

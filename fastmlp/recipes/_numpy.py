@@ -1,13 +1,13 @@
 """The write-ups' formulas in plain NumPy: what the recipes are checked against and raced with.
 
 They are in the package and not among its tests because ``fastmlp reproduce --compare`` needs them
-wherever it is installed. Rows are samples.
+wherever it is installed. They use nothing else of the package, so that they can judge it; HW1P1's
+network is in ``_numpy_mlp``. Rows are samples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -47,62 +47,6 @@ def batches(order: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
     """The indices, batch by batch; the last may be short."""
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
-
-
-# CMU 11-785 HW1P1: sigmoid layers, momentum, mean gradients (sections 3.1 to 3.6)
-
-
-def hw1p1_training(
-    train: Part, valid: Part, hiddens: Sequence[int], lr: float, momentum: float, batch_size: int,
-    epochs: int,
-) -> np.ndarray:  # fmt: skip
-    """(epochs, 4): training loss and error, validation loss and error; N(0, 1) initial weights."""
-    (x, y), (xv, yv) = train, valid
-    sizes = [x.shape[1], *hiddens, y.shape[1]]
-    params = [np.random.randn(i, o) for i, o in pairwise(sizes)]
-    params += [np.zeros((1, o)) for o in sizes[1:]]
-    velocities = [np.zeros_like(p) for p in params]
-    order = np.arange(len(x))
-    stats = np.zeros((epochs, 4))
-    for epoch in range(epochs):
-        np.random.shuffle(order)
-        for batch in batches(order, batch_size):
-            states = hw1p1_forward(x[batch], params)
-            grads = hw1p1_backward(states, y[batch], params)
-            for p, v, g in zip(params, velocities, grads, strict=True):
-                v *= momentum
-                v -= lr * g
-                p += v
-            probabilities = softmax(states[-1])
-            stats[epoch, 0] += cross_entropies(y[batch], probabilities).sum() / len(x)
-            stats[epoch, 1] += (1 - accuracy(y[batch], probabilities)) * len(batch) / len(x)
-        probabilities = softmax(hw1p1_forward(xv, params)[-1])
-        stats[epoch, 2] = cross_entropies(yv, probabilities).mean()
-        stats[epoch, 3] = 1 - accuracy(yv, probabilities)
-    return stats
-
-
-def hw1p1_forward(x: np.ndarray, params: Arrays) -> Arrays:
-    """The input and the output of every layer; params are all weights, then all biases."""
-    layers = len(params) // 2
-    states = [x]
-    for k in range(layers):
-        z = states[-1] @ params[k] + params[layers + k]
-        states.append(z if k == layers - 1 else sigmoid(z))
-    return states
-
-
-def hw1p1_backward(states: Arrays, y: np.ndarray, params: Arrays) -> Arrays:
-    """The gradients of the mean loss, in the order of params."""
-    layers = len(params) // 2
-    dw, db = [np.empty(0)] * layers, [np.empty(0)] * layers
-    delta = softmax(states[-1]) - y
-    for k in reversed(range(layers)):
-        dw[k] = states[k].T @ delta / len(y)
-        db[k] = delta.mean(axis=0, keepdims=True)
-        if k > 0:
-            delta = delta @ params[k].T * (states[k] * (1 - states[k]))
-    return dw + db
 
 
 # ECE421 A2: both write-ups

@@ -23,9 +23,9 @@ from ..layers import (
 )
 from ..mlp import MLP
 from ..training import get_training_stats
-from . import _numpy
 from ._experiment import Measure, Outcome, Recipe, Setting, compare, seconds_of, split_mnist
 from ._figures import ERROR, LOSS, draw, percent, train_and_valid
+from ._numpy_mlp import ReferenceMLP, reference_training_stats
 
 __all__ = [
     "MLP",
@@ -64,12 +64,13 @@ def _standardised(x: np.ndarray, y: np.ndarray) -> Part:
     return scaled.astype(np.float32), np.eye(10, dtype=np.float32)[y]
 
 
-def _network() -> MLP:
+def _network(cls: Any = MLP, dtype: Any = np.float32) -> Any:
+    """The write-up's network as a new object of cls, MLP or ReferenceMLP."""
     np.random.seed(0)
     activations = [Sigmoid(), Sigmoid(), Sigmoid(), Identity()]
-    return MLP(
+    return cls(
         784, 10, HIDDENS, activations, weight_init, bias_init, SoftmaxCrossEntropy(), LR, MOMENTUM,
-        dtype=np.float32,
+        dtype=dtype,
     )  # fmt: skip
 
 
@@ -105,9 +106,10 @@ def visualisation(setting: Setting) -> Outcome:
     raced = setting.choose(10, 2)
 
     def transcription() -> Any:
-        np.random.seed(0)
         train, valid = ((x.astype(float), y.astype(float)) for x, y in dset[:2])
-        return lambda: _numpy.hw1p1_training(train, valid, HIDDENS, LR, MOMENTUM, BATCH_SIZE, raced)
+        return lambda: reference_training_stats(
+            _network(ReferenceMLP, np.float64), (train, valid, ()), raced, BATCH_SIZE
+        )
 
     timing = compare(
         setting, f"{raced} epochs and their validation", transcription,
