@@ -19,8 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 after success; 1 when something went wrong; 2 after wrong usage, with one line that says what
     is wrong; 130 after Ctrl-C.
     """
-    # All that takes time to import is imported inside: what comes before is over in a few
-    # milliseconds. Of a Ctrl-C while Python itself starts, nothing here can be told.
+    # Everything that takes time to import is imported inside the try. A Ctrl-C in the first
+    # milliseconds, while Python itself starts, comes before any code of ours: Python answers it.
     try:
         return _run(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt:
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
-        # Names of files and the signs of our own output must not fail in an encoding without them.
+        # A path or a sign of our own that the encoding lacks must not end the command.
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
@@ -39,7 +39,7 @@ def _run(arguments: Sequence[str]) -> int:
         from ._cli.commands import run
 
         status = run(arguments)
-        sys.stdout.flush()  # While a reader that has left is still noticed here.
+        sys.stdout.flush()  # Here a reader that has left is still noticed.
         return status
     except CommandError as error:
         return _complain(str(error), error.status)

@@ -1,4 +1,4 @@
-"""Pictures of a training run, written to a file: no display, no global state of Matplotlib's."""
+"""Figures of a training run, written to files, without a display or Matplotlib's global state."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ PRESETS = {
         validate=False,
     ),
 }
-# Batch norm makes up for features on scales of their own.
+# Batch norm makes up for features of different scales.
 _DEFAULT = Preset((256, 256), epochs=20, batch_size=64, lr=0.05, batchnorm=True)
 
 

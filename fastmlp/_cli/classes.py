@@ -1,4 +1,4 @@
-"""What the labels of a data set ask of a network, told before it is trained."""
+"""Remarks on the labels of a data set, made before a network is trained on it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..datasets import Dataset
 from .errors import CommandError
 
 MOST_UNUSED = 10_000
-"""Outputs without a sample that a network may have: behind 256 units, as many cost 10 MB."""
+"""Outputs without a sample that a network may have; with 256 hidden units they take 10 MB."""
 
 MOST_SHOWN = 5
 
@@ -18,10 +18,10 @@ _RENUMBER = "np.unique(labels, return_inverse=True)[1] numbers the classes from 
 
 
 def check_classes(data: Dataset) -> None:
-    """Say on standard error which classes have no training sample, if some have none.
+    """Print on standard error which classes have no training sample, if some have none.
 
-    A network has an output for every number from 0 to the largest label. Raises CommandError where
-    nearly all of them would be idle: where more than MOST_UNUSED are, and more than are not.
+    A network has an output for every number from 0 to the largest label. Raises CommandError when
+    more than MOST_UNUSED of the outputs, and more than half of them, would have no sample.
     """
     found, outputs = np.unique(data.train_y), data.num_classes
     unused = outputs - len(found)

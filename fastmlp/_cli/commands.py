@@ -56,8 +56,8 @@ ComputeDType = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="What products are computed in, where not in the dtype: bfloat16, or auto for "
-        "whichever is the faster.",
+        help="What matrix products are computed in, if not in the dtype: bfloat16, or auto for "
+        "the faster of the two.",
     ),
 ]
 
@@ -65,7 +65,7 @@ ComputeDType = Annotated[
 def run(arguments: Sequence[str]) -> int:
     """Run the command that the arguments name; return the exit status.
 
-    Raises CommandError after wrong usage and for data that cannot be had, KeyboardInterrupt after
+    Raises CommandError after wrong usage and when data cannot be loaded, KeyboardInterrupt after
     Ctrl-C.
     """
     try:
@@ -112,19 +112,20 @@ def train(
         typer.Argument(
             metavar="DATASET",
             help="A name that `fastmlp datasets` lists, or the path of an .npz with x and y. "
-            "By default mnist, or digits where that cannot be had.",
+            "By default mnist, or digits if mnist is neither found nor downloaded.",
         ),
     ] = None,
     hidden: Annotated[
         str | None,
-        typer.Option(metavar="WIDTHS", help="Of the hidden layers: 512,512; or none."),
+        typer.Option(metavar="WIDTHS", help="Widths of the hidden layers, like 512,512; or none."),
     ] = None,
     activation: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of the hidden layers: relu, tanh, sigmoid.")
+        str | None,
+        typer.Option(metavar="NAME", help="Of the hidden layers: relu, tanh or sigmoid."),
     ] = None,
     batchnorm: Annotated[
         bool | None,
-        typer.Option("--batchnorm/--no-batchnorm", help="Normalise every hidden layer."),
+        typer.Option("--batchnorm/--no-batchnorm", help="Use batch norm in every hidden layer."),
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(metavar="N", help="Passes over the training set.")
@@ -148,7 +149,7 @@ def train(
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option(metavar="N", help="Of the initial weights and the shuffles.")
+        int, typer.Option(metavar="N", help="For the initial weights and the order of the samples.")
     ] = 0,
     threads: Annotated[
         int | None,
@@ -161,8 +162,8 @@ def train(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="For the results, in place of those of an earlier run. By default a new folder: "
-            "runs/DATASET, or runs/DATASET-2 and so on.",
+            help="Folder for the results, which replace those of an earlier run. By default a new "
+            "one: runs/DATASET, or runs/DATASET-2 and so on.",
         ),
     ] = None,
 ) -> None:
@@ -216,7 +217,7 @@ def predict(
         ),
     ],
     invert: Annotated[
-        bool, typer.Option("--invert", help="For PNG files that are dark on light.")
+        bool, typer.Option("--invert", help="The PNG files are dark on light.")
     ] = False,
 ) -> None:
     """Classify images.
@@ -276,7 +277,7 @@ def _named(name: str, data_dir: Path | None) -> datasets.Dataset:
 
 
 def _mnist_or_digits(data_dir: Path | None) -> datasets.Dataset:
-    """MNIST; where it cannot be had, say why and give the digits inside the package."""
+    """MNIST; if it is neither found nor downloaded, say why and load the package's digits."""
     try:
         return datasets.load("mnist", data_dir, progress=sys.stderr.isatty())
     except datasets.DatasetError as error:

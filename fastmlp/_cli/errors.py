@@ -1,11 +1,11 @@
 """How a command ends early."""
 
 INTERRUPTED = 130
-"""The exit status after Ctrl-C: 128 and the number of SIGINT, as shells have it."""
+"""The exit status after Ctrl-C: 128 plus the number of SIGINT, the convention of shells."""
 
 
 class CommandError(Exception):
-    """Something foreseeable ends the command: its message is printed, its status returned."""
+    """Ends the command: the message is printed in one line, the status returned."""
 
     def __init__(self, message: str, status: int = 1) -> None:
         super().__init__(message)

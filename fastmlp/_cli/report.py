@@ -37,7 +37,7 @@ def write_model(out: Path, mlp: MLP, history: History) -> list[Path]:
 
 
 def write_mistakes(out: Path, mlp: MLP, data: Dataset) -> list[Path]:
-    """mistakes.png, what the network takes test images for, where the data are pictures."""
+    """mistakes.png, the test images that the network gets wrong, if the data are pictures."""
     if data.image_shape is None:
         return []
     path = out / "mistakes.png"
@@ -47,7 +47,7 @@ def write_mistakes(out: Path, mlp: MLP, data: Dataset) -> list[Path]:
 
 
 def announce_compilation(dtype: str, compute_dtype: str | None = None) -> None:
-    """Say what takes half a minute, where the library itself does not: at a terminal it does."""
+    """Announce a compilation of half a minute; on a terminal the library announces it itself."""
     if is_cold(dtype, compute_dtype) and not sys.stderr.isatty():
         print("compiling kernels, once per installation ...", flush=True)
 
@@ -76,7 +76,7 @@ def _print_framed(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> boo
     for row in rows:
         framed.add_row(*map(Text, row))
     console = Console()
-    # Told the true width, Rich would not say what the table needs but what it would be cut down to.
+    # With the true width as a limit, Rich would answer how far it would cut the table down.
     needed = console.measure(framed, options=console.options.update(max_width=WIDEST)).maximum
     if needed > console.width:
         return False
@@ -85,7 +85,7 @@ def _print_framed(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> boo
 
 
 def _write_history(path: Path, history: History) -> None:
-    """A row per epoch; the columns of a validation that was not done are empty."""
+    """A row per epoch; without validation, its columns are empty."""
     epochs = len(history.train_loss)
     columns = [getattr(history, name) or [""] * epochs for name in _COLUMNS]
     with naming(path), path.open("w", newline="") as file:

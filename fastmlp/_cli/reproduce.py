@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 def reproduce(
     name: Annotated[
-        str | None, typer.Argument(help="A recipe that --list names; --all for all of them.")
+        str | None, typer.Argument(help="A recipe that --list shows; or --all.")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Run all recipes.")] = False,
     names: Annotated[bool, typer.Option("--list", help="List the recipes and stop.")] = False,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A few seconds on a part of the data.")
+        bool, typer.Option("--quick", help="Run for a few seconds, on a part of the data.")
     ] = False,
     compare: Annotated[
         bool, typer.Option("--compare", help="Also time the write-up's formulas in plain NumPy.")
@@ -41,7 +41,7 @@ def reproduce(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="For the results, by default runs/reproduce/NAME."),
+        typer.Option(metavar="DIR", help="Folder for the results, by default runs/reproduce/NAME."),
     ] = None,
     page: Annotated[
         Path | None,
@@ -53,7 +53,7 @@ def reproduce(
     """Run the experiments of a course's write-up; put its figures beside the reported ones.
 
     Writes the write-up's pictures, report.json and report.md, a table, which is printed too. The
-    exit status is 1 where a full run does not reach what it must.
+    exit status is 1 if a full run misses a figure that it must reach.
     """
     from ..recipes import RECIPES, _report
     from ..recipes._experiment import Setting

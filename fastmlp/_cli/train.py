@@ -43,8 +43,8 @@ def train_and_report(
     """Train, test and write the results into the folder out; print as it goes.
 
     out : by default the first of runs/NAME, runs/NAME-2, ... that is not there yet
-    Raises CommandError when the data are nothing to train on, when the folder cannot be made, when
-    the loss does not stay finite, and, after writing what there is, when the user interrupts;
+    Raises CommandError when labels or data are refused, when the folder cannot be made, when the
+    loss does not stay finite, and, after writing what there is, when the user interrupts;
     OSError, which names the file, when one cannot be written.
     """
     check_classes(data)
@@ -94,7 +94,7 @@ def _write_and_show(out: Path, data: Dataset, mlp: MLP, history: History, speed:
 
 
 class _Watch:
-    """Keeps the history at hand should the fit be interrupted."""
+    """A callback that keeps the history, for the case that the fit is interrupted."""
 
     history: History | None = None
 
@@ -109,11 +109,11 @@ def _fit(
     """Train, with progress on standard output.
 
     Raises CommandError, which names the data set, when fit refuses the data, and when the loss does
-    not stay finite: such a network is not worth a file.
+    not stay finite: such a network is not worth writing.
     """
     try:
         with ProgressBar() as bar, warnings.catch_warnings():
-            # Of fit, which is told in full below.
+            # fit warns of a loss that is not finite; below that becomes an error.
             warnings.filterwarnings("ignore", "the loss", RuntimeWarning)
             history = mlp.fit(
                 *train,
@@ -152,7 +152,7 @@ def _standardised(x: np.ndarray, moments: tuple[float, float]) -> np.ndarray:
 
 
 def _take_pixels(mlp: MLP, moments: tuple[float, float] | None) -> None:
-    """Let a network trained on standardised pixels take plain ones: (x - m) / s @ W folded in."""
+    """Fold (x - m) / s into the first layer, so that the network takes plain pixels."""
     if moments is None:
         return
     mean, deviation = moments
@@ -165,7 +165,7 @@ def _take_pixels(mlp: MLP, moments: tuple[float, float] | None) -> None:
 def _keep_unfinished(
     out: Path, mlp: MLP, moments: tuple[float, float] | None, history: History | None
 ) -> str:
-    """Write what an interrupted training leaves; say in a line what that is."""
+    """Write the network and the history of an interrupted training; a message that says so."""
     if history is None:
         return "interrupted in the first epoch, nothing was written"
     _take_pixels(mlp, moments)
@@ -178,7 +178,7 @@ def _keep_unfinished(
 
 @contextmanager
 def _results_folder(out: Path | None, name: str) -> Iterator[Path]:
-    """The folder for the results; a numbered one goes again if nothing was written into it."""
+    """The folder for the results; a numbered one is removed if nothing was written into it."""
     if out is not None:
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -220,9 +220,10 @@ def _make_new(folder: Path) -> bool:
 
 
 def _split(data: Dataset) -> tuple[Rows, Rows | None]:
-    """What to train on, and what to validate on: of the training part, if there is no other.
+    """The rows to train on, and those to validate on, or None.
 
-    The rows held out are a random choice, the same each time: the file may be sorted by class.
+    Without a validation part, a random tenth of the training part is held out, the same each time:
+    the file may be sorted by class.
     """
     if data.valid_x is not None and data.valid_y is not None:
         return (data.train_x, data.train_y), (data.valid_x, data.valid_y)

@@ -77,7 +77,7 @@ def load(
 
 @dataclass(frozen=True)
 class Availability:
-    """One row of `available`: found is where the set is, None when it is not at hand."""
+    """One row of `available`: found is where the set is, None when it is nowhere."""
 
     name: str
     description: str

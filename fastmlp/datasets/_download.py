@@ -1,4 +1,4 @@
-"""Fetching a set's files: several mirrors, checksums, and no more patience than a user has.
+"""Downloading a set's files: several mirrors, checksums, and a short limit on silence.
 
 A mirror can fail in ways that no time limit of a socket ends: a name server that does not answer,
 an address list tried one by one, a body that drips. So each transfer runs in a thread of its own,
@@ -22,7 +22,7 @@ SILENCE = 8.0
 """Seconds without data after which the download is given up; the mirrors share them."""
 
 CHUNK = 1 << 14
-"""Bytes that count as data having arrived; with SILENCE, the slowest transfer put up with."""
+"""Bytes that count as a sign of life: a transfer must bring as many in every SILENCE."""
 
 LARGEST = 64 << 20
 """Bytes after which a transfer is given up: no file of a known set has as many."""
@@ -74,7 +74,7 @@ def _require_packages(progress: bool) -> None:
 
 @contextmanager
 def _quiet_pooch() -> Iterator[None]:
-    """Without this, pooch's log tells every transfer on standard error."""
+    """Inside, pooch does not log every transfer to standard error."""
     import pooch
 
     logger = pooch.get_logger()
@@ -100,7 +100,7 @@ def _from_any(bases: list[str], file: IdxFile, staging: Path, progress: bool) ->
 
 
 class _Transfer:
-    """One file from one mirror: what pooch takes for its progress bar, and who waits for it."""
+    """The transfer of one file from one mirror; to pooch it looks like a progress bar."""
 
     def __init__(self, label: str, visible: bool) -> None:
         self.total = 0

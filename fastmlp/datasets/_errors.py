@@ -2,7 +2,7 @@
 
 
 class DatasetError(RuntimeError):
-    """A data set cannot be had, or a data file is not what its name says."""
+    """A data set cannot be loaded, or a data file is not what its name says."""
 
 
 class DatasetNotFoundError(DatasetError):

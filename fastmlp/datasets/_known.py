@@ -1,4 +1,4 @@
-"""The data sets that come as four IDX files: what they are, where they can be had, how to tell."""
+"""The data sets that come as four IDX files: their descriptions, mirrors and checksums."""
 
 import os
 from dataclasses import dataclass

@@ -12,7 +12,7 @@ from numpy.lib import format as npy
 from ._errors import DatasetError
 
 LARGEST_CLASS = np.iinfo(np.int64).max
-"""Of 64 bits without a sign, a class may be larger."""
+"""Labels of uint64 may be larger."""
 
 _HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
@@ -42,7 +42,7 @@ def _read_member(path: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
             _check_size(stream, archive.getinfo(name).file_size)
         with archive.open(name) as stream:
             return npy.read_array(stream, allow_pickle=False)
-    # numpy's parser of array headers lets through errors of a dozen types, MemoryError among them.
+    # numpy's parser of array headers raises errors of a dozen types, MemoryError among them.
     except Exception as error:
         raise DatasetError(f"{path}: the array {name} cannot be read: {error}") from error
 
@@ -75,7 +75,7 @@ def as_rows(where: str, x: np.ndarray) -> np.ndarray:
 
 
 def _check_finite(where: str, x: np.ndarray) -> None:
-    """Name the first entry that is not, by its place in the file: later rows are shuffled."""
+    """Refuse NaN and infinity, by the place in the file: after loading, rows are held out."""
     finite = np.isfinite(x)
     if not finite.all():
         place = np.unravel_index(int(finite.argmin()), x.shape)
@@ -84,9 +84,10 @@ def _check_finite(where: str, x: np.ndarray) -> None:
 
 
 def image_shape(x: np.ndarray) -> tuple[int, int] | None:
-    """(H, W) where x holds pictures: where it is (N, H, W), or bytes in squares from 8×8 on.
+    """(H, W) if x holds pictures, else None.
 
-    Rows of a table may well have 4, 9 or 16 numbers, or 64 that are no bytes.
+    It does if it is (N, H, W), or (N, D) uint8 with D a square number of at least 8×8: a table may
+    well have 4, 9 or 16 columns, or 64 of floats.
     """
     if x.ndim == 3:
         return x.shape[1:]

@@ -23,17 +23,17 @@ PAUSE = 0.1
 
 
 class Ticker:
-    """Is told how far an experiment has come; this one keeps it to itself."""
+    """Receives an experiment's progress; this base class shows nothing."""
 
     def begin(self, what: str, total: float = 0) -> None:
-        """A new stage of that many epochs or rounds; 0 where there is nothing to count."""
+        """A new stage of that many epochs or rounds; 0 if there is nothing to count."""
 
     def advance(self, done: float) -> None:
-        """That many more of the stage's are done. Called from several threads."""
+        """So many more epochs or rounds of the stage are done. Called from several threads."""
 
 
 class Advance:
-    """A callback of one fit that tells a ticker of its steps."""
+    """A callback of one fit that passes its progress on to a ticker."""
 
     def __init__(self, ticker: Ticker) -> None:
         self._ticker = ticker

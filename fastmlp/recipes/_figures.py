@@ -19,7 +19,7 @@ LOSS = "cross-entropy loss per sample (nats)"
 ACCURACY = "accuracy (% of samples)"
 ERROR = "error (% of samples)"
 
-# Apart in lightness, dashes and marks, so that they stay apart in greyscale.
+# Different in lightness, dashes and marks, so that they differ in greyscale, too.
 _STYLES: tuple[dict[str, Any], ...] = (
     {"color": "#08306b", "linestyle": "-", "marker": "o"},
     {"color": "#f28e2b", "linestyle": "--", "marker": "s"},

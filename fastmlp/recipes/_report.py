@@ -1,4 +1,4 @@
-"""What a recipe's run leaves behind: report.json and a Markdown table."""
+"""The report of a recipe's run: report.json and a Markdown table."""
 
 from __future__ import annotations
 
