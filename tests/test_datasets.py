@@ -192,6 +192,7 @@ def test_notmnist_is_shuffled_and_split_as_in_the_course(tmp_path):
     ):
         np.testing.assert_array_equal(x, images.reshape(-1, 784)[rows])
         np.testing.assert_array_equal(y, labels[rows])
+    assert dataset.image_shape == (28, 28)
     assert "train (10000, 784), valid (6000, 784), test (2724, 784)" in repr(dataset)
 
 

@@ -84,3 +84,4 @@ class TinySet:
         np.testing.assert_array_equal(labels, self.arrays[3])
         assert (images.dtype, labels.dtype) == (np.uint8, np.int64)
         assert dataset.valid_x is dataset.valid_y is None
+        assert dataset.image_shape == (4, 4)
