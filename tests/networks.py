@@ -18,9 +18,18 @@ ACTIVATION_CLASSES = [Identity, Sigmoid, Tanh, ReLU]
 
 
 def build(
-    sizes, activations=None, cls=MLP, *, dtype=np.float64, cast=None, seed=0, lr=0.05, **options
+    sizes,
+    activations=None,
+    cls=MLP,
+    *,
+    dtype=np.float64,
+    cast=None,
+    seed=0,
+    lr=0.05,
+    bias=True,
+    **options,
 ):
-    """A network of class cls with N(0, 1/fan_in) weights and small random biases.
+    """A network of class cls with N(0, 1/fan_in) weights and small random biases, or without.
 
     sizes : D, hidden sizes, K      activations : classes, by default ReLU … ReLU, Identity
     dtype : of what the initialisers return, or "bfloat16": float32, computed in bfloat16
@@ -39,7 +48,7 @@ def build(
     activations = activations or [ReLU] * (len(sizes) - 2) + [Identity]
     return cls(
         sizes[0], sizes[-1], list(sizes[1:-1]), [activation() for activation in activations],
-        weights, biases, SoftmaxCrossEntropy(), lr, dtype=cast, **options,
+        weights, biases if bias else None, SoftmaxCrossEntropy(), lr, dtype=cast, **options,
     )  # fmt: skip
 
 

@@ -1,9 +1,9 @@
 """No kernel touches memory outside its operands, nor writes to its inputs.
 
 Operands lie directly before, then directly behind, an inaccessible page; inputs are
-write-protected. Buffers of the library's own end at such a page too, and start out as NaN. Each
-test runs in a process of its own, which prints what it is about to do: the last line names the
-culprit.
+write-protected, and so are the order, the classes and the rates of an epoch. Buffers of the
+library's own end at such a page too, and start out as NaN. Each test runs in a process of its own,
+which prints what it is about to do: the last line names the culprit.
 """
 
 import sys
@@ -76,8 +76,20 @@ import sys
 import numpy as np
 from tests.guarded import guard_buffers, guarded
 from tests.networks import build, state
-from fastmlp import Identity, ReLU, Sigmoid, Tanh
+from fastmlp import Identity, ReLU, Sigmoid, Tanh, engine, threads
+from fastmlp.kernels.network import Data
 
+def run(function, wanted, arguments, run_threads=threads.run):
+    if function is engine.train_steps:
+        assert any(isinstance(a, Data) for a in arguments)
+        arguments = tuple(
+            a._replace(order=place(a.order), classes=place(a.classes)) if isinstance(a, Data)
+            else place(a) if isinstance(a, np.ndarray) else a
+            for a in arguments
+        )
+    return run_threads(function, wanted, arguments)
+
+threads.run = run
 guard_buffers()
 compute = sys.argv[1]
 dtype = np.dtype("float32" if compute == "bfloat16" else compute)

@@ -225,6 +225,24 @@ def test_a_sample_that_is_not_a_number_is_seen(x_dtype):
     assert all(np.isnan(layer.W).any() for layer in mlp.linear_layers)
 
 
+@pytest.mark.parametrize("classes", [3, 17, 97])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, "bfloat16"])
+def test_an_output_that_is_not_a_number_is_seen(classes, dtype):
+    """In one class, or in two: fit and evaluate see the loss, and take the first as np.argmax."""
+    x, _, _ = batch(9, 5, classes, dtype=dtype)
+    for lost in ([0], [classes // 2], [classes - 1], [classes // 3, classes - 1]):
+        labels = np.repeat([lost[0], lost[0] - 1], [7, 2]) % classes
+        mlp = build([5, classes], dtype=dtype)
+        mlp.linear_layers[0].b[0, lost] = np.nan
+        assert np.isnan(mlp.predict_proba(x)).all()
+        assert_array_equal(mlp.predict(x), lost[0])
+        loss, error = mlp.evaluate(x, labels)
+        with pytest.warns(RuntimeWarning, match="the loss is nan"):
+            history = mlp.fit(x, labels, batch_size=9)
+        assert np.isnan([loss, *history.train_loss, *history.step_loss]).all()
+        assert history.train_error == [error] == [2 / 9]
+
+
 def test_the_first_of_equal_outputs_counts():
     """As np.argmax: with all weights 0 every sample is taken for class 0."""
     mlp = build([5, 3], lr=0.0)

@@ -28,6 +28,10 @@ NETWORKS = {
     "rectified": ([15, 97, 10], [ReLU, Identity], 0),
     "sigmoid, batch norm": ([16, 47, 48, 10], [Sigmoid, Sigmoid, Identity], 1),
     "mixed, batch norm": ([49, 48, 17, 7, 5], [ReLU, Tanh, Sigmoid, Identity], 3),
+    # Outputs that are no bare logits, in one panel and in several.
+    "sigmoid outputs": ([15, 9, 5], [Tanh, Sigmoid], 0),
+    "rectified outputs": ([7, 16, 97], [Tanh, ReLU], 0),
+    "tanh outputs, batch norm": ([16, 17, 49], [ReLU, Tanh], 2),
 }
 
 both_dtypes = pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -348,9 +352,10 @@ def test_mnist_in_three_epochs():
 
 @every_network
 @both_dtypes
-def test_a_row_is_predicted_alone_as_among_others(sizes, activations, num_bn_layers, dtype):
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_row_is_predicted_alone_as_among_others(sizes, activations, num_bn_layers, dtype, bias):
     """Up to four rows skip what meets a zero; NaN and infinity are no zeros."""
-    mlp = build(sizes, activations, dtype=dtype, num_bn_layers=num_bn_layers)
+    mlp = build(sizes, activations, dtype=dtype, num_bn_layers=num_bn_layers, bias=bias)
     x, _, _ = batch(9, sizes[0], sizes[-1], dtype=dtype)
     x[1] = 0
     x[2, ::2] = 0

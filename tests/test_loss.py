@@ -125,19 +125,19 @@ def test_an_impossible_class_costs_nothing_unless_it_is_the_label(dtype):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("classes", [3, 17, 33])
+@pytest.mark.parametrize("classes", [3, 17, 33, 97])
 @both_dtypes
 def test_a_poisoned_row_stays_alone(value, classes, dtype):
-    """infinity - infinity is not a number, as in NumPy."""
+    """infinity - infinity is not a number, as in NumPy; wherever it stands, the row is lost."""
     logits, labels = operands(5, classes, dtype)
     clean = forward(logits, labels), probabilities(logits), backward(logits, labels)
-    for k in {0, classes // 2, classes - 1}:
+    others = np.arange(5) != 2
+    for k in range(classes):
         poisoned = logits.copy()
         poisoned[2, k] = value
         results = forward(poisoned, labels), probabilities(poisoned), backward(poisoned, labels)
         for actual, expected in zip(results, clean, strict=True):
-            others = np.arange(5) != 2
-            assert np.isnan(actual[2]).any()
+            assert np.isnan(actual[2]).all()
             assert_array_equal(actual[others], expected[others])
 
 

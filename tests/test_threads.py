@@ -87,6 +87,27 @@ def test_default_split_of_a_large_network_gives_the_same_bits():
         assert_same_state(results(count), expected)
 
 
+@pytest.mark.usefixtures("any_work_is_worth_a_thread")
+@pytest.mark.parametrize("classes", [49, 130])
+@every_dtype
+def test_the_loss_waits_for_logits_of_several_panels(classes, dtype):
+    """A row of them is the work of several threads, and a loss of half a row would be stale.
+
+    A hundred short steps: without the barrier no fit of twenty on 2, 3 or 4 threads got through.
+    """
+    x, labels, _ = batch(800, 5, classes, dtype=dtype)
+
+    def results(count):
+        fastmlp.set_num_threads(count)
+        mlp = build([5, classes], dtype=dtype, momentum=0.9)
+        history = mlp.fit(x, labels, batch_size=8, seed=0)
+        return state(mlp) | {"losses": np.array(history.step_loss)}
+
+    expected = results(1)
+    for count in COUNTS[1:]:
+        assert_same_state(results(count), expected)
+
+
 @pytest.mark.parametrize("count", COUNTS)
 def test_set_and_get(count):
     fastmlp.set_num_threads(count)
