@@ -320,8 +320,21 @@ def test_the_known_mirrors_are_used_unless_others_are_named(monkeypatch):
         "http://a/b/fashion-mnist/",
         "http://c/fashion-mnist/",
     ]
-    # The mirrors share the silence: with the known ones unreachable it ends within 10 seconds.
-    assert _download.SILENCE < 10
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+def test_silent_mirrors_are_waited_for_ten_seconds_in_all(monkeypatch, name):
+    waited = []
+
+    def run(transfer, url, file, staging, silence):
+        waited.append(silence)
+        return "no data"
+
+    monkeypatch.setattr(_download._Transfer, "run", run)
+    with pytest.raises(DatasetNotFoundError, match="no data"):
+        datasets.load(name)
+    assert len(waited) == len(IDX_SETS[name].mirrors) > 1
+    assert sum(waited) <= 10
 
 
 def test_cache_that_cannot_be_written(tiny, mirrors, monkeypatch, user_cache):
