@@ -9,6 +9,9 @@ from numpy.testing import assert_array_equal
 
 from fastmlp import MLP, Identity, ReLU, Sigmoid, SoftmaxCrossEntropy, datasets
 from fastmlp.initializers import he_normal, zeros
+from fastmlp.kernels._rates import unit_for
+from fastmlp.kernels.epoch import train_steps
+from fastmlp.warmup import is_cold, warmup
 from tests.bfloat16 import rounded
 from tests.networks import (
     assert_same_state,
@@ -167,19 +170,26 @@ def test_auto_measures():
 
 
 COLD = """
-from fastmlp.warmup import is_cold, warmup
-print(is_cold("float32", "bfloat16"), is_cold("float32", "auto"))
-warmup("float32")
-print(is_cold("float32"), is_cold("float32", "bfloat16"), is_cold("float32", "auto"))
-warmup("float32", "auto")
-print(is_cold("float32"), is_cold("float32", "bfloat16"), is_cold("float32", "auto"))
+from fastmlp.warmup import is_cold
+print(*(is_cold(*a) for a in (["float32"], ["float64"], ["float32", "bfloat16"])))
 """
 
 
-def test_warming_up(tmp_path):
-    """Code for bfloat16 is made when it is asked for, and known from then on."""
-    lines = output_of("-c", COLD, NUMBA_CACHE_DIR=str(tmp_path)).splitlines()
-    assert lines == ["True True", "False True True", "False False False"]
+def test_without_machine_code_everything_is_cold(tmp_path):
+    assert output_of("-c", COLD, NUMBA_CACHE_DIR=str(tmp_path)) == "True True True\n"
+
+
+def test_warming_up(monkeypatch):
+    """Code for bfloat16 is known once it is made; where float32's alone is on disk it is cold."""
+    assert warmup("float32", "auto") > 0
+    assert not is_cold("float32", "auto")
+    kept = train_steps._cache.signatures()
+    rounding = type(unit_for("bfloat16")).__name__
+    singles = [signature for signature in kept if rounding not in str(signature)]
+    assert 0 < len(singles) < len(kept)
+    monkeypatch.setattr(train_steps._cache, "signatures", lambda: singles)
+    cold = [is_cold("float32", name) for name in (None, "bfloat16", "auto")]
+    assert cold == [False, True, True]
 
 
 def test_it_learns_as_well():
