@@ -1,8 +1,28 @@
-"""Fixtures of several test modules."""
+"""Fixtures of several test modules, and how tests are shared among processes."""
+
+import os
 
 import pytest
 
 import fastmlp
+
+# Compiles everything for other processors, whose code no other file uses: the longest by far.
+LONGEST = "test_platforms.py"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A file is one process' work: its tests mostly share what has to be compiled."""
+    from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)
+
+
+def pytest_collection_modifyitems(items):
+    """Among several processes the longest file comes first, or one is left with it at the end."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: item.path.name != LONGEST)
 
 
 @pytest.fixture

@@ -25,18 +25,34 @@ KERNEL_TESTS = [
         "update",
     )
 ]
-MATH_TESTS = ["tests/test_math.py"]
-FIT_TESTS = ["tests/test_fit.py", "-k", "float32 and hand_written_loop or labels_in_any_form"]
 BOUNDS_TESTS = ["tests/test_bounds.py", "-k"]
 TESTS = {
-    "kernels": KERNEL_TESTS,
-    "math": MATH_TESTS,
-    "fit": FIT_TESTS,
+    "kernels": [*KERNEL_TESTS, "tests/test_math.py"],
     "bounds of kernels": [*BOUNDS_TESTS, "in_bounds and (kernel or linear)"],
-    # Training and inference.
-    "bounds of the engine, float32": [*BOUNDS_TESTS, "in_bounds and engine and float32"],
-    "bounds of the engine, float64": [*BOUNDS_TESTS, "in_bounds and engine and float64"],
 }
+# Training and inference, which share a compilation of the epoch that takes its time. The extremes,
+# eight numbers in a register with fused products and two without, are always run.
+ENGINE_TESTS = {
+    dtype: {
+        f"fit, {dtype}": [
+            "tests/test_fit.py", "-k", f"{dtype} and (hand_written_loop or labels_in_any_form)"
+        ],
+        f"bounds of the engine, {dtype}": [*BOUNDS_TESTS, f"in_bounds and engine and {dtype}"],
+    }
+    for dtype in ("float32", "float64")
+}  # fmt: skip
+EXTREMES = {("haswell", "float32"), ("x86-64", "float64")}
+
+
+def _cases():
+    for name in PROCESSORS:
+        for tests, arguments in TESTS.items():
+            yield pytest.param(name, arguments, id=f"{name}-{tests}")
+        for dtype, found in ENGINE_TESTS.items():
+            marks = [] if (name, dtype) in EXTREMES else [pytest.mark.long]
+            for tests, arguments in found.items():
+                yield pytest.param(name, arguments, id=f"{name}-{tests}", marks=marks)
+
 
 PROBE = """
 import re
@@ -78,11 +94,12 @@ def test_the_environment_selects_the_processor(processor):
     assert output_of("-c", PROBE, **environment).split() == [str(register), str(fused), "False"]
 
 
-@pytest.mark.parametrize("tests", TESTS.values(), ids=TESTS)
+@pytest.mark.parametrize(("processor", "tests"), list(_cases()), indirect=["processor"])
 def test_kernels_elsewhere(processor, tests):
     """Bounds count roundings, so they hold unfused too; so do the 2 ULP of exp and its kin."""
     _, environment = processor
-    process = run_python("-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, **environment)
+    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
+    process = run_python(*command, timeout=580, **environment)
     assert process.returncode == 0, process.stdout[-5000:] + process.stderr
     assert " passed" in process.stdout
 
