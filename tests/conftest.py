@@ -10,13 +10,16 @@ import fastmlp
 LONGEST = "test_platforms.py"
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config, log):
-    """A file is one process' work: its tests mostly share what has to be compiled."""
-    from xdist.scheduler import LoadFileScheduling
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    """A file is one process' work: its tests mostly share what has to be compiled.
 
-    config.option.loadscopereorder = False
-    return LoadFileScheduling(config, log)
+    A process that ended is not replaced: its successors would begin with the test that ended it.
+    """
+    if getattr(config.option, "numprocesses", None):
+        config.option.dist = "loadfile"
+        config.option.loadscopereorder = False
+        config.option.maxworkerrestart = "0"
 
 
 def pytest_collection_modifyitems(items):
