@@ -158,7 +158,9 @@ def test_missing_data_end_with_what_to_put_where(command, name):
 
 @pytest.mark.skipif(not DATA, reason="FASTMLP_DATA names no folder with MNIST and notMNIST")
 @pytest.mark.parametrize("name", PICTURES)
-def test_quick_run(command, name, tmp_path):
+def test_quick_run(command, name, tmp_path, monkeypatch):
+    """One round of the timings: NumPy takes two thirds of this test's time otherwise."""
+    monkeypatch.setattr(_experiment, "ROUNDS", 1)
     Path("page.md").write_text(page_of(*PICTURES), encoding="utf-8")
     status, out, err = command(
         f"reproduce {name} --quick --compare --data-dir {DATA} --out out --page page.md"
