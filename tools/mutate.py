@@ -284,7 +284,7 @@ def _run(arguments: list[str], folder: Path, seconds: float) -> tuple[int | None
         process.communicate()
         return None, ""
     lines = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return process.returncode, lines[0] if lines else " ".join(output.splitlines()[-1:])
+    return process.returncode, lines[0] if lines else f"exit status {process.returncode}"
 
 
 def judge(fault: Fault, limit: float) -> dict[str, Any]:
