@@ -55,8 +55,8 @@ NEXT = [
     ["fit", "epoch", "-k", "not float32 and not bfloat16 and not signal"],
     ["bounds", "threads", "-k", "float64 and (engine or bits or waits)"],
     ["kernels", "-k", "float64"],
-    ["fit", "epoch", "threads", "bounds", "-k", "float32 and not every"],
-    ["fit", "epoch", "threads", "bounds", "bfloat16", "compute_dtype", "-k", "not warming_up"],
+    ["fit", "epoch", "threads", "bounds", "-k", "float32 and not kernel and not signal"],
+    ["fit", "epoch", "threads", "bounds", "bfloat16", "compute_dtype"],
     ["mlp", "fit_events", "training_stats", "bad_input", "kernels", "amx", "jit"],
 ]
 
