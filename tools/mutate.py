@@ -71,6 +71,10 @@ SIGNS = {
 }  # fmt: skip
 
 
+# Process groups of pytest at work; an interrupt ends them, and what they found is not written down.
+RUNNING: set[int] = set()
+
+
 class Fault(NamedTuple):
     """Bytes start ... end-1 of a file, ``old``, become ``new``."""
 
@@ -277,12 +281,15 @@ def _run(arguments: list[str], folder: Path, seconds: float) -> tuple[int | None
         command, cwd=folder, env=os.environ | environment, text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
+    RUNNING.add(process.pid)
     try:
         output, _ = process.communicate(timeout=max(1, seconds))
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         return None, ""
+    finally:
+        RUNNING.discard(process.pid)
     lines = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
     return process.returncode, lines[0] if lines else f"exit status {process.returncode}"
 
@@ -367,8 +374,12 @@ def main() -> bool:
     if left and not results:
         check_tests(sorted({fault.file for fault in left}), arguments.limit)
 
+    stopped = threading.Event()
+
     def work(fault: Fault) -> None:
         record = judge(fault, arguments.limit) | {"tree": digest}
+        if stopped.is_set():
+            return
         with lock, arguments.results.open("a") as file:
             results[fault.name] = record
             file.write(json.dumps(record) + "\n")
@@ -377,7 +388,14 @@ def main() -> bool:
             )
 
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        list(pool.map(work, left))
+        try:
+            list(pool.map(work, left))
+        except KeyboardInterrupt:
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            for group in tuple(RUNNING):
+                os.killpg(group, signal.SIGKILL)
+            raise
     return report(faults, results)
 
 
