@@ -69,9 +69,10 @@ def test_a_fault_of_an_excused_line_is_excused():
 
 
 def test_the_tests_of_a_file_exist():
-    for path in sorted((ROOT / "fastmlp/kernels").glob("*.py")):
+    paths = sorted(path for pattern in mutate.TARGETS for path in ROOT.glob(pattern))
+    for path in paths:
         for stage in mutate._stages(str(path)):
             files = [word for word in stage if word.startswith("tests/")]
             assert files
             assert all((ROOT / file).exists() for file in files)
-    assert {path.stem for path in (ROOT / "fastmlp/kernels").glob("*.py")} >= set(mutate.FIRST)
+    assert {path.stem for path in paths} >= set(mutate.FIRST)

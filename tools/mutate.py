@@ -4,8 +4,9 @@
 
 Every fault is one edit that leaves valid Python: a comparison or a sign turned, a constant off by
 one, ``min`` for ``max``, a condition negated, a clause or a statement dropped, two arguments
-swapped. Each gets a copy of the tree, an empty cache of machine code, and the tests that go with
-its file, the most telling first, until one fails. Results are appended to a file of JSON lines; a
+swapped. Each is put into a copy of the tree, and the tests that go with its file run, the most
+telling first, until one fails: with an empty cache of machine code where it is a fault in a kernel,
+else with the code of the kernels as they are. Results are appended to a file of JSON lines; a
 run that was interrupted goes on from there, unless sources or tests have changed meanwhile. Faults
 that change no result are listed in ``equivalent.toml``, with the reason.
 """
@@ -15,11 +16,13 @@ from __future__ import annotations
 import argparse
 import ast
 import concurrent.futures
+import contextlib
 import hashlib
 import itertools
 import json
 import math
 import os
+import queue
 import random
 import shutil
 import signal
@@ -35,7 +38,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parent.parent
-TARGETS = "fastmlp/kernels/*.py", "fastmlp/engine.py", "fastmlp/training.py"
+TARGETS = (
+    "fastmlp/kernels/*.py", "fastmlp/engine.py", "fastmlp/training.py", "fastmlp/_buffers.py",
+)  # fmt: skip
 COPIED = "fastmlp", "tests", "benchmarks", "pyproject.toml", "README.md", "CONTRIBUTING.md"
 
 # After which a test fails: threads that wait for each other are found soon.
@@ -48,16 +53,19 @@ FIRST = {
     "_rates": "bfloat16", "_simd": "math loss", "_sync": "kernels", "_tile": "tile linear",
     "_tile_amx": "amx", "_tile_bf16": "bfloat16", "_units": "bfloat16", "activation": "activation",
     "batchnorm": "batchnorm", "linear": "linear", "loss": "loss", "matmul": "linear",
-    "packing": "packing linear", "update": "update",
+    "packing": "packing linear", "update": "update", "_cache": "jit kernel_files cached_kernels",
+    "training": "fit_ends buffers fit_input fit_events training_stats",
+    "_buffers": "buffers mlp fit_input", "engine": "fit_ends buffers",
 }  # fmt: skip
 # The epoch in one dtype after the other, each of which takes its time to compile.
 NEXT = [
-    ["fit", "epoch", "-k", "not float32 and not bfloat16 and not signal"],
+    ["fit", "epoch", "nonfinite", "-k", "not float32 and not bfloat16 and not signal"],
     ["bounds", "threads", "-k", "float64 and (engine or bits or waits)"],
     ["kernels", "-k", "float64"],
     ["fit", "epoch", "threads", "bounds", "-k", "float32 and not kernel and not signal"],
-    ["fit", "epoch", "threads", "bounds", "bfloat16", "compute_dtype"],
-    ["mlp", "fit_events", "training_stats", "bad_input", "kernels", "amx", "jit"],
+    ["fit", "epoch", "threads", "bounds", "bfloat16", "compute_dtype", "-k", "not signal"],
+    ["mlp", "fit_events", "fit_ends", "buffers", "training_stats", "bad_input", "kernels"],
+    ["amx", "jit", "sync", "nonfinite"],
 ]
 
 # What stands for an operator, and what is put in its place.
@@ -262,64 +270,67 @@ def _stages(file: str) -> Iterator[list[str]]:
         yield [f"tests/test_{name}.py" for name in words[:marker]] + words[marker:]
 
 
-def _copy(folder: Path) -> None:
-    hidden = shutil.ignore_patterns("__pycache__", ".*")
-    for name in COPIED:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=hidden)
-        else:
-            shutil.copy(source, folder / name)
+class _Workplace:
+    """A copy of the tree in which one fault after the other is judged."""
 
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        hidden = shutil.ignore_patterns("__pycache__", ".*")
+        for name in COPIED:
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, folder / name, ignore=hidden)
+            else:
+                shutil.copy2(source, folder / name)
 
-def _run(arguments: list[str], folder: Path, seconds: float) -> tuple[int | None, str]:
-    """Exit status of pytest, None after the time limit; and the first test that failed."""
-    environment = {"PYTHONPATH": str(folder), "NUMBA_CACHE_DIR": str(folder / "machine_code")}
-    quiet = "-x", "-q", "--tb=no", "-rfE", f"--timeout={TEST_SECONDS}"
-    command = [sys.executable, "-m", "pytest", *quiet, *arguments]
-    process = subprocess.Popen(
-        command, cwd=folder, env=os.environ | environment, text=True, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    RUNNING.add(process.pid)
-    try:
-        output, _ = process.communicate(timeout=max(1, seconds))
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        return None, ""
-    finally:
-        RUNNING.discard(process.pid)
-    lines = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return process.returncode, lines[0] if lines else f"exit status {process.returncode}"
-
-
-def judge(fault: Fault, limit: float) -> dict[str, Any]:
-    """Run the fault's tests: killed, survived or timeout, by which test, after how long."""
-    started, verdict, by = time.monotonic(), "survived", ""
-    with tempfile.TemporaryDirectory(prefix="mutant-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        _copy(folder)
-        path = folder / fault.file
+    def judge(self, fault: Fault, limit: float) -> dict[str, Any]:
+        """Run the fault's tests: killed, survived or timeout, by which test, after how long."""
+        started, verdict, by = time.monotonic(), "survived", ""
+        path = self._folder / fault.file
+        in_a_kernel = path.parent.name == "kernels"
+        cache = self._folder / ("code_of_a_fault" if in_a_kernel else "code")
         path.write_bytes(fault.put_into(path.read_bytes()))
         for arguments in _stages(fault.file):
-            status, by = _run(arguments, folder, limit - (time.monotonic() - started))
+            status, by = self.run(arguments, limit - (time.monotonic() - started), cache)
             if status != 0:
                 verdict = "timeout" if status is None else "killed"
                 break
-    seconds = round(time.monotonic() - started)
-    return {"name": fault.name, "file": fault.file, "verdict": verdict, "by": by, "s": seconds}
+        shutil.copy2(ROOT / fault.file, path)
+        if in_a_kernel:
+            shutil.rmtree(cache, ignore_errors=True)
+        seconds = round(time.monotonic() - started)
+        return {"name": fault.name, "file": fault.file, "verdict": verdict, "by": by, "s": seconds}
 
-
-def check_tests(files: list[str], limit: float) -> None:
-    """The same tests pass without a fault: where they do not, every fault would seem killed."""
-    stages = {tuple(stage): None for file in files for stage in _stages(file)}
-    with tempfile.TemporaryDirectory(prefix="mutant-", ignore_cleanup_errors=True) as name:
-        _copy(Path(name))
-        for arguments in stages:
-            status, by = _run(list(arguments), Path(name), limit)
+    def check(self, files: list[str], limit: float) -> None:
+        """The tests pass without a fault: where they do not, every fault would seem killed."""
+        for arguments in {tuple(stage): None for file in files for stage in _stages(file)}:
+            status, by = self.run(list(arguments), limit, self._folder / "code")
             if status != 0:
                 raise SystemExit(f"without a fault: pytest {' '.join(arguments)}: {status} {by}")
+
+    def run(self, arguments: list[str], seconds: float, cache: Path) -> tuple[int | None, str]:
+        """Exit status of pytest, None after the time limit; and the first test that failed."""
+        environment = {"PYTHONPATH": str(self._folder), "NUMBA_CACHE_DIR": str(cache)}
+        quiet = "-x", "-q", "--tb=no", "-rfE", f"--timeout={TEST_SECONDS}"
+        command = [sys.executable, "-m", "pytest", *quiet, *arguments]
+        process = subprocess.Popen(
+            command, cwd=self._folder, env=os.environ | environment, text=True,
+            start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        RUNNING.add(process.pid)
+        try:
+            output, _ = process.communicate(timeout=max(1, seconds))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            return None, ""
+        finally:
+            RUNNING.discard(process.pid)
+            # A test that ran out of time leaves the processes that it had started.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        lines = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
+        return process.returncode, lines[0] if lines else f"exit status {process.returncode}"
 
 
 def _digest() -> str:
@@ -357,8 +368,11 @@ def main() -> bool:
     parser.add_argument("--jobs", type=int, default=1, help="faults at a time (default 1)")
     parser.add_argument("--limit", type=float, default=1200, help="seconds per fault")
     parser.add_argument("--results", type=Path, default=Path("mutants.jsonl"))
+    parser.add_argument("--unchecked", action="store_true", help="the tests are known to pass")
     parser.add_argument("--list", action="store_true", help="print the faults and run nothing")
     arguments = parser.parse_args()
+    # A shell lets what it starts in the background ignore Ctrl-C, and so would the tests of it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     faults = sample(arguments.number, arguments.seed, arguments.files)
     if arguments.list:
         for fault in faults:
@@ -371,13 +385,14 @@ def main() -> bool:
             if record["tree"] == digest:
                 results[record["name"]] = record
     left = [fault for fault in faults if fault.name not in results and not excuse(fault)]
-    if left and not results:
-        check_tests(sorted({fault.file for fault in left}), arguments.limit)
+    places: queue.SimpleQueue[_Workplace] = queue.SimpleQueue()
 
     stopped = threading.Event()
 
     def work(fault: Fault) -> None:
-        record = judge(fault, arguments.limit) | {"tree": digest}
+        place = places.get()
+        record = place.judge(fault, arguments.limit) | {"tree": digest}
+        places.put(place)
         if stopped.is_set():
             return
         with lock, arguments.results.open("a") as file:
@@ -387,15 +402,23 @@ def main() -> bool:
                 f"{record['verdict']:9} {record['s']:5} s  {fault.name}  {record['by']}", flush=True
             )
 
-    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        try:
-            list(pool.map(work, left))
-        except KeyboardInterrupt:
-            stopped.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            for group in tuple(RUNNING):
-                os.killpg(group, signal.SIGKILL)
-            raise
+    with tempfile.TemporaryDirectory(prefix="mutants-", ignore_cleanup_errors=True) as name:
+        folders = [Path(name) / str(job) for job in range(arguments.jobs)]
+        for folder in folders:
+            places.put(_Workplace(folder))
+        if left and not results and not arguments.unchecked:
+            place = places.get()
+            place.check(sorted({fault.file for fault in left}), arguments.limit)
+            places.put(place)
+        with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
+            try:
+                list(pool.map(work, left))
+            except KeyboardInterrupt:
+                stopped.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                for group in tuple(RUNNING):
+                    os.killpg(group, signal.SIGKILL)
+                raise
     return report(faults, results)
 
 
