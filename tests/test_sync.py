@@ -28,9 +28,12 @@ def instructions():
 
 
 def test_an_arrival_releases(instructions):
-    """A relaxed addition would be ldadd, one that acquires alone ldadda."""
-    additions = {name for name in instructions if "add" in name and name != "add"}
-    assert additions in ({"ldaddl"}, {"staddl"})
+    """In one instruction, or in a pair where this process runs on an aarch64 without that one.
+
+    A relaxed addition would be ldadd, or end in stxr; one that acquires ldadda, or begin in ldaxr.
+    """
+    additions = {name for name in instructions if re.match(r"(ld|st)(add|a?xr|lxr)", name)}
+    assert additions in ({"ldaddl"}, {"staddl"}, {"ldxr", "stlxr"})
 
 
 def test_a_look_acquires(instructions):
