@@ -8,12 +8,14 @@ from numpy.testing import assert_array_equal
 
 from fastmlp import Identity, ReLU, Tanh
 from fastmlp.kernels import _bfloat16, _operands, _rates
+from fastmlp.kernels._geometry import Geometry
 from fastmlp.kernels._host import has_bfloat16, lanes
 from fastmlp.kernels._jit import inline
 from fastmlp.kernels._memory import load, store
 from fastmlp.kernels._simd import vector_lanes
 from fastmlp.kernels._units import Avx512Unit, EmulatedUnit
 from fastmlp.kernels.linear import linear_backward, linear_forward
+from fastmlp.threads import SLOT, Team
 from tests.bfloat16 import PAIR_UNITS, pairs_of_columns, pairs_of_rows, rounded
 from tests.networks import (
     AWKWARD_BATCHES,
@@ -152,6 +154,28 @@ def test_forms_of_blocks(unit, rows, width):
     expected = pairs_of_rows(padded)
     assert_array_equal(by_row[0, : len(expected)], expected[:, :LANES])
     assert_array_equal(by_row[1, : len(expected)], expected[:, LANES:])
+
+
+@both_units
+@pytest.mark.parametrize("part", [0, 1])
+def test_a_part_packs_the_forms_of_its_own_rows(unit, part):
+    """Those of the other part may be there already, or not yet."""
+    rows, width, pitch = 9, LANES + 1, 9
+    x = np.ones((rows, width), np.float32)
+    values, *forms = (
+        np.zeros(2 * pitch * LANES, np.float32),
+        *(np.full(3 * pitch * LANES, 7, np.uint32) for _ in range(2)),
+    )
+    team, geometry = Team(part, 2, np.zeros(3 * SLOT, np.int64)), Geometry(rows, 16, pitch)
+    _operands.pack_operand(
+        team, unit, _operands.Blocks(values, *forms), x.reshape(-1), width, geometry
+    )
+    of_row = forms[0].reshape(-1, LANES)[:rows]
+    begin, end = _operands.share_rows(team, unit, rows)
+    mine = np.arange(begin, end)
+    assert 0 < len(mine) < rows
+    assert (np.delete(of_row, mine, axis=0) == 7).all()
+    assert (of_row[mine] != 7).all()
 
 
 # The three products
