@@ -1,8 +1,8 @@
-"""What can watch a fit: a progress bar, early stopping, checkpoints, an end where the loss is lost.
+"""What can watch a fit: a progress bar, early stopping, checkpoints.
 
 A callback is any object with some of the methods on_train_begin(mlp, plan), on_progress(progress),
 called a few times per second from inside an epoch, on_epoch_end(mlp, history), which may return
-True to end the training, and on_train_end(mlp, history). The arguments' classes are in training.py.
+True to end the training, and on_train_end(mlp, history). The arguments' classes are in history.py.
 """
 
 from __future__ import annotations
@@ -10,10 +10,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-import warnings
 from typing import TYPE_CHECKING, Any, TextIO
-
-import numpy as np
 
 from ._extras import require
 from .validation import check_count
@@ -21,7 +18,7 @@ from .validation import check_count
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
-    from .training import FitPlan, History, Progress
+    from .history import FitPlan, History, Progress
 
 MONITORS = ("train_loss", "train_error", "val_loss", "val_error")
 
@@ -182,42 +179,3 @@ class Checkpoint:
     def on_epoch_end(self, mlp: Any, history: History) -> None:
         if self._lowest is None or self._lowest.improved(history):
             mlp.save(self.path)
-
-
-class StopOnNonFinite:
-    """End the training with an error as soon as the loss is seen to be NaN or infinite.
-
-    As a rule the learning rate is too large. Looks a few times per second, and after every epoch at
-    the parameters too. Raises FloatingPointError from fit, which names the step, the epoch and the
-    network's lr; the network is left as it is then.
-    """
-
-    def on_train_begin(self, mlp: Any, plan: FitPlan) -> None:
-        self._lr = mlp.lr
-
-    def on_progress(self, progress: Progress) -> None:
-        if not math.isfinite(progress.loss):
-            self._end(
-                f"the loss is {progress.loss} by step {progress.step} of {progress.steps} "
-                f"in epoch {progress.epoch + 1}"
-            )
-
-    def on_epoch_end(self, mlp: Any, history: History) -> None:
-        # The loss of the last step is taken before its update.
-        if not np.isfinite(mlp.parameters).all():
-            self._end(f"parameters are NaN or infinite after epoch {len(history.train_loss)}")
-
-    def _end(self, what: str) -> None:
-        raise FloatingPointError(f"{what}, with lr {self._lr:g}")
-
-
-def warn_if_lost(history: History, lr: float) -> None:
-    """RuntimeWarning, to whoever called fit, where the last epoch's loss is NaN or infinite."""
-    lost = [epoch for epoch, loss in enumerate(history.train_loss, 1) if not math.isfinite(loss)]
-    if lost and lost[-1] == len(history.train_loss):
-        warnings.warn(
-            f"the loss is {history.train_loss[-1]} after epoch {lost[-1]}, and not finite since "
-            f"epoch {lost[0]}: the learning rate may be too large, lr is {lr:g}",
-            RuntimeWarning,
-            stacklevel=3,
-        )

@@ -7,11 +7,13 @@ Nothing in the file is ever executed.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,14 +23,14 @@ from .initializers import zeros
 from .layers import SoftmaxCrossEntropy, activation_named
 from .layers.activation import is_compiled, name_of
 
-if TYPE_CHECKING:
-    from .mlp import MLP
-
-FORMATS = (1, 2)
-"""The versions of the file's layout that `load` knows. A file is of the first that can say what is
-in it: 2 may hold what products are computed in, and weights as bfloat16."""
+FORMATS = (1, 2, 3)
+"""The versions of the file's layout that `read` knows; `save` writes the last. From 2 on a file may
+hold what products are computed in, and weights as bfloat16; from 3 on it has a checksum."""
 
 _KEY = "fastmlp"
+
+# What the field sha256 holds while the checksum of the file is taken.
+_NO_CHECKSUM = "0" * 64
 
 # The metadata's fields, and the types that json gives them.
 _FIELDS: dict[str, tuple[type, ...]] = {
@@ -46,13 +48,19 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "momentum": (int, float),
     "weight_decay": (int, float),
 }
+# Those that are arguments of MLP as they are.
+_ARGUMENTS = (
+    "input_size", "output_size", "hiddens", "lr", "momentum", "num_bn_layers", "weight_decay",
+    "batchnorm_reduction",
+)  # fmt: skip
 _ELEMENTS: dict[str, tuple[type, ...]] = {
     "hiddens": (int,),
     "activations": (str,),
     "batchnorm_alpha": (int, float),
 }
-# Fields of format 2, which need not be there.
-_OPTIONAL: dict[str, tuple[type, ...]] = {"compute_dtype": (str,)}
+# Fields of formats from 2 on, which need not be there, and from 3 on, which must.
+_FROM_2: dict[str, tuple[type, ...]] = {"compute_dtype": (str,)}
+_FROM_3: dict[str, tuple[type, ...]] = {"sha256": (str,)}
 
 _BATCHNORM = ("gamma", "momentum_gamma", "beta", "momentum_beta", "running_mean", "running_var")
 
@@ -61,19 +69,28 @@ _DTYPES = {"F32": "float32", "F64": "float64", "BF16": "bfloat16"}
 _WEIGHTS = ("W", "momentum_W")
 
 
-def save(mlp: MLP, path: str | os.PathLike[str], weights_dtype: str | None = None) -> None:
+class Saved(NamedTuple):
+    """A network in a file: what makes it, and what training has made of it."""
+
+    arguments: dict[str, Any]  # of MLP
+    alphas: list[float]  # of the batch norms
+    tensors: dict[str, np.ndarray]  # by the names of ``arrays_of``
+
+
+def save(mlp: Any, path: str | os.PathLike[str], weights_dtype: str | None = None) -> None:
     """Write the network to path, whole or not at all: what was there before stays until then.
 
     The tensors are named layers.0.W, layers.0.b, layers.0.gamma, layers.0.running_mean, ..., with
-    the velocities beside them as layers.0.momentum_W, .... Equal networks give equal bytes.
+    the velocities beside them as layers.0.momentum_W, .... Equal networks give equal bytes. A
+    symbolic link stays one, and a file that was there before hands on its permissions.
 
     weights_dtype : "bfloat16" rounds the weights and their velocities in the file, which is then
         half as large; the rest stays as it is. A network that computes in bfloat16 predicts the
         same bits afterwards, since its products round the weights anyway.
 
     Raises ValueError for another weights_dtype, for float64 weights as bfloat16 and for a network
-    with layers of the caller's own classes; OSError when the file cannot be written; ImportError
-    without safetensors.
+    with layers of the caller's own classes; OSError, which names the file, when it cannot be
+    written; ImportError without safetensors.
     """
     require("safetensors", "io")
     from safetensors.numpy import save as to_bytes
@@ -86,21 +103,29 @@ def save(mlp: MLP, path: str | os.PathLike[str], weights_dtype: str | None = Non
             f"got {weights_dtype!r}"
         )
     description = _describe(mlp)
-    if rounds:
-        description["format"] = FORMATS[-1]
     tensors = {}
-    for name, layer, attribute in _state(mlp):
+    for name, layer, attribute in arrays_of(mlp):
         array = np.ascontiguousarray(getattr(layer, attribute))
         tensors[name] = _to_bfloat16(array) if rounds and attribute in _WEIGHTS else array
+    # One key only: safetensors writes several in any order.
     content = to_bytes(tensors, {_KEY: json.dumps(description)})
-    write_whole(path, _declare_bfloat16(content) if rounds else content)
+    write_whole(path, _with_checksum(_declare_bfloat16(content) if rounds else content))
 
 
-def load(path: str | os.PathLike[str]) -> MLP:
-    """The network in a file that `save` wrote, in training mode, as new networks are.
+@contextlib.contextmanager
+def reading(path: str | os.PathLike[str]) -> Iterator[None]:
+    """What is found to be wrong with a file's content becomes a ValueError that names the file."""
+    try:
+        yield
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path}: not a fastmlp network: {error}") from error
 
-    Raises ValueError, which names the file, when it is not such a file or not whole; OSError when
-    it cannot be read; ImportError without safetensors.
+
+def read(path: str | os.PathLike[str]) -> Saved:
+    """What `save` wrote.
+
+    Raises ValueError when it is not such a file, not whole, or changed since; OSError when it
+    cannot be read; ImportError without safetensors.
     """
     require("safetensors", "io")
     from safetensors import SafetensorError, safe_open
@@ -111,17 +136,18 @@ def load(path: str | os.PathLike[str]) -> MLP:
     try:
         with safe_open(path, framework="numpy") as file:
             description = _parse((file.metadata() or {}).get(_KEY))
+            _check_content(path, description)
             _check_tensors(file, description)
             names = [name for name in _shapes(description) if not _is_bfloat16(file, name)]
             tensors = {name: file.get_tensor(name) for name in names}
             if len(names) < len(_shapes(description)):
                 tensors |= _read_bfloat16(path)
-        return _build(description, tensors)
-    except (SafetensorError, ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path}: not a fastmlp network: {error}") from error
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+    return Saved(_arguments(description), description["batchnorm_alpha"], tensors)
 
 
-def _describe(mlp: MLP) -> dict[str, Any]:
+def _describe(mlp: Any) -> dict[str, Any]:
     for activation in mlp.activations:
         if not is_compiled(activation):
             raise ValueError(
@@ -136,7 +162,7 @@ def _describe(mlp: MLP) -> dict[str, Any]:
     # None stands for a network's own dtype, also where that was given by name.
     computes_in = None if mlp.compute_dtype == mlp.dtype.name else mlp.compute_dtype
     return {
-        "format": FORMATS[0] if computes_in is None else FORMATS[-1],
+        "format": FORMATS[-1],
         "dtype": mlp.dtype.name,
         "input_size": int(mlp.input_size),
         "output_size": int(mlp.output_size),
@@ -150,10 +176,11 @@ def _describe(mlp: MLP) -> dict[str, Any]:
         "momentum": float(mlp.momentum),
         "weight_decay": float(mlp.weight_decay),
         **({} if computes_in is None else {"compute_dtype": computes_in}),
+        "sha256": _NO_CHECKSUM,
     }
 
 
-def _state(mlp: MLP) -> Iterator[tuple[str, Any, str]]:
+def arrays_of(mlp: Any) -> Iterator[tuple[str, Any, str]]:
     """(name in the file, layer, attribute) of every array that training changes."""
     for k, linear in enumerate(mlp.linear_layers):
         for name in ("W", "momentum_W", "b", "momentum_b"):
@@ -174,10 +201,11 @@ def _parse(text: str | None) -> dict[str, Any]:
     if description.get("format") not in FORMATS:
         known = " or ".join(map(str, FORMATS))
         raise ValueError(f"its format must be {known}, got {description.get('format')!r}")
-    fields = _FIELDS | (_OPTIONAL if description["format"] > 1 else {})
-    if not _FIELDS.keys() <= description.keys() <= fields.keys():
+    needed = _FIELDS | (_FROM_3 if description["format"] >= 3 else {})
+    fields = needed | (_FROM_2 if description["format"] >= 2 else {})
+    if not needed.keys() <= description.keys() <= fields.keys():
         raise ValueError(
-            f"its metadata must have the fields {', '.join(_FIELDS)}, "
+            f"its metadata must have the fields {', '.join(needed)}, "
             f"got {', '.join(map(str, description))}"
         )
     for field, value in description.items():
@@ -222,35 +250,38 @@ def _check_tensors(file: Any, description: dict[str, Any]) -> None:
             raise ValueError(f"{name} must be {shape} {description['dtype']}, got {found} {dtype}")
 
 
-def _build(description: dict[str, Any], tensors: dict[str, np.ndarray]) -> MLP:
-    from .mlp import MLP
-
-    mlp = MLP(
-        description["input_size"],
-        description["output_size"],
-        description["hiddens"],
-        [activation_named(name) for name in description["activations"]],
-        lambda fan_in, fan_out: np.zeros((fan_in, fan_out)),
-        zeros if description["bias"] else None,
-        SoftmaxCrossEntropy(),
-        description["lr"],
-        description["momentum"],
-        description["num_bn_layers"],
-        dtype=np.dtype(description["dtype"]),
-        weight_decay=description["weight_decay"],
-        batchnorm_reduction=description["batchnorm_reduction"],
-        compute_dtype=description.get("compute_dtype"),
-    )
-    for name, layer, attribute in _state(mlp):
-        setattr(layer, attribute, tensors[name])
+def _arguments(description: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of MLP for a network so described, with zeros for weights."""
     alphas = description["batchnorm_alpha"]
-    if len(alphas) != len(mlp.bn_layers):
+    if len(alphas) != description["num_bn_layers"]:
         raise ValueError(
-            f"batchnorm_alpha must have {len(mlp.bn_layers)} entries, got {len(alphas)}"
+            f"batchnorm_alpha must have {description['num_bn_layers']} entries, got {len(alphas)}"
         )
-    for layer, alpha in zip(mlp.bn_layers, alphas, strict=True):
-        layer.alpha = alpha
-    return mlp
+    return {
+        **{name: description[name] for name in _ARGUMENTS},
+        "activations": [activation_named(name) for name in description["activations"]],
+        "weight_init_fn": lambda fan_in, fan_out: np.zeros((fan_in, fan_out)),
+        "bias_init_fn": zeros if description["bias"] else None,
+        "criterion": SoftmaxCrossEntropy(),
+        "dtype": np.dtype(description["dtype"]),
+        "compute_dtype": description.get("compute_dtype"),
+    }
+
+
+def _with_checksum(content: bytes) -> bytes:
+    """The file with the checksum of its own bytes in the place kept for it."""
+    digest = hashlib.sha256(content).hexdigest()
+    return content.replace(_NO_CHECKSUM.encode(), digest.encode(), 1)
+
+
+def _check_content(path: Path, description: dict[str, Any]) -> None:
+    """Raise ValueError where the file's bytes are not those that `save` wrote."""
+    if description["format"] < 3:
+        return
+    checksum = description["sha256"].encode()
+    content = path.read_bytes().replace(checksum, _NO_CHECKSUM.encode(), 1)
+    if hashlib.sha256(content).hexdigest().encode() != checksum:
+        raise ValueError("its checksum does not fit: the file has been changed or damaged")
 
 
 def _to_bfloat16(array: np.ndarray) -> np.ndarray:

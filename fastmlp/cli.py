@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 
 from ._cli.errors import INTERRUPTED, CommandError
-from ._disk import in_words
 from ._extras import require
+from ._files import in_words
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

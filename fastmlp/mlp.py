@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
@@ -9,28 +10,32 @@ from typing import Any
 
 import numpy as np
 
-from . import training
-from .callbacks import warn_if_lost
-from .engine import Layout, faster_compute_dtype, infer, layout_of
-from .kernels._host import aligned_zeros
+from . import checkpoint, training
+from ._buffers import (
+    Buffers,
+    BufferView,
+    LayerPlaces,
+    Layers,
+    check_replacement,
+    replaceable_activations,
+)
+from .engine import FEW_ROWS, Layout, faster_compute_dtype, infer, layout_of
+from .history import History
 from .kernels._rates import unit_for
 from .kernels.loss import softmax
-from .kernels.network import Flat
-from .kernels.update import SEGMENT, momentum_update
 from .layers import Activation, BatchNorm, Criterion, Linear, SoftmaxCrossEntropy
-from .layers._state import bind
-from .layers.activation import is_compiled, name_of
+from .layers.activation import check_activations_compiled, is_compiled, name_of
 from .validation import (
-    check_callbacks,
     check_compute_dtype,
     check_count,
     check_dtype,
-    check_finite,
     check_instance,
     check_labels,
+    check_number,
     check_samples,
     check_sequence,
     label_rows,
+    names_nearest,
 )
 
 
@@ -72,10 +77,22 @@ class MLP:
     momenta in ``velocities``, of the same layout; ``statistics`` holds the running means and
     variances. The layers' arrays are views of them.
 
+    ``history`` is that of the last ``fit``, also of one that an error or Ctrl-C has ended.
+
     Raises ValueError or TypeError, naming what was expected and what came.
     Reference: CMU 11-785 HW1P1, section 3.5.
     """
 
+    parameters = BufferView("All weights, biases, gammas and betas, (P,); assigning copies.")
+    gradients = BufferView("The gradients of ``parameters``, of the same layout, (P,).")
+    velocities = BufferView("The momenta of ``parameters``, of the same layout, (P,).")
+    statistics = BufferView("The running means and variances of the batch norms, (S,).")
+
+    linear_layers = LayerPlaces("The linear layers; one of the same shape can take a place.")
+    bn_layers = LayerPlaces("The batch norms of the first so many layers, replaceable likewise.")
+    activations = LayerPlaces("The activations, one per layer; any can be replaced.")
+
+    @names_nearest
     def __init__(
         self,
         input_size: int,
@@ -99,15 +116,13 @@ class MLP:
         widths = check_sequence("hiddens", hiddens)
         self.hiddens = tuple(check_count(f"hiddens[{i}]", w) for i, w in enumerate(widths))
         self.nlayers = len(self.hiddens) + 1
-        self.activations = check_sequence("activations", activations)
-        if len(self.activations) != self.nlayers:
-            raise ValueError(
-                f"activations must have {self.nlayers} entries, one per layer, "
-                f"got {len(self.activations)}"
-            )
-        for i, activation in enumerate(self.activations):
-            check_instance(f"activations[{i}]", activation, Activation)
+        self._activations = replaceable_activations(activations, self.nlayers)
         check_instance("criterion", criterion, Criterion)
+        if self.output_size == 1 and type(criterion) is SoftmaxCrossEntropy:
+            raise ValueError(
+                "output_size must be at least 2 with SoftmaxCrossEntropy, whose loss of a single "
+                "output is always 0: use 2 outputs for two classes, got 1"
+            )
         self.num_bn_layers = check_count("num_bn_layers", num_bn_layers, least=0)
         if self.num_bn_layers > self.nlayers:
             raise ValueError(
@@ -128,6 +143,10 @@ class MLP:
         self.bn = self.num_bn_layers > 0
         self.train_mode = True
         self.output: np.ndarray | None = None
+        self.history: History | None = None
+        # What each activation kept of the last forward, and the rows of the last backward.
+        self._states: list[Any] = [None] * self.nlayers
+        self._gradient_rows = 1
         self._build(weight_init_fn, bias_init_fn, dtype)
         self.compute_dtype = compute_dtype
 
@@ -138,7 +157,7 @@ class MLP:
 
     @lr.setter
     def lr(self, value: float) -> None:
-        self._lr = check_finite("lr", value)
+        self._lr = check_number("lr", value, 0, reason="a negative step climbs the loss")
 
     @property
     def momentum(self) -> float:
@@ -147,7 +166,9 @@ class MLP:
 
     @momentum.setter
     def momentum(self, value: float) -> None:
-        self._momentum = check_finite("momentum", value)
+        self._momentum = check_number(
+            "momentum", value, 0, 1, "from 1 on velocities would grow without end"
+        )
 
     @property
     def weight_decay(self) -> float:
@@ -156,7 +177,9 @@ class MLP:
 
     @weight_decay.setter
     def weight_decay(self, value: float) -> None:
-        self._weight_decay = check_finite("weight_decay", value)
+        self._weight_decay = check_number(
+            "weight_decay", value, 0, reason="a negative one makes weights grow without end"
+        )
 
     @property
     def compute_dtype(self) -> str:
@@ -176,73 +199,63 @@ class MLP:
 
     def _build(self, weight_init_fn: Any, bias_init_fn: Any, dtype: Any) -> None:
         sizes = (self.input_size, *self.hiddens, self.output_size)
-        self.linear_layers: list[Linear] = []
+        linear_layers: list[Linear] = []
         for d0, d1 in itertools.pairwise(sizes):
             layer = Linear(d0, d1, weight_init_fn, bias_init_fn, dtype)
             dtype = layer.W.dtype
-            self.linear_layers.append(layer)
-        self.bn_layers = [
-            BatchNorm(width, dtype=dtype) for width in sizes[1 : self.num_bn_layers + 1]
-        ]
-        self._bind()
+            linear_layers.append(layer)
+        self.dtype = np.dtype(dtype)
+        norms = [BatchNorm(width, dtype=dtype) for width in sizes[1 : self.num_bn_layers + 1]]
+        self._own_layers(linear_layers, norms)
 
-    def _bind(self) -> None:
-        """Move the layers' arrays into flat buffers."""
-        layout = self.layout
-        self.parameters, self.gradients, self.velocities = (
-            aligned_zeros(layout.parameters, layout.dtype) for _ in range(3)
-        )
-        self.statistics = np.zeros(layout.statistics, layout.dtype)
-        for row, linear, batchnorm in self._rows(layout):
-            offsets = row["flat_w"], row["flat_b"]
-            self._bind_layer(linear, offsets)
-            if batchnorm is not None:
-                self._bind_layer(batchnorm, (row["flat_gamma"], row["flat_beta"]))
-                bind(batchnorm, "running_mean", self.statistics, row["flat_mean"])
-                bind(batchnorm, "running_var", self.statistics, row["flat_var"])
+    def _own_layers(self, linear_layers: Iterable[Linear], bn_layers: Iterable[BatchNorm]) -> None:
+        """Make the layers this network's, their arrays views of new buffers."""
+        check, replace = check_replacement, self._replace_layer
+        self._linear_layers = Layers("linear_layers", linear_layers, check, replace)
+        self._bn_layers = Layers("bn_layers", bn_layers, check, replace)
+        self._bias = self._linear_layers[0].b is not None
+        self.buffers = Buffers(self.layout)
+        for layers in (self._linear_layers, self._bn_layers):
+            for index, layer in enumerate(layers):
+                self.buffers.adopt(layer, self.layout.table[index])
+        self.buffers.count_references()
 
-    def _bind_layer(self, layer: Linear | BatchNorm, offsets: Iterable[int]) -> None:
-        buffers = self.parameters, self.gradients, self.velocities
-        for names, offset in zip(layer.parameters, offsets, strict=True):
-            for name, buffer in zip(names, buffers, strict=True):
-                bind(layer, name, buffer, offset)
-
-    def _rows(self, layout: Layout) -> Iterable[tuple[Any, Linear, BatchNorm | None]]:
-        """(row of the layer table, linear layer, its batch norm or None)."""
-        padding: list[BatchNorm | None] = [None] * (self.nlayers - self.num_bn_layers)
-        return zip(layout.table, self.linear_layers, [*self.bn_layers, *padding], strict=True)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """dtype of the parameters."""
-        return self.linear_layers[0].W.dtype
+    def _replace_layer(self, index: int, present: Any, new: Any) -> None:
+        self.buffers.look()
+        present.leave()
+        self.buffers.adopt(new, self.layout.table[index])
+        if isinstance(new, Linear):
+            new.compute_dtype = self._compute_dtype
+        # What the layers keep of the last forward is not the new one's.
+        self.output = None
 
     @property
     def layout(self) -> Layout:
         """Where each parameter lies in the flat buffers."""
         sizes = (self.input_size, *self.hiddens, self.output_size)
-        names = [name_of(a) if is_compiled(a) else "identity" for a in self.activations]
-        bias = self.linear_layers[0].b is not None
-        alphas = [norm.alpha for norm in self.bn_layers]
-        return layout_of(sizes, tuple(names), bias, tuple(alphas), self.dtype)
-
-    @property
-    def flat(self) -> Flat:
-        """The buffers that training changes."""
-        return Flat(self.parameters, self.velocities, self.statistics)
+        names = [name_of(a) if is_compiled(a) else "identity" for a in self._activations]
+        alphas = [norm.alpha for norm in self._bn_layers]
+        return layout_of(sizes, tuple(names), self._bias, tuple(alphas), self.dtype)
 
     def __getstate__(self) -> dict[str, Any]:
         # The layers carry copies of their views; the buffers are made anew from them.
-        buffers = "parameters", "gradients", "velocities", "statistics"
-        return {name: value for name, value in self.__dict__.items() if name not in buffers}
+        state = {name: value for name, value in self.__dict__.items() if name != "buffers"}
+        for name in ("_linear_layers", "_bn_layers", "_activations"):
+            state[name] = list(state[name])
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._bind()
+        self._activations = replaceable_activations(self._activations, self.nlayers)
+        self._own_layers(self._linear_layers, self._bn_layers)
+
+    def __copy__(self) -> MLP:
+        """A network of its own, as ``copy.deepcopy`` makes it: layers belong to one network."""
+        return copy.deepcopy(self)
 
     def __repr__(self) -> str:
         sizes = "-".join(map(str, (self.input_size, *self.hiddens, self.output_size)))
-        return f"MLP({sizes}, {self.dtype}, {self.parameters.size:,} parameters)"
+        return f"MLP({sizes}, {self.dtype}, {self.layout.parameters:,} parameters)"
 
     # HW1P1's interface
 
@@ -262,7 +275,10 @@ class MLP:
             out = self.linear_layers[i].forward(out)
             if i < self.num_bn_layers:
                 out = self.bn_layers[i].forward(out, eval=not self.train_mode)
-            out = self.activations[i].forward(out)
+            activation = self.activations[i]
+            out = activation.forward(out)
+            # An activation may have several places, here or in other networks, but one state.
+            self._states[i] = activation.state
         self.output = out
         return out
 
@@ -274,7 +290,7 @@ class MLP:
         return self.output, label_rows(labels, self.output_size, self.dtype)
 
     def backward(self, labels: Any) -> None:
-        """Compute the gradients of all parameters from the last forward.
+        """Compute the gradients of all parameters from the last forward, in the mode it was in.
 
         labels : (N, K) rows or (N,) classes. No gradient with respect to the input is computed.
         Raises RuntimeError before the first forward, ValueError on labels of another batch size.
@@ -283,10 +299,13 @@ class MLP:
         self.criterion.forward(output, labels)
         delta: Any = self.criterion.derivative()
         for i in reversed(range(self.nlayers)):
-            delta = self.activations[i].backward(delta)
+            activation = self.activations[i]
+            activation.state = self._states[i]
+            delta = activation.backward(delta)
             if i < self.num_bn_layers:
                 delta = self.bn_layers[i].backward(delta)
             delta = self.linear_layers[i].backward(delta, input_gradient=i > 0)
+        self._gradient_rows = len(output)
 
     def zero_grads(self) -> None:
         """Set all gradients to 0."""
@@ -298,22 +317,8 @@ class MLP:
         momentum_W = momentum * momentum_W - lr * dW;  W += momentum_W; the same for b. Batch norm
         learns without momentum. Reference: HW1P1, section 3.5.3.
         """
-        rows = 1
-        if self.batchnorm_reduction == "mean" and self.output is not None:
-            rows = len(self.output)
-        segments = []
-        for row, linear, batchnorm in self._rows(self.layout):
-            w, b = row["flat_w"], row["flat_b"]
-            segments.append((w, w + linear.W.size, self.momentum, self.weight_decay, 1.0))
-            if linear.b is not None:
-                segments.append((b, b + linear.out_feature, self.momentum, 0.0, 1.0))
-            if batchnorm is not None:
-                start = row["flat_gamma"]
-                stop = start + 2 * batchnorm.in_feature
-                segments.append((start, stop, 0.0, 0.0, self.dtype.type(1) / rows))
-        momentum_update(
-            self.parameters, self.velocities, self.gradients, np.array(segments, SEGMENT), self.lr
-        )
+        rows = self._gradient_rows if self.batchnorm_reduction == "mean" else 1
+        self.buffers.update(self.layout, self.lr, self.momentum, self.weight_decay, rows)
 
     def train(self) -> None:
         """Training mode: batch norm uses and records the moments of each batch."""
@@ -334,34 +339,51 @@ class MLP:
 
     # Training and prediction on whole data sets
 
-    def fit(self, x: Any, labels: Any, *, callbacks: Any = (), **options: Any) -> training.History:
+    @names_nearest
+    def fit(
+        self,
+        x: Any,
+        labels: Any,
+        *,
+        epochs: int = 1,
+        batch_size: int = 128,
+        max_steps: int | None = None,
+        shuffle: bool = True,
+        seed: Any = None,
+        validation_data: tuple[Any, Any] | None = None,
+        callbacks: Sequence[Any] = (),
+        progress: bool = False,
+        lr_schedule: training.Schedule = None,
+        check_finite: bool = True,
+    ) -> History:
         """Train on (x, labels) from the present weights and momenta on.
 
-        x : (N, D) uint8 (scaled to [0, 1]), float32 or float64, any strides; read in place
-        labels : (N,) integer classes or (N, K) rows
-        epochs : int = 1
-        batch_size : int = 128; the last batch may be shorter
-        max_steps : int or None; stop after that many steps, within an epoch if need be
-        shuffle : bool = True; False takes the rows in order
-        seed : int or None; makes the shuffling repeatable
-        validation_data : (x, labels) or None; evaluated after every epoch
+        x : (N, D) uint8 (scaled to [0, 1]), float32 or float64, any strides, read in place; or
+            booleans and other integers, taken as they are, from a copy in floats
+        labels : (N,) classes, whole numbers, or (N, K) rows
+        batch_size : the last batch may be shorter
+        max_steps : stop after that many steps, within an epoch if need be
+        shuffle : False takes the rows in order
+        seed : makes the shuffling repeatable
+        validation_data : (x, labels), evaluated after every epoch
         callbacks : objects with ``on_train_begin(mlp, plan)``, ``on_progress(progress)``,
             ``on_epoch_end(mlp, history)`` (True stops), ``on_train_end(mlp, history)``, or some of
-            them; functions are refused
-        progress : bool; show a progress bar
+            them; functions are refused. They may look at the network, and change it.
+        progress : show a progress bar
         lr_schedule : one learning rate per step, or a function of the progress in [0, 1)
+        check_finite : refuse NaN and infinity in x, labels and validation data, naming the first
+            row and column, which takes one pass over them
 
-        Returns a ``History``; warns where its last loss is not finite. An interrupt leaves the
-        network as of the last finished step. Raises ValueError or TypeError before anything has
-        changed.
+        Returns a ``History``, also kept in ``history``. An interrupt leaves the network as of the
+        last finished step. Where a batch's loss is not finite the training ends before its update,
+        with a ``NotFiniteWarning`` that names epoch and step. Raises ValueError or TypeError before
+        anything has changed.
         """
-        history = training.fit(self, x, labels, callbacks=check_callbacks(callbacks), **options)
-        warn_if_lost(history, self.lr)
-        return history
-
-    def _check_activations(self) -> None:
-        for activation in self.activations:
-            name_of(activation)
+        options = training.FitOptions(
+            epochs, batch_size, max_steps, shuffle, seed, validation_data, callbacks, progress,
+            lr_schedule, check_finite,
+        )  # fmt: skip
+        return training.fit(self, x, labels, options)
 
     def check_compiled(self) -> None:
         """Raise TypeError unless ``fit`` can train the network: criterion and activations."""
@@ -370,12 +392,15 @@ class MLP:
                 "fit and evaluate need the criterion SoftmaxCrossEntropy, "
                 f"got {type(self.criterion).__name__}; use forward, backward and step"
             )
-        self._check_activations()
+        check_activations_compiled(self.activations)
 
     def _outputs(self, x: Any) -> np.ndarray:
-        self._check_activations()
-        x = check_samples("x", x, self.input_size)
-        return infer(self.layout, self.flat, x, unit_for(self.compute_dtype))
+        check_activations_compiled(self.activations)
+        x = check_samples("x", x, self.input_size, least_rows=0)
+        flat = self.buffers.for_reading()
+        # Of many rows all weights are read anyway.
+        finite = len(x) <= FEW_ROWS and self.buffers.known_finite()
+        return infer(self.layout, flat, x, unit_for(self.compute_dtype), finite=finite)
 
     def predict(self, x: Any) -> np.ndarray:
         """The most likely class of every row of x, (N,) int64. Batch norm in eval mode."""
@@ -404,13 +429,20 @@ class MLP:
         weights_dtype : "bfloat16" rounds weights and their momenta in the file, which is then half
             as large; by default they are kept to the bit
         """
-        from .checkpoint import save
-
-        save(self, path, weights_dtype)
+        checkpoint.save(self, path, weights_dtype)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> MLP:
-        """The network that ``save`` wrote. Raises ValueError where the file is no such thing."""
-        from .checkpoint import load
+        """The network that ``save`` wrote, in training mode, as new networks are.
 
-        return load(path)
+        Raises ValueError, which names the file, when it is not such a file, not whole, or changed
+        since; OSError when it cannot be read; ImportError without safetensors.
+        """
+        with checkpoint.reading(path):
+            saved = checkpoint.read(path)
+            mlp = cls(**saved.arguments)
+            for layer, alpha in zip(mlp.bn_layers, saved.alphas, strict=True):
+                layer.alpha = alpha
+            for name, layer, attribute in checkpoint.arrays_of(mlp):
+                setattr(layer, attribute, saved.tensors[name])
+        return mlp

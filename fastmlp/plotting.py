@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ._disk import naming
 from ._extras import require
+from ._files import naming
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import warnings
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from .callbacks import ProgressBar
 from .engine import Trainer
+from .history import FitPlan, History, NotFiniteWarning, Progress
 from .kernels._rates import unit_for
 from .kernels.network import Data
 from .kernels.packing import strided
-from .validation import FLOATS, check_count, check_labels, check_samples, label_rows
+from .validation import (
+    FLOATS,
+    check_all_finite,
+    check_callbacks,
+    check_count,
+    check_labels,
+    check_samples,
+    label_rows,
+)
 
 # How long one call of the compiled epoch may take: progress and Ctrl-C come between calls.
 SECONDS_PER_CALL = 0.1
@@ -22,77 +32,110 @@ SECONDS_PER_CALL = 0.1
 Schedule = Callable[[float], float] | Sequence[float] | np.ndarray | None
 
 
-@dataclass
-class History:
-    """Figures per epoch of a ``fit``.
+class FitOptions(NamedTuple):
+    """The arguments of ``MLP.fit``, which documents them, but for the data."""
 
-    ``train_loss`` and ``train_error`` are means over the epoch's batches, each taken before its
-    update; ``val_loss`` and ``val_error`` are taken after the epoch and stay empty without
-    validation data. Losses are per sample, errors fractions of the samples, ``epoch_seconds`` the
-    training alone. ``step_loss`` has the mean loss of every batch.
+    epochs: int = 1
+    batch_size: int = 128
+    max_steps: int | None = None
+    shuffle: bool = True
+    seed: Any = None
+    validation_data: tuple[Any, Any] | None = None
+    callbacks: Sequence[Any] = ()
+    progress: bool = False
+    lr_schedule: Schedule = None
+    check_finite: bool = True
+
+
+class _Session:
+    """A fit under way.
+
+    While it trains, weights and velocities are in the engine's panels. While it rests, inside a
+    callback, whoever looks at the network's buffers finds them up to date, and may change them:
+    the panels are made anew from them before the fit goes on.
     """
-
-    train_loss: list[float] = field(default_factory=list)
-    train_error: list[float] = field(default_factory=list)
-    val_loss: list[float] = field(default_factory=list)
-    val_error: list[float] = field(default_factory=list)
-    epoch_seconds: list[float] = field(default_factory=list)
-    step_loss: list[float] = field(default_factory=list, repr=False)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a ``fit`` stands; loss and error are means over the epoch's samples so far."""
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    samples: int
-    samples_per_second: float
-    loss: float
-    error: float
-
-
-@dataclass(frozen=True)
-class FitPlan:
-    """What a ``fit`` is about to do."""
-
-    epochs: int
-    steps: int
-    batch_size: int
-    samples: int
-    validation: bool
-    total_steps: int
-
-
-class _Training:
-    """The state of one ``fit``."""
 
     def __init__(
         self, mlp: Any, x: np.ndarray, labels: np.ndarray, plan: FitPlan, schedule: Schedule = None
     ) -> None:
         self.mlp, self.x, self.plan = mlp, x, plan
-        self.rates = None if schedule is None else _rates(schedule, plan, mlp.dtype)
+        self.schedule = None if schedule is None else _rates(schedule, plan, mlp.dtype)
         self.rows = _readable_rows(labels, mlp.dtype) if labels.ndim == 2 else None
         # A copy: a read-only or strided array would be another type to the compiler.
         self.classes = np.array(labels if self.rows is None else [], np.int64)
-        self.steps_out = np.zeros(plan.steps), np.zeros(plan.steps)
-        mlp.settle_compute_dtype(plan.batch_size)
+        # Figures of the present epoch's steps; a count of errors below 0 stands for none yet.
+        self.losses, self.errors = np.zeros(plan.steps), np.full(plan.steps, -1.0)
+        self.lost: str | None = None
+        self._steps_per_call = 1
+        self._buffers = mlp.buffers
+        self._resting = self._buffers_are_stale = False
+        self._panels_are_stale = True
+        self._trainer = self._new_trainer()
+
+    def _new_trainer(self) -> Trainer:
+        mlp = self.mlp
+        mlp.settle_compute_dtype(self.plan.batch_size)
         unit = unit_for(mlp.compute_dtype)
-        self.trainer = Trainer(mlp.layout, mlp.flat, plan.batch_size, unit)
-        self.steps_per_call = 1
+        return Trainer(mlp.layout, self._buffers.for_writing(), self.plan.batch_size, unit)
+
+    def __enter__(self) -> _Session:
+        self._outer = self._buffers.session
+        self._buffers.session = self
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Leave the network as of the last finished step."""
+        try:
+            self._update_buffers()
+        except KeyboardInterrupt:
+            # Half unpacked, the network would be of no step at all.
+            self._update_buffers()
+            raise
+        finally:
+            self._buffers.session = self._outer
+            self._buffers.look()
+
+    @contextlib.contextmanager
+    def rest(self) -> Iterator[None]:
+        """A pause in which others may look at the network."""
+        self._resting = True
+        try:
+            if self._buffers.held_elsewhere():
+                # Who holds a view looks without asking.
+                self.look()
+            yield
+        finally:
+            self._resting = False
+
+    def look(self) -> None:
+        if self._resting:
+            self._update_buffers()
+            self._panels_are_stale = True
+
+    def _update_buffers(self) -> None:
+        if self._buffers_are_stale:
+            self._trainer.unpack()
+            self._buffers_are_stale = False
+
+    def _resume(self) -> None:
+        """Take over what has been changed since the last step."""
+        mlp, trainer = self.mlp, self._trainer
+        mlp.check_compiled()
+        if mlp.layout is not trainer.layout or unit_for(mlp.compute_dtype) is not trainer.unit:
+            self._update_buffers()
+            self._trainer, self._panels_are_stale = self._new_trainer(), True
+        if self._panels_are_stale:
+            self._trainer.pack()
+            self._panels_are_stale = False
+        self._trainer.set_update(mlp.momentum, mlp.weight_decay, mlp.batchnorm_reduction == "mean")
 
     def prepare(self, order: np.ndarray) -> None:
         """Compile what an epoch needs, so that the first one's seconds are of training."""
-        self._pack()
-        self.trainer.train(self._data(order), np.zeros(1, self.mlp.dtype), 0, 0, self.steps_out)
-        self.trainer.unpack()
-
-    def _pack(self) -> None:
-        mlp = self.mlp
-        self.trainer.set_update(mlp.momentum, mlp.weight_decay, mlp.batchnorm_reduction == "mean")
-        self.trainer.pack()
+        self._resume()
+        rates = np.zeros(1, self.mlp.dtype)
+        self._trainer.train(self._data(order), rates, 0, 0, (self.losses, self.errors))
+        self._trainer.unpack()
+        self._panels_are_stale = True
 
     def _data(self, order: np.ndarray) -> Data:
         x = strided(self.x)
@@ -101,54 +144,55 @@ class _Training:
     def epoch(self, epoch: int, order: np.ndarray) -> Generator[Progress, None, None]:
         """Train on the rows in ``order``, pausing a few times a second to say where it stands.
 
-        The network's own buffers are read at the start, so that callbacks may change them between
-        epochs, and brought up to date at the end, also on an interrupt, which leaves the network as
-        of the last finished step.
+        Ends early, and says so in ``lost``, where a batch's loss is not finite: its update is not
+        made.
         """
-        self._pack()
-        try:
-            yield from self._steps(epoch, self._data(order))
-        finally:
-            try:
-                self.trainer.unpack()
-            except KeyboardInterrupt:
-                # Half unpacked, the network would be of no step at all.
-                self.trainer.unpack()
-                raise
-
-    def _steps(self, epoch: int, data: Data) -> Generator[Progress, None, None]:
-        started, step = time.perf_counter(), 0
+        data, started, step = self._data(order), time.perf_counter(), 0
         before_epoch = epoch * self.plan.steps
         end = min(self.plan.steps, self.plan.total_steps - before_epoch)
-        if self.rates is None:
-            rates = np.full(self.plan.steps, self.mlp.lr, self.mlp.dtype)
-        else:
-            rates = self.rates[before_epoch : before_epoch + end]
-        while step < end:
-            last = min(step + self.steps_per_call, end)
+        rates = np.empty(end, self.mlp.dtype)
+        if self.schedule is not None:
+            rates[:] = self.schedule[before_epoch : before_epoch + end]
+        self.errors[:] = -1
+        while step < end and self.lost is None:
+            self._resume()
+            if self.schedule is None:
+                rates[step:] = self.mlp.lr
+            last = min(step + self._steps_per_call, end)
             before = time.perf_counter()
-            self.trainer.train(data, rates, step, last, self.steps_out)
+            self._buffers_are_stale = True
+            reached = self._trainer.train(data, rates, step, last, (self.losses, self.errors))
             seconds = time.perf_counter() - before
             rate = (last - step) / max(seconds, 1e-6)
             # At most twice as many as before: the first call may have been slow to start.
-            self.steps_per_call = max(1, min(int(rate * SECONDS_PER_CALL), 2 * self.steps_per_call))
-            step = last
+            self._steps_per_call = max(
+                1, min(int(rate * SECONDS_PER_CALL), 2 * self._steps_per_call)
+            )
+            step = self.steps_done
+            if reached < last:
+                self.lost = f"the loss is {self.losses[reached]} in epoch {epoch + 1}, step {step}"
             yield self._progress(epoch, step, time.perf_counter() - started)
+
+    @property
+    def steps_done(self) -> int:
+        """Steps of the present epoch that have figures, also after an interrupt."""
+        return int(np.count_nonzero(self.errors >= 0))
 
     def _progress(self, epoch: int, step: int, seconds: float) -> Progress:
         samples = min(step * self.plan.batch_size, self.plan.samples)
-        losses, errors = (out[:step].sum() / samples for out in self.steps_out)
+        losses, errors = (out[:step].sum() / samples for out in (self.losses, self.errors))
         return Progress(
             epoch, self.plan.epochs, step, self.plan.steps, samples,
             samples / max(seconds, 1e-9), float(losses), float(errors),
         )  # fmt: skip
 
-    def batch_losses(self, steps: int) -> np.ndarray:
-        """Mean loss of each of the first ``steps`` batches of the last epoch."""
-        size = self.plan.batch_size
+    def batch_losses(self) -> list[float]:
+        """Mean loss of each batch of the present epoch so far."""
+        size, done = self.plan.batch_size, self.steps_done
         counts = np.full(self.plan.steps, size)
         counts[-1] = self.plan.samples - size * (self.plan.steps - 1)
-        return (self.steps_out[0] / counts)[:steps]
+        losses: list[float] = (self.losses / counts)[:done].tolist()
+        return losses
 
 
 def _readable_rows(labels: np.ndarray, dtype: Any) -> np.ndarray:
@@ -169,79 +213,112 @@ def _rates(schedule: Any, plan: FitPlan, dtype: Any) -> np.ndarray:
         raise ValueError(f"lr_schedule must have one rate per step, ({total},), got {rates.shape}")
     if not np.isfinite(rates).all():
         raise ValueError("lr_schedule must be finite, got NaN or infinity")
+    if (rates < 0).any():
+        raise ValueError(
+            f"lr_schedule must not be negative, got {rates.min()}: such a step climbs the loss"
+        )
     return rates
 
 
-def _tell(callbacks: Sequence[Any], event: str, *arguments: Any) -> bool:
-    """Call ``event`` on the callbacks that have it; True if one of them returned True."""
-    answers = [
-        getattr(callback, event)(*arguments) for callback in callbacks if hasattr(callback, event)
-    ]
-    return any(answer is True for answer in answers)
+class _Listeners:
+    """The callbacks of a fit, called while it rests."""
+
+    def __init__(self, callbacks: Sequence[Any], session: _Session) -> None:
+        self._callbacks, self._session = callbacks, session
+
+    def tell(self, event: str, *arguments: Any) -> bool:
+        """Call ``event`` on those that have it; True if one of them returned True."""
+        listeners = [callback for callback in self._callbacks if hasattr(callback, event)]
+        if not listeners:
+            return False
+        with self._session.rest():
+            answers = [getattr(callback, event)(*arguments) for callback in listeners]
+        return any(isinstance(answer, (bool, np.bool_)) and bool(answer) for answer in answers)
+
+    def tell_the_end(self, *arguments: Any) -> None:
+        """Call ``on_train_end`` on all that have it, even where one of them raises."""
+        ends = [c.on_train_end for c in self._callbacks if hasattr(c, "on_train_end")]
+        with self._session.rest():
+            _call_each(ends, *arguments)
 
 
-def fit(
-    mlp: Any,
-    x: Any,
-    labels: Any,
-    *,
-    epochs: int = 1,
-    batch_size: int = 128,
-    max_steps: int | None = None,
-    shuffle: bool = True,
-    seed: Any = None,
-    validation_data: tuple[Any, Any] | None = None,
-    callbacks: Sequence[Any] = (),
-    progress: bool = False,
-    lr_schedule: Schedule = None,
-) -> History:
+def _call_each(functions: Sequence[Callable[..., Any]], *arguments: Any) -> None:
+    """Call all of them; what one raises is raised in the end, as the context of a later error."""
+    if functions:
+        try:
+            functions[0](*arguments)
+        finally:
+            _call_each(functions[1:], *arguments)
+
+
+def fit(mlp: Any, x: Any, labels: Any, options: FitOptions) -> History:
     """Train ``mlp`` in compiled epochs; ``MLP.fit`` documents the arguments."""
     mlp.check_compiled()
-    epochs = check_count("epochs", epochs, least=0)
-    batch_size = check_count("batch_size", batch_size)
-    x = check_samples("x", x, mlp.input_size)
-    labels = check_labels("labels", labels, len(x), mlp.output_size)
-    if validation_data is not None:
-        validation_data = _check_pair("validation_data", validation_data, mlp)
+    epochs = check_count("epochs", options.epochs, least=0)
+    batch_size = check_count("batch_size", options.batch_size)
+    callbacks = check_callbacks(options.callbacks)
+    x, labels = _check_data("x", "labels", x, labels, mlp, options.check_finite)
+    validation = options.validation_data
+    if validation is not None:
+        validation = _check_pair("validation_data", validation, mlp, options.check_finite)
+    max_steps = options.max_steps
     if max_steps is not None:
         max_steps = check_count("max_steps", max_steps, least=0)
-    plan = _plan(epochs, batch_size, len(x), validation_data is not None, max_steps)
-    if progress:
-        from .callbacks import ProgressBar
-
-        callbacks = (*callbacks, ProgressBar())
-    generator = np.random.default_rng(seed)
+    plan = _plan(epochs, batch_size, len(x), validation is not None, max_steps)
+    if options.progress:
+        callbacks.append(ProgressBar())
+    generator = np.random.default_rng(options.seed)
     order = np.arange(len(x), dtype=np.int64)
-    training = _Training(mlp, x, labels, plan, lr_schedule)
-    history = History()
-    training.prepare(order)
-    _tell(callbacks, "on_train_begin", mlp, plan)
-    try:
-        for epoch in range(plan.epochs):
-            if shuffle:
-                generator.shuffle(order)
-            _run_epoch(training, epoch, order, history, callbacks)
-            if validation_data is not None:
-                _validate(mlp, validation_data, history)
-            if _tell(callbacks, "on_epoch_end", mlp, history):
-                break
-    finally:
-        _tell(callbacks, "on_train_end", mlp, history)
+    session = _Session(mlp, x, labels, plan, options.lr_schedule)
+    listeners = _Listeners(callbacks, session)
+    mlp.history = history = History()
+    with session:
+        session.prepare(order)
+        try:
+            listeners.tell("on_train_begin", mlp, plan)
+            for epoch in range(plan.epochs):
+                if options.shuffle:
+                    generator.shuffle(order)
+                _run_epoch(session, epoch, order, history, listeners)
+                if validation is not None:
+                    _validate(session, validation, history)
+                if listeners.tell("on_epoch_end", mlp, history) or session.lost:
+                    break
+        finally:
+            listeners.tell_the_end(mlp, history)
+    # Said to the caller of MLP.fit, two calls from here.
+    _warn_if_lost(session, stacklevel=4)
     return history
 
 
-def _validate(mlp: Any, data: tuple[np.ndarray, np.ndarray], history: History) -> None:
-    loss, error = mlp.evaluate(*data)
+def _validate(session: _Session, data: tuple[np.ndarray, np.ndarray], history: History) -> None:
+    with session.rest():
+        loss, error = session.mlp.evaluate(*data)
     history.val_loss.append(loss)
     history.val_error.append(error)
 
 
-def _check_pair(name: str, pair: Any, mlp: Any) -> tuple[np.ndarray, np.ndarray]:
+def _check_data(
+    x_name: str, labels_name: str, x: Any, labels: Any, mlp: Any, finite: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """x and labels that fit the network and each other, all finite if so wanted."""
+    x = check_samples(x_name, x, mlp.input_size)
+    labels = check_labels(labels_name, labels, len(x), mlp.output_size)
+    if finite:
+        check_all_finite(x_name, x)
+        if labels.ndim == 2:
+            check_all_finite(labels_name, labels)
+    return x, labels
+
+
+def _check_pair(
+    name: str, pair: Any, mlp: Any, finite: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
     """(x, labels) that fit the network."""
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise ValueError(f"{name} must be a pair (x, labels), got {pair!r:.60}")
-    x = check_samples(f"{name}[0]", pair[0], mlp.input_size)
-    return x, check_labels(f"{name}[1]", pair[1], len(x), mlp.output_size)
+    x, labels = pair
+    return _check_data(f"{name}[0]", f"{name}[1]", x, labels, mlp, finite)
 
 
 def _plan(
@@ -255,18 +332,35 @@ def _plan(
 
 
 def _run_epoch(
-    training: _Training, epoch: int, order: np.ndarray, history: History,
-    callbacks: Sequence[Any] = (),
+    session: _Session, epoch: int, order: np.ndarray, history: History,
+    listeners: _Listeners | None = None,
 ) -> None:  # fmt: skip
     """Train for one epoch and write down its figures."""
     started = time.perf_counter()
-    with contextlib.closing(training.epoch(epoch, order)) as steps:
-        for state in steps:
-            _tell(callbacks, "on_progress", state)
+    try:
+        for state in session.epoch(epoch, order):
+            if listeners is not None:
+                listeners.tell("on_progress", state)
+    finally:
+        history.step_loss.extend(session.batch_losses())
     history.epoch_seconds.append(time.perf_counter() - started)
     history.train_loss.append(state.loss)
     history.train_error.append(state.error)
-    history.step_loss.extend(training.batch_losses(state.step).tolist())
+
+
+def _warn_if_lost(session: _Session, stacklevel: int) -> None:
+    """NotFiniteWarning where a loss, or the parameters after the last step, are not finite."""
+    mlp, what = session.mlp, session.lost
+    if what is not None:
+        what += ": fit ended there, before its update"
+    elif not mlp.buffers.all_finite():
+        what = "parameters are NaN or infinite after the last step"
+    if what is not None:
+        warnings.warn(
+            f"{what}; the learning rate may be too large, lr is {mlp.lr:g}",
+            NotFiniteWarning,
+            stacklevel=stacklevel + 1,
+        )
 
 
 def get_training_stats(
@@ -278,24 +372,34 @@ def get_training_stats(
         not read, no array is changed. Every epoch shuffles the indices with ``np.random.shuffle``.
     Returns (training_losses, training_errors, validation_losses, validation_errors), each
     (nepochs,) float64: average loss per sample and fraction wrong. Training figures accumulate
-    over the batches, validation figures are taken after the epoch in eval mode.
+    over the batches, validation figures are taken after the epoch in eval mode. Where a loss is
+    not finite the training ends, with a NotFiniteWarning, and the epochs that follow are NaN.
     """
     mlp.check_compiled()
     nepochs = check_count("nepochs", nepochs, least=0)
     batch_size = check_count("batch_size", batch_size)
     train_x, train_y = _check_pair("dset[0]", dset[0], mlp)
     validation = _check_pair("dset[1]", dset[1], mlp)
-    training = _Training(mlp, train_x, train_y, _plan(nepochs, batch_size, len(train_x), True))
-    history = History()
+    plan = _plan(nepochs, batch_size, len(train_x), True)
+    mlp.history = history = History()
     order = np.arange(len(train_x), dtype=np.int64)
-    training.prepare(order)
-    for epoch in range(nepochs):
-        np.random.shuffle(order)
-        _run_epoch(training, epoch, order, history)
-        _validate(mlp, validation, history)
+    with _Session(mlp, train_x, train_y, plan) as session:
+        session.prepare(order)
+        for epoch in range(nepochs):
+            np.random.shuffle(order)
+            _run_epoch(session, epoch, order, history)
+            _validate(session, validation, history)
+            if session.lost:
+                break
+    _warn_if_lost(session, stacklevel=2)
     return (
-        np.array(history.train_loss, float),
-        np.array(history.train_error, float),
-        np.array(history.val_loss, float),
-        np.array(history.val_error, float),
+        _padded(history.train_loss, nepochs),
+        _padded(history.train_error, nepochs),
+        _padded(history.val_loss, nepochs),
+        _padded(history.val_error, nepochs),
     )
+
+
+def _padded(values: list[float], size: int) -> np.ndarray:
+    """As many numbers, NaN after those that are there."""
+    return np.array(values + [np.nan] * (size - len(values)), float)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import inspect
 import math
 import numbers
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 IN_PLACE = (np.dtype(np.uint8), *FLOATS)
+# Up to here every whole number is a float64.
+_WHOLE_FLOAT64 = 1 << 53
+# What is looked at in one go for NaN and infinity: it stays in the second-level cache.
+_NUMBERS_AT_ONCE = 1 << 17
 EVENTS = ("on_train_begin", "on_progress", "on_epoch_end", "on_train_end")
 
 
@@ -24,13 +30,22 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
-def check_finite(name: str, value: Any) -> float:
-    """A finite real number, as a float."""
+def check_number(
+    name: str, value: Any, least: float = -math.inf, below: float = math.inf, reason: str = ""
+) -> float:
+    """A finite real number, from ``least`` to less than ``below``, as a float.
+
+    reason : why it must be so, for the message
+    """
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, got {value!r}")
     if not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {value!r}")
-    return float(value)
+    number = float(value)
+    if not least <= number < below:
+        bounds = f"at least {least:g}" + (f" and below {below:g}" if below < math.inf else "")
+        raise ValueError(f"{name} must be {bounds}, got {value!r}: {reason}")
+    return number
 
 
 def check_instance(name: str, value: Any, cls: type) -> None:
@@ -72,9 +87,10 @@ def check_compute_dtype(value: Any, dtype: np.dtype[Any] | None) -> str | None:
         return None
     allowed = ("float32", "float64", "bfloat16", "auto")
     if not isinstance(value, str) or value not in allowed:
-        near = difflib.get_close_matches(value, allowed, 1) if isinstance(value, str) else []
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"compute_dtype must be one of {', '.join(allowed)}, got {value!r}{hint}")
+        raise ValueError(
+            f"compute_dtype must be one of {', '.join(allowed)}, got {value!r}"
+            f"{_nearest(value, allowed)}"
+        )
     needed = {"float64": np.float64, "auto": dtype}.get(value, np.float32)
     if dtype is not None and dtype != needed:
         raise ValueError(
@@ -91,59 +107,95 @@ def check_real(name: str, array: Any) -> np.ndarray:
     return array
 
 
-def check_matrix(name: str, x: Any, width: int) -> np.ndarray:
-    """A real (N, width) array of at least one row, as it is."""
+def check_matrix(name: str, x: Any, width: int, least_rows: int = 1) -> np.ndarray:
+    """A real (N, width) array of at least so many rows, as it is."""
     x = check_real(name, x)
     if x.ndim != 2 or x.shape[1] != width:
         raise ValueError(f"{name} must be (N, {width}), got {x.shape}")
-    if len(x) == 0:
+    if len(x) < least_rows:
         raise ValueError(f"{name} must have at least one row, got shape {x.shape}")
     return x
 
 
-def check_samples(name: str, x: Any, width: int) -> np.ndarray:
-    """A (N, width) array that the engine reads in place; of a foreign byte order, a copy."""
-    x = check_matrix(name, x, width)
+def check_samples(name: str, x: Any, width: int, least_rows: int = 1) -> np.ndarray:
+    """A (N, width) array that the engine reads in place.
+
+    uint8, float32 and float64 stay as they are; booleans, other integers and float16 become
+    floats that hold them exactly, and a foreign byte order the machine's. Raises ValueError for
+    integers that no float64 holds, TypeError for other dtypes.
+    """
+    x = check_matrix(name, x, width, least_rows)
     if not x.dtype.isnative:
         x = x.astype(x.dtype.newbyteorder("="))
-    if x.dtype not in IN_PLACE:
-        raise TypeError(f"{name} must be float32, float64 or uint8, got {x.dtype}")
-    return x
+    if x.dtype in IN_PLACE:
+        return x
+    if x.dtype.kind == "f" and x.dtype.itemsize > 8:
+        raise TypeError(f"{name} must be float32, float64, uint8 or integers, got {x.dtype}")
+    if x.dtype.itemsize < 4 or x.dtype.kind == "b":
+        return x.astype(np.float32)
+    if x.size and max(int(x.max()), -int(x.min())) > _WHOLE_FLOAT64:
+        raise ValueError(
+            f"{name} must be numbers that float64 holds, got integers from {x.min()} to {x.max()}"
+        )
+    return x.astype(np.float64)
+
+
+def check_all_finite(name: str, array: np.ndarray) -> None:
+    """Raise ValueError, with the first row and column, where a 2-D array has a NaN or infinity.
+
+    One pass over the array, which holds up what comes next by the time that takes to read it.
+    """
+    if array.dtype.kind != "f":
+        return
+    step = max(1, _NUMBERS_AT_ONCE // max(1, array.shape[1]))
+    for first in range(0, len(array), step):
+        rows = array[first : first + step]
+        with np.errstate(all="ignore"):
+            # A sum sees every NaN and infinity, five times as fast as asking each number.
+            if np.isfinite(rows.sum()):
+                continue
+        bad = np.argwhere(~np.isfinite(rows))
+        if len(bad):
+            row, column = bad[0]
+            raise ValueError(
+                f"{name}[{first + row}, {column}] must be finite, got {rows[row, column]}"
+            )
 
 
 def check_labels(name: str, labels: Any, rows: int, classes: int) -> np.ndarray:
-    """(rows,) integer classes in [0, classes), or (rows, classes) real numbers, as they are."""
-    labels = np.asarray(labels)
-    if labels.ndim == 1:
-        if labels.dtype.kind not in "iu":
-            raise TypeError(
-                f"{name} must be integer classes (N,) or rows (N, {classes}), "
-                f"got (N,) of dtype {labels.dtype}"
-            )
-        if len(labels) != rows:
-            raise ValueError(
-                f"{name} must have {rows} entries, one per row of x, got {len(labels)}"
-            )
-        if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
-            outlier = labels.min() if labels.min() < 0 else labels.max()
-            raise ValueError(f"{name} must lie in 0 ... {classes - 1}, got {outlier}")
-        return labels
+    """(rows,) integer classes in [0, classes), or (rows, classes) real numbers.
+
+    Classes may be booleans, or floats without a fraction; they are returned as integers, the rest
+    as it is.
+    """
     labels = check_real(name, labels)
-    if labels.shape != (rows, classes):
-        raise ValueError(f"{name} must be ({rows}, {classes}) or ({rows},), got {labels.shape}")
-    return labels
+    if labels.ndim != 1:
+        if labels.shape != (rows, classes):
+            raise ValueError(f"{name} must be ({rows}, {classes}) or ({rows},), got {labels.shape}")
+        return labels
+    if len(labels) != rows:
+        raise ValueError(f"{name} must have {rows} entries, one per row of x, got {len(labels)}")
+    outside = np.flatnonzero(~((labels >= 0) & (labels < classes)))
+    if len(outside):
+        i = outside[0]
+        raise ValueError(f"{name} must lie in 0 ... {classes - 1}, got {labels[i]} at {i}")
+    whole = labels.astype(np.int64) if labels.dtype.kind in "fb" else labels
+    if labels.dtype.kind == "f" and (broken := np.flatnonzero(whole != labels)).size:
+        i = broken[0]
+        raise ValueError(f"{name} must be whole numbers, one class a row, got {labels[i]} at {i}")
+    return whole
 
 
 def label_rows(labels: np.ndarray, classes: int, dtype: Any) -> np.ndarray:
     """Labels as C-contiguous rows of ``dtype``: a class k becomes the k-th unit vector."""
     if labels.ndim == 2:
-        return plain(labels, dtype)
+        return contiguous(labels, dtype)
     rows = np.zeros((len(labels), classes), dtype)
     rows[np.arange(len(labels)), labels] = 1
     return rows
 
 
-def plain(array: Any, dtype: Any) -> np.ndarray:
+def contiguous(array: Any, dtype: Any) -> np.ndarray:
     """The array itself where it is C-contiguous, aligned, writeable and of ``dtype``, or a copy.
 
     Anything else would be another type to the compiler, and compile kernels anew.
@@ -158,3 +210,38 @@ def check_shape(name: str, array: np.ndarray, shape: Sequence[int]) -> None:
     """An array of exactly that shape."""
     if array.shape != tuple(shape):
         raise ValueError(f"{name} must be {tuple(shape)}, got {array.shape}")
+
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def names_nearest(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """A function that answers a misspelt keyword argument with the nearest it has (TypeError)."""
+
+    @functools.wraps(function)
+    def checked(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        check_names(function, kwargs)
+        return function(*args, **kwargs)
+
+    return checked
+
+
+def check_names(function: Callable[..., Any], names: Iterable[Any]) -> None:
+    """Names of arguments that the function has."""
+    known = _argument_names(function)
+    for name in names:
+        if name not in known:
+            title = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+            raise TypeError(f"{title} has no argument {name!r}{_nearest(name, known)}")
+
+
+@functools.cache
+def _argument_names(function: Callable[..., Any]) -> tuple[str, ...]:
+    return tuple(inspect.signature(function).parameters)
+
+
+def _nearest(value: Any, known: Sequence[str]) -> str:
+    """A question after the name that a misspelt one is nearest to, if it is near any."""
+    near = difflib.get_close_matches(value, known, 1) if isinstance(value, str) else []
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -31,11 +31,15 @@ BAD_X = {
     "complex": (np.zeros((9, 5), complex), "(float|real).*complex"),
     "string": (np.full((9, 5), "1.0"), "(float|real).*(U3|str)"),
     "None": (None, "(float|real).*object"),
-    # Unlike uint8, nothing says how these are to be scaled.
-    "int64": (np.zeros((9, 5), int), "float32, float64 or uint8, got int64"),
-    "uint16": (np.zeros((9, 5), np.uint16), "float32, float64 or uint8, got uint16"),
-    "float16": (np.zeros((9, 5), np.float16), "float32, float64 or uint8, got float16"),
-    "bool": (np.zeros((9, 5), bool), "float32, float64 or uint8, got bool"),
+    "longdouble": (np.zeros((9, 5), np.longdouble), "float32, float64, uint8 or integers, got"),
+    "int64 that no float64 holds": (
+        np.full((9, 5), 2**53 + 1),
+        "numbers that float64 holds, got integers from 9007199254740993",
+    ),
+    "int64 with a large negative": (
+        np.full((9, 5), -(2**53) - 1),
+        "numbers that float64 holds, got integers from -9007199254740993",
+    ),
 }
 
 # What to pass as labels for nine samples and three classes.
@@ -49,7 +53,8 @@ BAD_LABELS = {
     "too few rows": (np.zeros((8, 3)), r"9.*\(8, 3\)|8.*9"),
     "rank 3": (np.zeros((9, 3, 1)), r"3.*\(9, 3, 1\)"),
     "rank 0": (np.array(1), r"9|N"),
-    "float classes": (np.zeros(9), "int.*float64"),
+    "fractions": (np.full(9, 0.5), r"must be whole numbers, one class a row, got 0\.5 at 0"),
+    "float classes with a NaN": (np.array([0.0] * 8 + [np.nan]), r"in 0 \.\.\. 2, got nan at 8"),
     "strings": (np.full(9, "cat"), "int.*(U3|str)"),
     "objects": (np.zeros(9, object), "int.*object"),
     "complex rows": (np.zeros((9, 3), complex), "(float|real).*complex"),
@@ -66,6 +71,8 @@ METHODS_OF_X = {
         np.ones((9, 5)), labels, validation_data=(x, labels[: 9 if x is None else len(x)])
     ),
 }
+# What there is to say of no rows at all is an empty array.
+MAY_BE_EMPTY = METHODS_OF_X["predict"], METHODS_OF_X["predict_proba"]
 
 
 def everything(mlp):
@@ -96,6 +103,9 @@ def assert_refused(mlp, call, message):
 @pytest.mark.parametrize("method", METHODS_OF_X.values(), ids=METHODS_OF_X)
 def test_x(mlp, method, case):
     x, message = case
+    if method in MAY_BE_EMPTY and np.shape(x) == (0, 5):
+        assert len(method(mlp, x, None)) == 0
+        return
     assert_refused(mlp, lambda: method(mlp, x, np.zeros(9, int)), message)
 
 

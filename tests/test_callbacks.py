@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fastmlp import MLP
-from fastmlp.callbacks import Checkpoint, EarlyStopping, ProgressBar, StopOnNonFinite
+from fastmlp.callbacks import Checkpoint, EarlyStopping, ProgressBar
 from tests.networks import assert_same_state, batch, build, state
 
 pytest.importorskip("rich", reason="the progress bar needs Rich")
@@ -195,55 +195,6 @@ def test_checkpoint_keeps_the_best(tmp_path):
     assert_same_state(state(MLP.load(path)), states[1])
     fit([Script(val_loss=[9, 9, 9, 9]), best, Record()])
     assert_same_state(state(MLP.load(path)), states[4])
-
-
-# A loss that is lost
-
-
-def test_the_end_of_a_loss_that_is_lost():
-    """In the epoch in which it happens; named are the step, the epoch and the rate."""
-    seen, mlp = [], build([5, 7, 3], lr=1e200)
-
-    class Watch:
-        def on_progress(self, progress):
-            seen.append((progress.epoch, progress.step, progress.loss))
-
-    with pytest.raises(
-        FloatingPointError, match=r"loss is (nan|inf) by step \d of 5 in epoch 1, with lr 1e\+200$"
-    ):
-        fit([Watch(), StopOnNonFinite()], mlp=mlp)
-    assert [(epoch, np.isfinite(loss)) for epoch, _, loss in seen[:-1]] == [(0, True)] * (
-        len(seen) - 1
-    )
-    assert not np.isfinite(seen[-1][2])
-
-
-def test_parameters_lost_in_the_last_update():
-    """The loss of a step is taken before its update, so it is still finite."""
-    with pytest.raises(
-        FloatingPointError, match=r"^parameters are NaN or infinite after epoch 1, with lr 1e\+308$"
-    ):
-        build([5, 3], lr=1e308).fit(
-            np.full((3, 5), 1e9), np.arange(3), callbacks=[StopOnNonFinite()]
-        )
-
-
-def test_a_finite_loss_goes_on():
-    assert len(fit([StopOnNonFinite()]).train_loss) == 4
-
-
-def test_a_warning_where_nobody_watches():
-    """Shown at the line that called fit."""
-    lost = [1.0, np.nan, np.inf, np.nan]
-    with pytest.warns(RuntimeWarning) as warned:
-        build([5, 7, 3], lr=0.25).fit(
-            *batch(9, 5, 3)[:2], epochs=4, callbacks=[Script(train_loss=lost)]
-        )
-    assert str(warned[0].message) == (
-        "the loss is nan after epoch 4, and not finite since epoch 2: "
-        "the learning rate may be too large, lr is 0.25"
-    )
-    assert warned[0].filename == __file__
 
 
 def test_no_warning_of_a_loss_that_comes_back():

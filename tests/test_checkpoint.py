@@ -1,9 +1,13 @@
 """MLP.save and MLP.load: the same network comes back, and nothing else is taken for one."""
 
+import errno
+import hashlib
 import json
 import os
+import stat
 import struct
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,17 +89,15 @@ def test_a_loaded_network_trains_on_identically(sizes, activations, options, dty
 
 @pytest.mark.parametrize("compute_dtype", ["bfloat16", "auto"])
 def test_what_products_are_computed_in(compute_dtype, path):
-    """Kept, in a file of format 2; a network's own dtype, even by name, is of format 1."""
+    """Kept, unless it is the network's own dtype, even by name."""
     mlp = build([5, 7, 3], dtype=np.float32, compute_dtype=compute_dtype)
     mlp.save(path)
-    assert description_in(path)["format"] == 2
     loaded = MLP.load(path)
     assert loaded.compute_dtype == compute_dtype
     x, _, _ = batch(9, 5, 3, dtype=np.float32)
     np.testing.assert_array_equal(loaded.predict_proba(x), mlp.predict_proba(x))
     mlp.compute_dtype = "float32"
     mlp.save(path)
-    assert description_in(path)["format"] == 1
     assert "compute_dtype" not in description_in(path)
     assert MLP.load(path).compute_dtype == "float32"
 
@@ -191,23 +193,54 @@ def test_tensors_have_readable_names(mlp, path):
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(mlp, path, monkeypatch):
+    """The error names the file, which the system's own does not."""
     mlp.save(path)
     before = path.read_bytes()
     mlp.parameters[:] = 0
 
     def full(*arguments):
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     for step in ("fsync", "replace"):
         with monkeypatch.context() as patch:
             patch.setattr(os, step, full)
-            with pytest.raises(OSError, match="no space left"):
+            with pytest.raises(OSError, match=f"{os.strerror(errno.ENOSPC)}: '{path}'") as error:
                 mlp.save(path)
+        assert error.value.errno == errno.ENOSPC
         assert path.read_bytes() == before
         assert list(path.parent.iterdir()) == [path]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="permissions and umask are POSIX's")
+posix = pytest.mark.skipif(os.name != "posix", reason="permissions and links are POSIX's")
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o666, 0o755])
+def test_a_file_that_was_there_hands_on_its_permissions(mode, mlp, path):
+    path.touch()
+    path.chmod(mode)
+    mlp.save(path)
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+    assert_same_state(state(MLP.load(path)), state(mlp))
+
+
+@posix
+@pytest.mark.parametrize("there", [True, False])
+def test_a_symbolic_link_is_followed(there, mlp, path):
+    folder = path.parent / "elsewhere"
+    folder.mkdir()
+    target = folder / "target"
+    if there:
+        target.write_text("old")
+    path.symlink_to(target)
+    mlp.save(path)
+    assert path.is_symlink()
+    assert path.readlink() == target
+    assert_same_state(state(MLP.load(target)), state(mlp))
+    assert os.listdir(folder) == ["target"]
+
+
+@posix
 def test_permissions_are_those_of_any_new_file(mlp, path):
     mlp.save(path)
     other = path.with_name("other")
@@ -237,32 +270,77 @@ def test_layers_of_the_callers_own_are_refused(path):
         assert not path.exists()
 
 
+# Files of earlier formats, and damaged ones
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_file_of_an_earlier_format_loads_for_ever(number):
+    """As these two were written; the second computes in bfloat16, and holds its weights so."""
+    mlp = MLP.load(Path(__file__).parent / "files" / f"format{number}.safetensors")
+    assert repr(mlp) == "MLP(3-4-2, float32, 34 parameters)"
+    assert (mlp.lr, mlp.momentum, mlp.weight_decay) == (0.125, 0.5, 0.25)
+    assert mlp.batchnorm_reduction == "mean"
+    assert mlp.compute_dtype == ("float32", "bfloat16")[number - 1]
+    assert [type(activation) for activation in mlp.activations] == [Tanh, Identity]
+    first, norm = mlp.linear_layers[0], mlp.bn_layers[0]
+    np.testing.assert_array_equal(first.W.ravel(), np.arange(12) / 8 - 0.5)
+    np.testing.assert_array_equal(first.b.ravel(), np.arange(4) / 4)
+    np.testing.assert_array_equal(norm.gamma.ravel(), [1, 2, 3, 4])
+    assert norm.alpha == 0.75
+    np.testing.assert_array_equal(mlp.velocities, np.arange(34) / 16)
+    np.testing.assert_array_equal(mlp.statistics, 1 + np.arange(8) / 4)
+
+
+@pytest.mark.parametrize("weights_dtype", [None, "bfloat16"])
+def test_one_flipped_bit_anywhere_is_an_error(weights_dtype, path):
+    build([1, 2], dtype=np.float32).save(path, weights_dtype)
+    content = bytearray(path.read_bytes())
+    for place in range(len(content)):
+        for bit in range(8):
+            content[place] ^= 1 << bit
+            path.write_bytes(content)
+            with pytest.raises(ValueError, match="not a fastmlp network"):
+                MLP.load(path)
+            content[place] ^= 1 << bit
+    path.write_bytes(content)
+    MLP.load(path)
+
+
 # Files that are no such network
 
 
 def rewrite(path, metadata=None, tensors=None):
     """Write the network in path again, with other metadata fields (None: without) and tensors."""
-    from safetensors.numpy import load_file, save_file
+    from safetensors.numpy import load_file, save
 
-    description = description_in(path) | (metadata or {})
+    description = description_in(path) | {"sha256": "0" * 64} | (metadata or {})
     held = load_file(path) | (tensors or {})
-    save_file(
+    content = save(
         {name: tensor for name, tensor in held.items() if tensor is not None},
-        path,
         {"fastmlp": json.dumps({k: v for k, v in description.items() if v is not ...})},
     )
+    digest = hashlib.sha256(content).hexdigest()
+    path.write_bytes(content.replace(b"0" * 64, digest.encode(), 1))
 
 
 METADATA = {
-    "of a later format": ({"format": 3}, r"format must be 1 or 2, got 3"),
-    "a field of format 2 in 1": ({"compute_dtype": "bfloat16"}, r"must have the fields"),
-    "another field in format 2": ({"format": 2, "dropout": 0.5}, r"must have the fields"),
-    "compute dtype of no kind": ({"format": 2, "compute_dtype": 16}, r"compute_dtype .*16"),
-    "unknown compute dtype": ({"format": 2, "compute_dtype": "fp8"}, r"compute_dtype.*'fp8'"),
+    "of a later format": ({"format": 4}, r"format must be 1 or 2 or 3, got 4"),
+    "a field of format 2 in 1": (
+        {"format": 1, "sha256": ..., "compute_dtype": "bfloat16"},
+        r"must have the fields",
+    ),
+    "another field in format 2": (
+        {"format": 2, "sha256": ..., "dropout": 0.5},
+        r"must have the fields",
+    ),
+    "compute dtype of no kind": ({"compute_dtype": 16}, r"compute_dtype .*16"),
+    "unknown compute dtype": ({"compute_dtype": "fp8"}, r"compute_dtype.*'fp8'"),
     "float64 in bfloat16": (
-        {"format": 2, "compute_dtype": "bfloat16"},
+        {"compute_dtype": "bfloat16"},
         r"needs parameters of dtype float32",
     ),
+    "format 3 without a checksum": ({"sha256": ...}, r"must have the fields .*sha256, got"),
+    "format 1 with a checksum": ({"format": 1}, r"must have the fields .*got .*sha256"),
     "without a field": ({"lr": ...}, r"must have the fields .*lr"),
     "with a field more": ({"dropout": 0.5}, r"must have the fields .*dropout"),
     "text for a number": ({"lr": "0.1"}, r"field lr .*'0\.1'"),

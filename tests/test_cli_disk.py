@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastmlp import MLP, checkpoint, recipes
-from fastmlp._disk import in_words, naming
+from fastmlp import MLP, recipes
+from fastmlp._files import in_words, naming
 from fastmlp.recipes import _report
 from fastmlp.recipes._experiment import Measure, Outcome, Recipe
 from fastmlp.recipes._figures import LOSS, Line, Panel, draw
@@ -151,7 +151,7 @@ def test_data_that_cannot_be_read(command, monkeypatch):
 def test_a_model_that_cannot_be_read(command, monkeypatch):
     command(QUICK.replace("results", str(Path(MODEL).parent)))
     np.savez("rows.npz", x=np.zeros((1, 64)))
-    monkeypatch.setattr(checkpoint, "load", fill)
+    monkeypatch.setattr(MLP, "load", fill)
     status, _, errors = command(f"predict {MODEL} rows.npz")
     assert status == 1
     assert told(errors, MODEL)

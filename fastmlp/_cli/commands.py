@@ -12,10 +12,11 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from .. import __version__, checkpoint, datasets
-from .._disk import naming
+from .. import __version__, datasets
 from .._extras import require
+from .._files import naming
 from ..layers import activation_named
+from ..mlp import MLP
 from ..presets import PRESETS, preset_for
 from ..threads import set_num_threads
 from ..validation import check_compute_dtype
@@ -226,7 +227,7 @@ def predict(
     """
     try:
         with naming(model):
-            mlp = checkpoint.load(model)
+            mlp = MLP.load(model)
         for path in images:
             for line in lines(mlp, path, invert):
                 print(line)

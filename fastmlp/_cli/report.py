@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import plotting
-from .._disk import naming
+from .._files import naming
 from ..datasets import Dataset
 from ..warmup import is_cold
 
 if TYPE_CHECKING:
+    from ..history import History
     from ..mlp import MLP
-    from ..training import History
 
 WIDEST = 1 << 20
 """Columns of a terminal that has room for everything."""
@@ -29,8 +29,7 @@ def write_model(out: Path, mlp: MLP, history: History) -> list[Path]:
     Raises OSError, which names the file, when one cannot be written; so does ``write_mistakes``.
     """
     files = [out / name for name in ("model.safetensors", "history.csv", "curves.png")]
-    with naming(files[0]):
-        mlp.save(files[0])
+    mlp.save(files[0])
     _write_history(files[1], history)
     plotting.curves(history, files[2])
     return files

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,14 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..callbacks import ProgressBar, StopOnNonFinite
+from ..callbacks import ProgressBar
 from ..datasets import Dataset
+from ..history import History, NotFiniteWarning
 from ..initializers import he_normal, xavier_normal, zeros
 from ..layers import Identity, SoftmaxCrossEntropy, activation_named
 from ..mlp import MLP
 from ..presets import Preset, one_cycle
 from ..threads import get_num_threads
-from ..training import History
 from ..warmup import compile_kernels
 from . import report
 from .classes import check_classes
@@ -58,14 +57,13 @@ def _train_into(out: Path, data: Dataset, preset: Preset, seed: int, dtypes: DTy
     _announce(data, train, validation, mlp, preset, seed)
     print(f"results go to {out}\n", flush=True)
     moments = _moments(train[0]) if preset.standardise else None
-    watch = _Watch()
     try:
         report.announce_compilation(*dtypes)
         compile_kernels(*dtypes)
         rows = train if moments is None else (_standardised(train[0], moments), train[1])
-        history = _fit(data.name, mlp, rows, validation, preset, seed, watch)
+        history = _fit(data.name, mlp, rows, validation, preset, seed)
     except KeyboardInterrupt:
-        message = _keep_unfinished(out, mlp, moments, watch.history)
+        message = _keep_unfinished(out, mlp, moments)
         raise CommandError(message, INTERRUPTED) from None
     _take_pixels(mlp, moments)
     _write_and_show(out, data, mlp, history, _samples_per_second(history, preset, len(train[1])))
@@ -93,19 +91,9 @@ def _write_and_show(out: Path, data: Dataset, mlp: MLP, history: History, speed:
     report.table(("", ""), figures)
 
 
-class _Watch:
-    """A callback that keeps the history, for the case that the fit is interrupted."""
-
-    history: History | None = None
-
-    def on_epoch_end(self, mlp: MLP, history: History) -> None:
-        self.history = history
-
-
 def _fit(
-    name: str, mlp: MLP, train: Rows, validation: Rows | None, preset: Preset, seed: int,
-    watch: _Watch,
-) -> History:  # fmt: skip
+    name: str, mlp: MLP, train: Rows, validation: Rows | None, preset: Preset, seed: int
+) -> History:
     """Train, with progress on standard output.
 
     Raises CommandError, which names the data set, when fit refuses the data, and when the loss does
@@ -113,30 +101,21 @@ def _fit(
     """
     try:
         with ProgressBar() as bar, warnings.catch_warnings():
-            # fit warns of a loss that is not finite; below that becomes an error.
-            warnings.filterwarnings("ignore", "the loss", RuntimeWarning)
-            history = mlp.fit(
+            warnings.simplefilter("error", NotFiniteWarning)
+            return mlp.fit(
                 *train,
                 epochs=preset.epochs,
                 batch_size=preset.batch_size,
                 max_steps=preset.max_steps,
                 seed=seed,
                 validation_data=validation,
-                callbacks=[bar, watch, StopOnNonFinite()],
+                callbacks=[bar],
                 lr_schedule=one_cycle(preset.lr),
             )
     except ValueError as error:
         raise CommandError(f"{name}: {error}") from None
-    except FloatingPointError as error:
-        raise _lost(str(error)) from None
-    losses = history.train_loss
-    if not (losses and math.isfinite(losses[-1]) and np.isfinite(mlp.parameters).all()):
-        raise _lost(f"the loss is not finite after epoch {len(losses)}, with lr {preset.lr:g}")
-    return history
-
-
-def _lost(what: str) -> CommandError:
-    return CommandError(f"{what}: nothing was written; try a smaller --lr")
+    except NotFiniteWarning as warning:
+        raise CommandError(f"{warning}: nothing was written; try a smaller --lr") from None
 
 
 def _moments(x: np.ndarray) -> tuple[float, float]:
@@ -162,11 +141,10 @@ def _take_pixels(mlp: MLP, moments: tuple[float, float] | None) -> None:
     first.W = w
 
 
-def _keep_unfinished(
-    out: Path, mlp: MLP, moments: tuple[float, float] | None, history: History | None
-) -> str:
+def _keep_unfinished(out: Path, mlp: MLP, moments: tuple[float, float] | None) -> str:
     """Write the network and the history of an interrupted training; a message that says so."""
-    if history is None:
+    history = mlp.history
+    if history is None or not history.train_loss:
         return "interrupted in the first epoch, nothing was written"
     _take_pixels(mlp, moments)
     report.write_model(out, mlp, history)

@@ -1,16 +1,27 @@
-"""Arrays that a layer owns until a network takes them over into its flat buffers."""
+"""The arrays of a layer: its own, or views of a network's buffers."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from ..validation import check_real, check_shape
 
 
-class Held:
-    """An attribute that is always the same array: assigning copies into it."""
+class Owner(Protocol):
+    """The buffers of the network that a layer belongs to."""
+
+    def look(self) -> None:
+        """Called before one of the layer's arrays is read or written."""
+
+
+class FixedArray:
+    """An attribute that is always the same memory: assigning copies into it.
+
+    Reading gives a view made for the reader. The owner can so tell, by counting the references to
+    its buffer, whether somebody keeps one.
+    """
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -18,27 +29,79 @@ class Held:
     def __get__(self, layer: Any, owner: type | None = None) -> Any:
         if layer is None:
             return self
-        return layer.__dict__.get(self.name)
+        array = layer.__dict__.get(self.name)
+        if array is None:
+            return None
+        _tell_owner(layer)
+        return array.view()
 
     def __set__(self, layer: Any, value: Any) -> None:
-        held = self.__get__(layer)
-        if held is None:
+        array = layer.__dict__.get(self.name)
+        if array is None:
             raise AttributeError(f"this layer has no {self.name}")
         value = check_real(self.name, value)
-        check_shape(self.name, value, held.shape)
-        held[...] = value
+        check_shape(self.name, value, array.shape)
+        _tell_owner(layer)
+        array[...] = value
 
 
-def hold(layer: Any, name: str, array: np.ndarray | None) -> None:
-    """Make ``array`` the one behind the attribute, in place of the present one."""
-    layer.__dict__[name] = array
+def _tell_owner(layer: Any) -> None:
+    owner = layer.__dict__.get("_owner")
+    if owner is not None:
+        owner.look()
 
 
-def bind(layer: Any, name: str, buffer: np.ndarray, offset: int) -> None:
-    """Make the layer's array, if it has it, a view of the buffer at offset, keeping its values."""
-    array = getattr(layer, name)
-    if array is None:
-        return
-    view = buffer[offset : offset + array.size].reshape(array.shape)
-    view[...] = array
-    hold(layer, name, view)
+class ParameterLayer:
+    """Base of the layers with parameters.
+
+    ``parameters`` names them: (parameter, gradient, velocity) for each. A copy of a layer, or a
+    pickled one, has arrays of its own and belongs to no network.
+    """
+
+    parameters: tuple[tuple[str, str, str], ...] = ()
+    statistics: tuple[str, ...] = ()
+
+    _owner: Owner | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        _tell_owner(self)
+        return {name: value for name, value in self.__dict__.items() if name != "_owner"}
+
+    def __copy__(self) -> Any:
+        duplicate = type(self).__new__(type(self))
+        duplicate.__dict__.update(self.__getstate__())
+        duplicate.leave()
+        return duplicate
+
+    def _own(self, *names: str) -> list[Any]:
+        """The arrays of those names themselves, for a method that keeps none of them.
+
+        With views for the layers too, a step by hand of 784-32-32-32-10 took 1.08 of the time.
+        """
+        _tell_owner(self)
+        return [self.__dict__[name] for name in names]
+
+    def _set_array(self, name: str, array: np.ndarray | None) -> None:
+        """Make ``array`` the memory behind an attribute, in place of the present one."""
+        self.__dict__[name] = array
+
+    def _arrays(self) -> list[str]:
+        """The names of all arrays that a network keeps in its buffers, and that this layer has."""
+        names = [name for triple in self.parameters for name in triple] + [*self.statistics]
+        return [name for name in names if self.__dict__[name] is not None]
+
+    def join(self, owner: Owner, places: dict[str, tuple[np.ndarray, int]]) -> None:
+        """Move the arrays into an owner's flat buffers: (buffer, start) for each by name."""
+        for name in self._arrays():
+            array = self.__dict__[name]
+            buffer, start = places[name]
+            view = buffer[start : start + array.size].reshape(array.shape)
+            view[...] = array
+            self._set_array(name, view)
+        self._owner = owner
+
+    def leave(self) -> None:
+        """Go on with copies of the arrays, as a layer of no network."""
+        for name in self._arrays():
+            self._set_array(name, self.__dict__[name].copy())
+        self._owner = None

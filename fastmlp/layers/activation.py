@@ -5,12 +5,13 @@ Reference: CMU 11-785 HW1P1, section 3.1.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from ..kernels.activation import ACTIVATIONS, activation_backward, activation_forward
-from ..validation import FLOATS, check_real, check_shape, plain
+from ..validation import FLOATS, check_real, check_shape, contiguous
 
 
 class Activation:
@@ -18,11 +19,14 @@ class Activation:
     ``derivative``.
 
     One of a user's own works in ``forward``, ``backward`` and ``step``; ``fit`` trains only those
-    that are compiled, the subclasses in this module.
+    that are compiled, the subclasses in this module. ``state`` must hold all that ``derivative``
+    needs: an object may have several places, whose states a network keeps apart.
     """
 
+    state: np.ndarray | None = None
+
     def __init__(self) -> None:
-        self.state: np.ndarray | None = None
+        self.state = None
 
     def __call__(self, x: Any) -> np.ndarray:
         return self.forward(x)
@@ -74,7 +78,7 @@ class _Compiled(Activation):
         Raises RuntimeError before the first ``forward``, ValueError on another shape.
         """
         state = self._kept()
-        delta = plain(delta, state.dtype)
+        delta = contiguous(delta, state.dtype)
         check_shape("delta", delta, state.shape)
         dz = np.empty_like(state)
         activation_backward(
@@ -85,7 +89,7 @@ class _Compiled(Activation):
     def _kept(self) -> np.ndarray:
         if self.state is None:
             raise RuntimeError(f"{type(self).__name__}: call forward before the derivative")
-        return plain(self.state, self.state.dtype)
+        return contiguous(self.state, self.state.dtype)
 
 
 class Identity(_Compiled):
@@ -136,6 +140,12 @@ def name_of(activation: Any) -> str:
     return type(activation).name
 
 
+def check_activations_compiled(activations: Iterable[Any]) -> None:
+    """Raise TypeError where one of them is not compiled."""
+    for activation in activations:
+        name_of(activation)
+
+
 def _layers_by_name() -> dict[str, type[_Compiled]]:
     return {layer.name: layer for layer in _Compiled.__subclasses__() if "name" in vars(layer)}
 
@@ -143,4 +153,4 @@ def _layers_by_name() -> dict[str, type[_Compiled]]:
 def _real_array(x: Any) -> np.ndarray:
     """x as a C-contiguous float array: float32 stays, other real dtypes become float64."""
     x = check_real("x", x)
-    return plain(x, x.dtype if x.dtype in FLOATS else np.float64)
+    return contiguous(x, x.dtype if x.dtype in FLOATS else np.float64)

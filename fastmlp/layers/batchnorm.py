@@ -17,15 +17,15 @@ from ..validation import (
     FLOATS,
     check_count,
     check_dtype,
-    check_finite,
     check_matrix,
+    check_number,
     check_shape,
-    plain,
+    contiguous,
 )
-from ._state import Held, hold
+from ._state import FixedArray, ParameterLayer
 
 
-class BatchNorm:
+class BatchNorm(ParameterLayer):
     """y = gamma * (x - mean) / sqrt(var + eps) + beta, per feature.
 
     Parameters
@@ -46,29 +46,27 @@ class BatchNorm:
         ("gamma", "dgamma", "momentum_gamma"),
         ("beta", "dbeta", "momentum_beta"),
     )
+    statistics = ("running_mean", "running_var")
 
-    gamma, dgamma, momentum_gamma = Held(), Held(), Held()
-    beta, dbeta, momentum_beta = Held(), Held(), Held()
-    running_mean, running_var = Held(), Held()
+    gamma, dgamma, momentum_gamma = FixedArray(), FixedArray(), FixedArray()
+    beta, dbeta, momentum_beta = FixedArray(), FixedArray(), FixedArray()
+    running_mean, running_var = FixedArray(), FixedArray()
 
     def __init__(self, in_feature: int, alpha: float = 0.9, dtype: Any = np.float64) -> None:
         self.in_feature = check_count("in_feature", in_feature)
         self.alpha = alpha
         dtype = check_dtype(dtype)
         shape = (1, self.in_feature)
-        hold(self, "gamma", np.ones(shape, dtype))
-        hold(self, "running_var", np.ones(shape, dtype))
-        hold(self, "beta", np.zeros(shape, dtype))
-        hold(self, "running_mean", np.zeros(shape, dtype))
-        hold(self, "dgamma", np.zeros(shape, dtype))
-        hold(self, "dbeta", np.zeros(shape, dtype))
-        hold(self, "momentum_gamma", np.zeros(shape, dtype))
-        hold(self, "momentum_beta", np.zeros(shape, dtype))
+        for name in ("gamma", "running_var"):
+            self._set_array(name, np.ones(shape, dtype))
+        for name in ("beta", "running_mean", "dgamma", "dbeta", "momentum_gamma", "momentum_beta"):
+            self._set_array(name, np.zeros(shape, dtype))
         self.x: np.ndarray | None = None
         self.norm: np.ndarray | None = None
         self.out: np.ndarray | None = None
         self.mean: np.ndarray | None = None
         self.var: np.ndarray | None = None
+        self._frozen: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def alpha(self) -> float:
@@ -77,7 +75,7 @@ class BatchNorm:
 
     @alpha.setter
     def alpha(self, value: float) -> None:
-        self._alpha = check_finite("alpha", value)
+        self._alpha = check_number("alpha", value)
 
     @property
     def eps(self) -> float:
@@ -97,13 +95,17 @@ class BatchNorm:
         with the biased variance. Returns an array of x's shape and floating dtype.
         """
         x = check_matrix("x", x, self.in_feature)
-        self.x = plain(x, x.dtype if x.dtype in FLOATS else self.gamma.dtype)
+        self.x = contiguous(x, x.dtype if x.dtype in FLOATS else self.gamma.dtype)
         self.out = np.empty_like(self.x)
         gamma, beta = self._as_input(self.gamma), self._as_input(self.beta)
         if eval:
-            mean, var = self._as_input(self.running_mean), self._as_input(self.running_var)
-            batchnorm_inference(self.out, self.x, gamma, beta, mean, var)
+            # Copies: the running statistics may move before the backward pass.
+            moments = self.running_mean.astype(self.x.dtype), self.running_var.astype(self.x.dtype)
+            self._frozen = moments
+            self.norm = None
+            batchnorm_inference(self.out, self.x, gamma, beta, *moments)
             return self.out
+        self._frozen = None
         self.norm = np.empty_like(self.x)
         self.mean, self.var = np.empty_like(gamma), np.empty_like(gamma)
         batchnorm_forward(self.out, self.norm, self.mean, self.var, self.x, gamma, beta)
@@ -124,15 +126,31 @@ class BatchNorm:
         """Set dgamma = sum of delta * norm and dbeta = sum of delta; return dx.
 
         delta : (N, in_feature), the derivative of the loss with respect to the output.
-        Raises RuntimeError before the first ``forward`` in training mode, ValueError on another
-        shape. Reference: equations 15 to 37.
+        After a ``forward`` in eval mode the moments are constants, and dx is
+        delta * gamma / sqrt(running_var + eps).
+        Raises RuntimeError before the first ``forward``, ValueError on another shape. Reference:
+        equations 15 to 37.
         """
-        if self.norm is None or self.var is None:
-            raise RuntimeError("BatchNorm: call forward in training mode before backward")
-        delta = plain(delta, self.norm.dtype)
-        check_shape("delta", delta, self.norm.shape)
+        if self.x is None:
+            raise RuntimeError("BatchNorm: call forward before backward")
+        delta = contiguous(delta, self.x.dtype)
+        check_shape("delta", delta, self.x.shape)
+        if self._frozen is not None:
+            return self._backward_frozen(delta, *self._frozen)
+        assert self.norm is not None
         dx, dgamma, dbeta = np.empty_like(delta), np.empty_like(self.var), np.empty_like(self.var)
         gamma = self._as_input(self.gamma)
         batchnorm_backward(dx, dgamma, dbeta, delta, self.norm, self.var, gamma)
         self.dgamma, self.dbeta = dgamma, dbeta
+        return dx
+
+    def _backward_frozen(self, delta: np.ndarray, mean: np.ndarray, var: np.ndarray) -> np.ndarray:
+        """``backward`` by constant moments: both passes are y = a * (x - mean) / s + b."""
+        assert self.x is not None
+        one, zero = np.ones_like(mean), np.zeros_like(mean)
+        self.norm, dx = np.empty_like(self.x), np.empty_like(self.x)
+        batchnorm_inference(self.norm, self.x, one, zero, mean, var)
+        batchnorm_inference(dx, delta, self._as_input(self.gamma), zero, zero, var)
+        self.dgamma = (delta * self.norm).sum(axis=0, keepdims=True)
+        self.dbeta = delta.sum(axis=0, keepdims=True)
         return dx

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..kernels._rates import unit_for
 from ..kernels.linear import linear_backward, linear_forward
-from ..validation import FLOATS, check_count, check_matrix, check_real, check_shape, plain
-from ._state import Held, hold
+from ..validation import FLOATS, check_count, check_matrix, check_real, check_shape, contiguous
+from ._state import FixedArray, ParameterLayer
 
 
-class Linear:
+class Linear(ParameterLayer):
     """y = x @ W + b.
 
     Parameters
@@ -37,8 +37,8 @@ class Linear:
 
     parameters = (("W", "dW", "momentum_W"), ("b", "db", "momentum_b"))
 
-    W, dW, momentum_W = Held(), Held(), Held()
-    b, db, momentum_b = Held(), Held(), Held()
+    W, dW, momentum_W = FixedArray(), FixedArray(), FixedArray()
+    b, db, momentum_b = FixedArray(), FixedArray(), FixedArray()
 
     def __init__(
         self,
@@ -60,18 +60,18 @@ class Linear:
             check_shape("bias_init_fn's result", b, (1, self.out_feature))
         if dtype is None:
             dtype = w.dtype if w.dtype in FLOATS else np.float64
-        self._hold("W", "dW", "momentum_W", w, dtype)
-        self._hold("b", "db", "momentum_b", b, dtype)
+        for names, value in zip(self.parameters, (w, b), strict=True):
+            self._make_arrays(names, value, dtype)
         self.x: np.ndarray | None = None
         self.compute_dtype: str | None = None
 
-    def _hold(
-        self, parameter: str, gradient: str, velocity: str, value: np.ndarray | None, dtype: Any
-    ) -> None:
-        held = None if value is None else np.array(value, dtype, order="C")
-        hold(self, parameter, held)
-        hold(self, gradient, None if held is None else np.zeros_like(held))
-        hold(self, velocity, None if held is None else np.zeros_like(held))
+    def _make_arrays(self, names: Sequence[str], value: np.ndarray | None, dtype: Any) -> None:
+        """A parameter with zeros for its gradient and velocity, or none of the three."""
+        parameter, *others = names
+        array = None if value is None else np.array(value, dtype, order="C")
+        self._set_array(parameter, array)
+        for name in others:
+            self._set_array(name, None if array is None else np.zeros_like(array))
 
     def __call__(self, x: Any) -> np.ndarray:
         return self.forward(x)
@@ -82,9 +82,10 @@ class Linear:
     def forward(self, x: Any) -> np.ndarray:
         """x @ W + b, of the layer's dtype, (N, out); x, (N, in), is kept for ``backward``."""
         x = check_matrix("x", x, self.in_feature)
-        self.x = plain(x, self.W.dtype)
-        y = np.empty((len(x), self.out_feature), self.W.dtype)
-        linear_forward(y, self.x, self.W, self.b, unit=unit_for(self.compute_dtype))
+        w, b = self._own("W", "b")
+        self.x = contiguous(x, w.dtype)
+        y = np.empty((len(x), self.out_feature), w.dtype)
+        linear_forward(y, self.x, w, b, unit=unit_for(self.compute_dtype))
         return y
 
     def backward(self, delta: Any, input_gradient: bool = True) -> np.ndarray | None:
@@ -96,9 +97,9 @@ class Linear:
         """
         if self.x is None:
             raise RuntimeError("Linear: call forward before backward")
-        delta = plain(delta, self.W.dtype)
+        w, dw, db = self._own("W", "dW", "db")
+        delta = contiguous(delta, w.dtype)
         check_shape("delta", delta, (len(self.x), self.out_feature))
         dx = np.empty_like(self.x) if input_gradient else None
-        unit = unit_for(self.compute_dtype)
-        linear_backward(self.dW, self.db, dx, self.x, self.W, delta, unit)
+        linear_backward(dw, db, dx, self.x, w, delta, unit_for(self.compute_dtype))
         return dx

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..kernels.loss import softmax_cross_entropy_backward, softmax_cross_entropy_forward
-from ..validation import FLOATS, check_labels, check_matrix, label_rows, plain
+from ..validation import FLOATS, check_labels, check_matrix, contiguous, label_rows
 
 
 class Criterion:
@@ -50,7 +50,7 @@ class SoftmaxCrossEntropy(Criterion):
         logits = check_matrix("x", x, x.shape[-1] if x.ndim else 0)
         dtype = logits.dtype if logits.dtype in FLOATS else np.dtype(np.float64)
         labels = check_labels("y", y, *logits.shape)
-        logits = plain(logits, dtype)
+        logits = contiguous(logits, dtype)
         labels = label_rows(labels, logits.shape[1], dtype)
         loss = np.empty(len(logits), dtype)
         softmax_cross_entropy_forward(loss, logits, labels)

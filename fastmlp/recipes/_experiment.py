@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import datasets
-from ..training import Progress
+from ..history import Progress
 
 # Other work on the machine slows single rounds down.
 ROUNDS = 5

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from .._disk import naming
+from .._files import naming
 from ..threads import get_num_threads
 from ._experiment import Measure, Outcome, Timing
 

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..history import History
 from ..initializers import lecun_normal, zeros
 from ..layers import Identity, Sigmoid, SoftmaxCrossEntropy
 from ..mlp import MLP
 from ..sweeps import train_many
-from ..training import History
 from . import _numpy, vu_dl1
 from ._experiment import (
     Advance,

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import datasets
+from ..history import History
 from ..layers import ReLU
 from ..mlp import MLP
-from ..training import History
-from ..validation import check_finite, check_labels, check_shape, label_rows
+from ..validation import check_labels, check_number, check_shape, label_rows
 from . import _numpy
 from ._experiment import Measure, Outcome, Recipe, Setting, compare, seconds_of
 from ._figures import ACCURACY, LOSS, draw, percent, train_and_valid
@@ -175,7 +175,7 @@ def training(
     x = as_numbers(data_train, dtype)
     mlp = _network(
         x, (hidden_units, label_train.shape[1]), dtype,
-        scale * check_finite("alpha", alpha), gamma,
+        scale * check_number("alpha", alpha), gamma,
     )  # fmt: skip
     valid = None if data_valid is None else (as_numbers(data_valid, dtype), label_valid)
     history = mlp.fit(

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from ..history import History
 from ..layers import ReLU
 from ..mlp import MLP
-from ..training import History
 from . import _numpy
 from ._experiment import Measure, Outcome, Recipe, Setting, compare, seconds_of, split_mnist
 from ._figures import ACCURACY, LOSS, draw, percent, train_and_valid

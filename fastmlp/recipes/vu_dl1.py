@@ -16,7 +16,7 @@ from ..kernels.activation import SIGMOID, activation_backward
 from ..kernels.linear import linear_backward
 from ..layers import Sigmoid
 from ..mlp import MLP
-from ..validation import check_finite, check_labels, check_shape, label_rows
+from ..validation import check_labels, check_number, check_shape, label_rows
 from . import _numpy, _scalar_net
 from ._networks import (
     Arrays,
@@ -165,7 +165,7 @@ def xavier(D: int, H: int, K: int, seed: Any = None) -> Arrays:
 
 def network(X: Any, arrays: Any, learning_rate: float, dtype: Any = None) -> MLP:
     """The sigmoid network of those W1, b1, W2, b2 for the rows of X, to be trained by ``fit``."""
-    rate = check_finite("learning_rate", learning_rate)
+    rate = check_number("learning_rate", learning_rate)
     return two_layers(np.asarray(X), _NAMES, arrays, Sigmoid(), rate, dtype=dtype)
 
 

@@ -1,0 +1,269 @@
+"""The flat buffers of a network, and the layers whose arrays are views of them."""
+
+from __future__ import annotations
+
+import operator
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, overload
+
+import numpy as np
+
+from .engine import Layout
+from .kernels._host import aligned_zeros
+from .kernels.network import Flat
+from .kernels.update import SEGMENT, momentum_update
+from .layers import Activation
+from .layers._state import ParameterLayer
+from .validation import check_instance, check_real, check_sequence, check_shape
+
+# Where the layer table says that an array begins in its buffer.
+_COLUMNS = {
+    "W": "flat_w",
+    "b": "flat_b",
+    "gamma": "flat_gamma",
+    "beta": "flat_beta",
+    "running_mean": "flat_mean",
+    "running_var": "flat_var",
+}
+
+
+class Session(Protocol):
+    """A fit under way, which has the weights in panels of its own between two looks."""
+
+    def look(self) -> None:
+        """Bring the buffers up to date if the fit rests, and take them over when it goes on."""
+
+
+class Buffers:
+    """The memory of a network: parameters, gradients, velocities, and running statistics.
+
+    Before anybody gets at a layer's array, or at one of the four, ``look`` is called. Inside a
+    callback it makes the fit under way bring the buffers up to date, and read them again before its
+    next step. So every part of a network shows the same step, and nothing is copied for a callback
+    that does not look.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        dtype = layout.dtype
+        self._parameters, self._gradients, self._velocities = (
+            aligned_zeros(layout.parameters, dtype) for _ in range(3)
+        )
+        self._statistics = aligned_zeros(layout.statistics, dtype)
+        self.session: Session | None = None
+        self._finite: bool | None = None
+        self._references: list[int] = []
+
+    def read(self, name: str) -> np.ndarray:
+        """ "parameters", "gradients", "velocities" or "statistics", a view."""
+        self.look()
+        array: np.ndarray = getattr(self, f"_{name}")
+        return array.view()
+
+    def write(self, name: str, value: Any) -> None:
+        """Copy into one of the four. Raises ValueError or TypeError where it does not fit."""
+        value = check_real(name, value)
+        array = getattr(self, f"_{name}")
+        check_shape(name, value, array.shape)
+        self.look()
+        array[...] = value
+
+    def look(self) -> None:
+        """To be called before the buffers are read or written."""
+        self._finite = None
+        if self.session is not None:
+            self.session.look()
+
+    def for_reading(self) -> Flat:
+        """What ``predict`` reads; the caller keeps none of it."""
+        if self.session is not None:
+            self.look()
+        return Flat(self._parameters, self._velocities, self._statistics)
+
+    def for_writing(self) -> Flat:
+        """What ``fit`` and ``step`` change; whoever keeps it says so by being the session."""
+        self.look()
+        return self.for_reading()
+
+    def update(
+        self, layout: Layout, lr: float, momentum: float, weight_decay: float, norm_rows: int
+    ) -> None:
+        """A step from the gradients; those of batch norm are divided by ``norm_rows``."""
+        segments = []
+        for row in layout.table:
+            w, b, outputs = row["flat_w"], row["flat_b"], row["outputs"]
+            segments.append((w, w + row["inputs"] * outputs, momentum, weight_decay, 1.0))
+            if b >= 0:
+                segments.append((b, b + outputs, momentum, 0.0, 1.0))
+            if (start := row["flat_gamma"]) >= 0:
+                share = layout.dtype.type(1) / norm_rows
+                segments.append((start, start + 2 * outputs, 0.0, 0.0, share))
+        self.look()
+        momentum_update(
+            self._parameters, self._velocities, self._gradients, np.array(segments, SEGMENT), lr
+        )
+
+    def adopt(self, layer: ParameterLayer, row: Any) -> None:
+        """Move the arrays of a layer into the buffers, where its row of the layer table says."""
+        buffers = self._parameters, self._gradients, self._velocities
+        places = {name: (self._statistics, row[_COLUMNS[name]]) for name in layer.statistics}
+        for names in layer.parameters:
+            start = row[_COLUMNS[names[0]]]
+            places |= {name: (b, start) for name, b in zip(names, buffers, strict=True)}
+        layer.join(self, places)
+
+    def count_references(self) -> None:
+        """Remember how many references are the network's own: to be called once all is adopted."""
+        self._references = self._count()
+
+    def _count(self) -> list[int]:
+        arrays = self._parameters, self._gradients, self._velocities, self._statistics
+        return [sys.getrefcount(array.base) for array in arrays]
+
+    def held_elsewhere(self) -> bool:
+        """Whether somebody else has a view of a buffer, and may read or write it unasked."""
+        return self._count() != self._references
+
+    def known_finite(self) -> bool:
+        """Whether all parameters are finite; False also where that may change without a look."""
+        if self.held_elsewhere():
+            return False
+        if self._finite is None:
+            # A sum sees every NaN and infinity. Where it overflows, the answer errs on the safe
+            # side.
+            with np.errstate(all="ignore"):
+                self._finite = bool(np.isfinite(self._parameters.sum()))
+        return self._finite
+
+    def all_finite(self) -> bool:
+        """Whether all parameters are finite."""
+        return bool(np.isfinite(self._parameters).all())
+
+
+class Layers(Sequence[Any]):
+    """Some layers of a network: one can take another's place, none can be added or removed.
+
+    check : (name, present layer, new layer) -> None, raises where it cannot take the place
+    replace : (index, present layer, new layer) -> None, called once all have been checked
+    """
+
+    def __init__(
+        self,
+        name: str,
+        layers: Iterable[Any],
+        check: Callable[[str, Any, Any], None],
+        replace: Callable[[int, Any, Any], None] | None = None,
+    ) -> None:
+        self._name, self._layers = name, list(layers)
+        self._check, self._replace = check, replace
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Any]: ...
+    def __getitem__(self, index: Any) -> Any:
+        return self._layers[index]
+
+    def __setitem__(self, index: int, layer: Any) -> None:
+        place = range(len(self._layers))[operator.index(index)]
+        self._put({place: layer})
+
+    def assign(self, layers: Any) -> None:
+        """Replace all of them, or none where one does not fit."""
+        layers = check_sequence(self._name, layers)
+        if len(layers) != len(self._layers):
+            raise ValueError(
+                f"{self._name} must have {len(self._layers)} entries, one per layer, "
+                f"got {len(layers)}"
+            )
+        self._put(dict(enumerate(layers)))
+
+    def _put(self, layers: dict[int, Any]) -> None:
+        for place, layer in layers.items():
+            self._check(f"{self._name}[{place}]", self._layers[place], layer)
+        if self._replace is not None and len({id(layer) for layer in layers.values()}) < len(
+            layers
+        ):
+            raise ValueError(f"{self._name} must be different objects, got one of them twice")
+        for place, layer in layers.items():
+            present, self._layers[place] = self._layers[place], layer
+            if self._replace is not None and layer is not present:
+                self._replace(place, present, layer)
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def __repr__(self) -> str:
+        return repr(self._layers)
+
+
+def check_replacement(name: str, present: ParameterLayer, new: Any) -> None:
+    """A layer that can take the place of another: of its class and widths, and of no network."""
+    cls = type(present)
+    if type(new) is not cls:
+        raise TypeError(f"{name} must be an object of class {cls.__name__}, got {new!r}")
+    for parameter, *_ in cls.parameters:
+        old, value = present.__dict__[parameter], new.__dict__[parameter]
+        expected, got = (None if a is None else a.shape for a in (old, value))
+        if expected != got:
+            raise ValueError(f"{name} must have {parameter} of shape {expected}, got {got}")
+    if new is not present and new._owner is not None:
+        raise ValueError(
+            f"{name} must be a layer of its own, got one that belongs to a network: copy it first"
+        )
+
+
+def replaceable_activations(activations: Any, count: int) -> Layers:
+    """So many activations; the same object may have several places."""
+    activations = check_sequence("activations", activations)
+    if len(activations) != count:
+        raise ValueError(
+            f"activations must have {count} entries, one per layer, got {len(activations)}"
+        )
+    for i, activation in enumerate(activations):
+        _check_activation(f"activations[{i}]", None, activation)
+    return Layers("activations", activations, _check_activation)
+
+
+def _check_activation(name: str, present: Any, new: Any) -> None:
+    check_instance(name, new, Activation)
+
+
+class BufferView:
+    """An attribute of a network: a view of one of its buffers, which assigning copies into."""
+
+    def __init__(self, doc: str) -> None:
+        self.__doc__ = doc
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, network: None, owner: type) -> BufferView: ...
+    @overload
+    def __get__(self, network: object, owner: type) -> np.ndarray: ...
+    def __get__(self, network: Any, owner: type) -> Any:
+        return self if network is None else network.buffers.read(self._name)
+
+    def __set__(self, network: Any, value: Any) -> None:
+        network.buffers.write(self._name, value)
+
+
+class LayerPlaces:
+    """An attribute of a network: its ``Layers`` of one kind, which assigning replaces."""
+
+    def __init__(self, doc: str) -> None:
+        self.__doc__ = doc
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = f"_{name}"
+
+    @overload
+    def __get__(self, network: None, owner: type) -> LayerPlaces: ...
+    @overload
+    def __get__(self, network: object, owner: type) -> Layers: ...
+    def __get__(self, network: Any, owner: type) -> Any:
+        return self if network is None else network.__dict__[self._name]
+
+    def __set__(self, network: Any, value: Any) -> None:
+        network.__dict__[self._name].assign(value)
