@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import datasets
+    from .history import History
     from .layers import (
         Activation,
         BatchNorm,
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
         Tanh,
     )
     from .mlp import MLP
+    from .sweeps import train_many
     from .threads import get_num_threads, set_num_threads
-    from .training import History, get_training_stats
+    from .training import get_training_stats
 
 __version__ = "0.1.0"
 
@@ -39,12 +41,14 @@ __all__ = [
     "get_num_threads",
     "get_training_stats",
     "set_num_threads",
+    "train_many",
 ]
 
 # The names above that are neither modules nor from layers, and their modules.
 _MODULES = {
     "MLP": "mlp",
-    "History": "training",
+    "History": "history",
+    "train_many": "sweeps",
     "get_training_stats": "training",
     "get_num_threads": "threads",
     "set_num_threads": "threads",

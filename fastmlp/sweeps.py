@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from .history import History, Progress
 from .mlp import MLP
 from .threads import get_num_threads
-from .training import History, Progress
-from .validation import check_count
+from .validation import check_count, check_instance, check_names
 
 
 class _Ended(Exception):
@@ -48,15 +49,20 @@ def train_many(
 
     Returns their histories in order. Networks and histories are, to the bit, what fitting one after
     the other gives. An error of one fit, or an interrupt, ends them all: it is raised once each is
-    left as of its last finished step.
+    left as of its last finished step, with a note that says which entry of ``fits`` raised it.
 
-    Raises ValueError where a network occurs twice.
+    Raises TypeError or ValueError, before the first fit begins, for an entry that is no such pair
+    and for a network that occurs twice.
 
     >>> train_many((network(seed), {"x": x, "labels": y, "seed": seed}) for seed in range(5))
     """
-    fits = list(fits)
-    if len({id(mlp) for mlp, _ in fits}) < len(fits):
-        raise ValueError("fits must have a network of its own for each fit, got one of them twice")
+    fits = [_check_entry(f"fits[{i}]", entry) for i, entry in enumerate(fits)]
+    entries: dict[int, int] = {}
+    for i, (mlp, _) in enumerate(fits):
+        if (first := entries.setdefault(id(mlp), i)) != i:
+            raise ValueError(
+                f"fits[{i}] must have a network of its own, got that of fits[{first}] again"
+            )
     limit = get_num_threads() if max_workers is None else check_count("max_workers", max_workers)
     # None begins before all are handed over: the executor loses sight of a thread whose start is
     # interrupted, and would not wait for its fit. Their ends are counted by a queue as well, since
@@ -89,8 +95,25 @@ def train_many(
             end.set()
             for _ in fits:
                 begin.put(None)
-    errors = [future.exception() for future in futures]
-    for error in errors:
+    for i, future in enumerate(futures):
+        error = future.exception()
         if error is not None and not isinstance(error, _Ended):
+            error.add_note(f"raised by fits[{i}] of train_many")
             raise error
     return [future.result() for future in futures]
+
+
+def _check_entry(name: str, entry: Any) -> tuple[MLP, Mapping[str, Any]]:
+    """A network and arguments that its ``fit`` has."""
+    if not isinstance(entry, (tuple, list)) or len(entry) != 2:
+        raise TypeError(f"{name} must be a pair (network, arguments of fit), got {entry!r:.60}")
+    mlp, arguments = entry
+    check_instance(f"{name}[0]", mlp, MLP)
+    if not isinstance(arguments, Mapping):
+        raise TypeError(f"{name}[1] must be a mapping of fit's arguments, got {arguments!r:.60}")
+    try:
+        check_names(MLP.fit, arguments)
+        inspect.signature(mlp.fit).bind(**arguments)
+    except TypeError as error:
+        raise TypeError(f"{name}[1]: {error}") from None
+    return mlp, arguments

@@ -100,8 +100,9 @@ def test_an_error_ends_the_other_fits_and_is_raised():
         (network(1), options(epochs=FOREVER, callbacks=[waiting])),
         (network(2), options(epochs=FOREVER)),
     ]
-    with pytest.raises(RuntimeError, match="stop here"):
+    with pytest.raises(RuntimeError, match="stop here") as error:
         train_many(fits, max_workers=2)
+    assert error.value.__notes__ == ["raised by fits[0] of train_many"]
     assert np.isfinite(fits[1][0].parameters).all()
     assert_same_state(state(fits[2][0]), state(network(2)))
 
@@ -122,8 +123,27 @@ def test_an_interrupt_ends_all_fits():
 
 def test_refusals():
     mlp = network(0)
-    with pytest.raises(ValueError, match="network of its own"):
-        train_many([(mlp, options()), (mlp, options())])
+    before = state(mlp)
+    for entries, message in (
+        ([(mlp, options()), (network(1), options()), (mlp, options())],
+         r"fits\[2\] must have a network of its own, got that of fits\[0\]"),
+        ([(mlp, options()), mlp], r"fits\[1\] must be a pair .*got MLP\(5-17-3"),
+        ([(mlp, options()), (X, LABELS)], r"fits\[1\]\[0\] must be an object of class MLP"),
+        ([(mlp, options()), (network(1), [X, LABELS])], r"fits\[1\]\[1\] must be a mapping"),
+        ([(mlp, options()), (network(1), options(epoch=3))],
+         r"fits\[1\]\[1\]: fit has no argument 'epoch'; did you mean 'epochs'"),
+        ([(mlp, options()), (network(1), {"x": X})], r"fits\[1\]\[1\]: missing .*'labels'"),
+    ):  # fmt: skip
+        with pytest.raises((ValueError, TypeError), match=message):
+            train_many(entries)
+        assert_same_state(state(mlp), before)
     with pytest.raises(ValueError, match="max_workers must be at least 1, got 0"):
         train_many([(mlp, options())], 0)
     assert train_many([]) == []
+
+
+def test_data_that_does_not_fit_is_traced_to_its_entry():
+    fits = [(network(0), options()), (network(1), options(x=X[:, :4]))]
+    with pytest.raises(ValueError, match=r"x must be \(N, 5\), got \(60, 4\)") as error:
+        train_many(fits)
+    assert error.value.__notes__ == ["raised by fits[1] of train_many"]
