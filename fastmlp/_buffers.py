@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, overload
 
 import numpy as np
@@ -192,6 +192,10 @@ class Layers(Sequence[Any]):
 
     def __len__(self) -> int:
         return len(self._layers)
+
+    def __iter__(self) -> Iterator[Any]:
+        # Sequence's own asks for one index after the other: 2 of the 20 µs of predicting a row.
+        return iter(self._layers)
 
     def __repr__(self) -> str:
         return repr(self._layers)
