@@ -29,6 +29,12 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture
+def short_calls(monkeypatch):
+    """A pause after every step."""
+    monkeypatch.setattr("fastmlp.training.SECONDS_PER_CALL", 0)
+
+
+@pytest.fixture
 def alone(monkeypatch, tmp_path):
     """In a folder of its own, without data sets and without mirrors that answer."""
     monkeypatch.chdir(tmp_path)

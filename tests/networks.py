@@ -85,6 +85,14 @@ def gradients(mlp):
     return arrays
 
 
+def train_by_hand(mlp, x, labels, steps=1):
+    """The layer path: forward, backward, step."""
+    for _ in range(steps):
+        mlp.forward(x)
+        mlp.backward(labels)
+        mlp.step()
+
+
 def assert_close(actual, expected, tolerance=None):
     """Equal shapes; differences within tolerance times the largest expected magnitude (or 1)."""
     actual, expected = np.asarray(actual), np.asarray(expected)

@@ -197,10 +197,6 @@ def test_checkpoint_keeps_the_best(tmp_path):
     assert_same_state(state(MLP.load(path)), states[4])
 
 
-def test_no_warning_of_a_loss_that_comes_back():
-    fit([Script(train_loss=[np.nan, 1.0, np.inf, 1.0])])
-
-
 # Refusals
 
 

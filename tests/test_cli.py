@@ -194,18 +194,8 @@ def test_a_loss_that_is_lost(command):
 @posix
 @pytest.mark.parametrize("term", ["xterm", "dumb"])
 def test_on_a_terminal(term, monkeypatch):
-    import pty
-
     monkeypatch.delenv("NO_COLOR", raising=False)
-    reader, writer = pty.openpty()
-    with start("train digits --epochs 2", stdout=writer, TERM=term) as process:
-        os.close(writer)
-        shown = b""
-        while part := _read(reader):
-            shown += part
-        assert process.wait(60) == 0
-    os.close(reader)
-    text = shown.decode()
+    text = written_to_a_terminal("train digits --epochs 2", TERM=term)
     assert "│ test accuracy" in text
     if term == "dumb":
         assert "\x1b" not in text
@@ -217,19 +207,25 @@ def test_on_a_terminal(term, monkeypatch):
 LONG = "a-folder-whose-name-is-longer-than-most-terminals-are-wide/" * 3
 
 
-def shown_on_a_terminal(line, **environment):
-    """What the command line writes to a terminal, its control codes left out."""
+def written_to_a_terminal(line, **environment):
+    """What the command line writes to a terminal, control codes included."""
     import pty
 
     reader, writer = pty.openpty()
-    with start(line, stdout=writer, TERM="xterm", **environment) as process:
+    with start(line, stdout=writer, **environment) as process:
         os.close(writer)
         shown = b""
         while part := _read(reader):
             shown += part
         assert process.wait(60) == 0
     os.close(reader)
-    return re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", shown.decode()).replace("\r\n", "\n")
+    return shown.decode()
+
+
+def shown_on_a_terminal(line, **environment):
+    """The same without control codes."""
+    text = written_to_a_terminal(line, TERM="xterm", **environment)
+    return re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", text).replace("\r\n", "\n")
 
 
 @posix

@@ -23,12 +23,6 @@ def fit(mlp, **options):
     return mlp.fit(X, LABELS, **({"batch_size": 8, "shuffle": False} | options))
 
 
-@pytest.fixture
-def short_calls(monkeypatch):
-    """A pause after every step."""
-    monkeypatch.setattr("fastmlp.training.SECONDS_PER_CALL", 0)
-
-
 class Poison:
     """Makes the loss of what follows a given step NaN, by a weight."""
 

@@ -54,8 +54,8 @@ FIRST = {
     "_tile_amx": "amx", "_tile_bf16": "bfloat16", "_units": "bfloat16", "activation": "activation",
     "batchnorm": "batchnorm", "linear": "linear", "loss": "loss", "matmul": "linear",
     "packing": "packing linear", "update": "update", "_cache": "jit kernel_files cached_kernels",
-    "training": "fit_ends buffers fit_input fit_events training_stats",
-    "_buffers": "buffers mlp fit_input", "engine": "fit_ends buffers",
+    "training": "fit_ends fit_at_rest buffers fit_input fit_events training_stats",
+    "_buffers": "buffers fit_at_rest mlp fit_input", "engine": "fit_ends fit_at_rest",
 }  # fmt: skip
 # The epoch in one dtype after the other, each of which takes its time to compile.
 NEXT = [
@@ -64,8 +64,17 @@ NEXT = [
     ["kernels", "-k", "float64"],
     ["fit", "epoch", "threads", "bounds", "-k", "float32 and not kernel and not signal"],
     ["fit", "epoch", "threads", "bounds", "bfloat16", "compute_dtype", "-k", "not signal"],
-    ["mlp", "fit_events", "fit_ends", "buffers", "training_stats", "bad_input", "kernels"],
-    ["amx", "jit", "sync", "nonfinite"],
+    [
+        "mlp",
+        "fit_events",
+        "fit_ends",
+        "fit_at_rest",
+        "buffers",
+        "training_stats",
+        "bad_input",
+        "kernels",
+    ],
+    ["kernels", "amx", "jit", "sync", "nonfinite"],
 ]
 
 # What stands for an operator, and what is put in its place.

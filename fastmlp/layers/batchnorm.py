@@ -135,22 +135,25 @@ class BatchNorm(ParameterLayer):
             raise RuntimeError("BatchNorm: call forward before backward")
         delta = contiguous(delta, self.x.dtype)
         check_shape("delta", delta, self.x.shape)
-        if self._frozen is not None:
-            return self._backward_frozen(delta, *self._frozen)
-        assert self.norm is not None
-        dx, dgamma, dbeta = np.empty_like(delta), np.empty_like(self.var), np.empty_like(self.var)
+        norm, var = self._normalised()
+        dx, dgamma, dbeta = np.empty_like(delta), np.empty_like(var), np.empty_like(var)
         gamma = self._as_input(self.gamma)
-        batchnorm_backward(dx, dgamma, dbeta, delta, self.norm, self.var, gamma)
+        batchnorm_backward(dx, dgamma, dbeta, delta, norm, var, gamma)
         self.dgamma, self.dbeta = dgamma, dbeta
+        if self._frozen is not None:
+            zero = np.zeros_like(gamma)
+            batchnorm_inference(dx, delta, gamma, zero, zero, var)
         return dx
 
-    def _backward_frozen(self, delta: np.ndarray, mean: np.ndarray, var: np.ndarray) -> np.ndarray:
-        """``backward`` by constant moments: both passes are y = a * (x - mean) / s + b."""
+    def _normalised(self) -> tuple[np.ndarray, np.ndarray]:
+        """(norm, variance) of the last forward; in eval mode ``norm`` is made here."""
         assert self.x is not None
-        one, zero = np.ones_like(mean), np.zeros_like(mean)
-        self.norm, dx = np.empty_like(self.x), np.empty_like(self.x)
-        batchnorm_inference(self.norm, self.x, one, zero, mean, var)
-        batchnorm_inference(dx, delta, self._as_input(self.gamma), zero, zero, var)
-        self.dgamma = (delta * self.norm).sum(axis=0, keepdims=True)
-        self.dbeta = delta.sum(axis=0, keepdims=True)
-        return dx
+        if self._frozen is not None:
+            mean, var = self._frozen
+            self.norm = np.empty_like(self.x)
+            one, zero = np.ones_like(mean), np.zeros_like(mean)
+            batchnorm_inference(self.norm, self.x, one, zero, mean, var)
+            return self.norm, var
+        assert self.norm is not None
+        assert self.var is not None
+        return self.norm, self.var
