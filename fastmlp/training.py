@@ -35,16 +35,16 @@ Schedule = Callable[[float], float] | Sequence[float] | np.ndarray | None
 class FitOptions(NamedTuple):
     """The arguments of ``MLP.fit``, which documents them, but for the data."""
 
-    epochs: int = 1
-    batch_size: int = 128
-    max_steps: int | None = None
-    shuffle: bool = True
-    seed: Any = None
-    validation_data: tuple[Any, Any] | None = None
-    callbacks: Sequence[Any] = ()
-    progress: bool = False
-    lr_schedule: Schedule = None
-    check_finite: bool = True
+    epochs: int
+    batch_size: int
+    max_steps: int | None
+    shuffle: bool
+    seed: Any
+    validation_data: tuple[Any, Any] | None
+    callbacks: Sequence[Any]
+    progress: bool
+    lr_schedule: Schedule
+    check_finite: bool
 
 
 class _Session:
