@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import csv
+import os
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from . import plotting
+from ._files import naming
+from .validation import check_choice
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Path = str | os.PathLike[str]
+
+MONITORS = ("train_loss", "train_error", "val_loss", "val_error")
 
 
 class NotFiniteWarning(RuntimeWarning):
@@ -16,8 +30,8 @@ class History:
     ``train_loss`` and ``train_error`` are means over the epoch's batches, each taken before its
     update; ``val_loss`` and ``val_error`` are taken after the epoch and stay empty without
     validation data. Losses are per sample, errors fractions of the samples, ``epoch_seconds`` the
-    training alone. ``step_loss`` has the mean loss of every batch, also of those of an epoch that
-    was interrupted, which is in no other list.
+    training alone. ``learning_rate`` is that of the epoch's last step. ``step_loss`` has the mean
+    loss of every batch, also of those of an epoch that was interrupted, which is in no other list.
     """
 
     train_loss: list[float] = field(default_factory=list)
@@ -26,6 +40,39 @@ class History:
     val_error: list[float] = field(default_factory=list)
     epoch_seconds: list[float] = field(default_factory=list)
     step_loss: list[float] = field(default_factory=list, repr=False)
+    learning_rate: list[float] = field(default_factory=list)
+
+    @classmethod
+    def columns(cls) -> list[str]:
+        """The first line of ``to_csv``: epoch, then the lists that have a value per epoch."""
+        return ["epoch", *(f.name for f in fields(cls) if f.name != "step_loss")]
+
+    def row(self, epoch: int) -> list[Any]:
+        """A line of ``to_csv``: its epoch, counted from 0 but written from 1, and its figures.
+
+        Empty where a list has none: without validation, or where an interrupt came before.
+        """
+        lists = [getattr(self, name) for name in self.columns()[1:]]
+        return [epoch + 1, *(values[epoch] if epoch < len(values) else "" for values in lists)]
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """Copies of all lists that have a value, by name."""
+        lists = {f.name: list(getattr(self, f.name)) for f in fields(self)}
+        return {name: values for name, values in lists.items() if values}
+
+    def to_csv(self, path: Path) -> None:
+        """Write a line of names and a line per epoch. Raises OSError, which names the file."""
+        with naming(path), open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(self.columns())
+            writer.writerows(map(self.row, range(len(self.train_loss))))
+
+    def plot(self, path: Path | None = None) -> Figure:
+        """Matplotlib's figure of loss and error per epoch, also written to a file if one is named.
+
+        The suffix of path chooses the format (.png, .pdf, .svg). Raises as ``plotting.curves``.
+        """
+        return plotting.curves(self, path)
 
 
 @dataclass(frozen=True)
@@ -52,3 +99,10 @@ class FitPlan:
     samples: int
     validation: bool
     total_steps: int
+
+
+def check_monitor(monitor: str, plan: FitPlan | None = None) -> None:
+    """The name of a list to watch; with a plan, one that the fit fills. Raises ValueError."""
+    check_choice("monitor", monitor, MONITORS)
+    if plan is not None and monitor.startswith("val") and not plan.validation:
+        raise ValueError(f"monitor {monitor!r} needs validation_data in fit, got none")

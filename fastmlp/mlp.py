@@ -25,6 +25,7 @@ from .kernels._rates import unit_for
 from .kernels.loss import softmax
 from .layers import Activation, BatchNorm, Criterion, Linear, SoftmaxCrossEntropy
 from .layers.activation import check_activations_compiled, is_compiled, name_of
+from .schedules import ScheduleLike
 from .validation import (
     check_compute_dtype,
     check_count,
@@ -353,7 +354,7 @@ class MLP:
         validation_data: tuple[Any, Any] | None = None,
         callbacks: Sequence[Any] = (),
         progress: bool = False,
-        lr_schedule: training.Schedule = None,
+        lr_schedule: ScheduleLike = None,
         check_finite: bool = True,
     ) -> History:
         """Train on (x, labels) from the present weights and momenta on.
@@ -370,7 +371,8 @@ class MLP:
             ``on_epoch_end(mlp, history)`` (True stops), ``on_train_end(mlp, history)``, or some of
             them; functions are refused. They may look at the network, and change it.
         progress : show a progress bar
-        lr_schedule : one learning rate per step, or a function of the progress in [0, 1)
+        lr_schedule : a ``schedules.Schedule``, which multiplies ``lr``; or the rates themselves,
+            one per step or a function of the progress in [0, 1)
         check_finite : refuse NaN and infinity in x, labels and validation data, naming the first
             row and column; one pass over them, 9 ms for MNIST in float32
 

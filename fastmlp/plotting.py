@@ -33,10 +33,11 @@ class Curves(Protocol):
     val_error: list[float]
 
 
-def curves(history: Curves, path: SavePath) -> None:
+def curves(history: Curves, path: SavePath | None = None) -> Figure:
     """Draw mean loss and error (percent of samples) per epoch, for training and validation.
 
-    The suffix of path chooses the format (.png, .pdf, .svg). Values that are not finite leave gaps.
+    Returns the figure, also written if a path is given, whose suffix chooses the format (.png,
+    .pdf, .svg). Values that are not finite leave gaps.
 
     Raises ValueError when the history has no epoch, OSError when path cannot be written,
     ImportError without Matplotlib.
@@ -49,7 +50,9 @@ def curves(history: Curves, path: SavePath) -> None:
     loss.set_ylabel("cross-entropy loss per sample")
     _two_lines(error, _percent(history.train_error), _percent(history.val_error))
     error.set_ylabel("error (% of samples)")
-    write_figure(figure, path, dpi=150)
+    if path is not None:
+        write_figure(figure, path, dpi=150)
+    return figure
 
 
 def mistakes(images: np.ndarray, labels: np.ndarray, predicted: np.ndarray, path: SavePath) -> None:

@@ -16,6 +16,7 @@ from .history import FitPlan, History, NotFiniteWarning, Progress
 from .kernels._rates import unit_for
 from .kernels.network import Data
 from .kernels.packing import strided
+from .schedules import ScheduleLike, as_schedule
 from .validation import (
     FLOATS,
     check_all_finite,
@@ -29,8 +30,6 @@ from .validation import (
 # How long one call of the compiled epoch may take: progress and Ctrl-C come between calls.
 SECONDS_PER_CALL = 0.1
 
-Schedule = Callable[[float], float] | Sequence[float] | np.ndarray | None
-
 
 class FitOptions(NamedTuple):
     """The arguments of ``MLP.fit``, which documents them, but for the data."""
@@ -43,7 +42,7 @@ class FitOptions(NamedTuple):
     validation_data: tuple[Any, Any] | None
     callbacks: Sequence[Any]
     progress: bool
-    lr_schedule: Schedule
+    lr_schedule: ScheduleLike
     check_finite: bool
 
 
@@ -56,10 +55,12 @@ class _Session:
     """
 
     def __init__(
-        self, mlp: Any, x: np.ndarray, labels: np.ndarray, plan: FitPlan, schedule: Schedule = None
-    ) -> None:
+        self, mlp: Any, x: np.ndarray, labels: np.ndarray, plan: FitPlan,
+        schedule: ScheduleLike = None,
+    ) -> None:  # fmt: skip
         self.mlp, self.x, self.plan = mlp, x, plan
-        self.schedule = None if schedule is None else _rates(schedule, plan, mlp.dtype)
+        self.schedule = as_schedule(schedule, plan, mlp.lr, mlp.dtype)
+        self.rate: float = mlp.lr  # of the last step
         self.rows = _readable_rows(labels, mlp.dtype) if labels.ndim == 2 else None
         # A copy: a read-only or strided array would be another type to the compiler.
         self.classes = np.array(labels if self.rows is None else [], np.int64)
@@ -141,7 +142,9 @@ class _Session:
         x = strided(self.x)
         return Data(x, x if self.rows is None else strided(self.rows), self.classes, order)
 
-    def epoch(self, epoch: int, order: np.ndarray) -> Generator[Progress, None, None]:
+    def epoch(
+        self, epoch: int, order: np.ndarray, history: History
+    ) -> Generator[Progress, None, None]:
         """Train on the rows in ``order``, pausing a few times a second to say where it stands.
 
         Ends early, and says so in ``lost``, where a batch's loss is not finite: its update is not
@@ -151,18 +154,18 @@ class _Session:
         before_epoch = epoch * self.plan.steps
         end = min(self.plan.steps, self.plan.total_steps - before_epoch)
         rates = np.empty(end, self.mlp.dtype)
-        if self.schedule is not None:
-            rates[:] = self.schedule[before_epoch : before_epoch + end]
         self.errors[:] = -1
         while step < end and self.lost is None:
             self._resume()
-            if self.schedule is None:
-                rates[step:] = self.mlp.lr
             last = min(step + self._steps_per_call, end)
+            steps = np.arange(before_epoch + step, before_epoch + last)
+            given = self.schedule.rates(self.mlp.lr, steps, self.plan, history)
+            rates[step:last] = given
             before = time.perf_counter()
             self._buffers_are_stale = True
             reached = self._trainer.train(data, rates, step, last, (self.losses, self.errors))
             seconds = time.perf_counter() - before
+            self.rate = float(given[min(reached, last - 1) - step])
             rate = (last - step) / max(seconds, 1e-6)
             # At most twice as many as before: the first call may have been slow to start.
             self._steps_per_call = max(
@@ -200,24 +203,6 @@ def _readable_rows(labels: np.ndarray, dtype: Any) -> np.ndarray:
     if labels.dtype in FLOATS and labels.dtype.isnative:
         return labels
     return label_rows(labels, labels.shape[1], dtype)
-
-
-def _rates(schedule: Any, plan: FitPlan, dtype: Any) -> np.ndarray:
-    """One learning rate per step of the whole training."""
-    total = plan.total_steps
-    if callable(schedule):
-        rates = np.array([schedule(step / total) for step in range(total)], dtype)
-    else:
-        rates = np.array(schedule, dtype)
-    if rates.shape != (total,):
-        raise ValueError(f"lr_schedule must have one rate per step, ({total},), got {rates.shape}")
-    if not np.isfinite(rates).all():
-        raise ValueError("lr_schedule must be finite, got NaN or infinity")
-    if (rates < 0).any():
-        raise ValueError(
-            f"lr_schedule must not be negative, got {rates.min()}: such a step climbs the loss"
-        )
-    return rates
 
 
 class _Listeners:
@@ -338,12 +323,13 @@ def _run_epoch(
     """Train for one epoch and write down its figures."""
     started = time.perf_counter()
     try:
-        for state in session.epoch(epoch, order):
+        for state in session.epoch(epoch, order, history):
             if listeners is not None:
                 listeners.tell("on_progress", state)
     finally:
         history.step_loss.extend(session.batch_losses())
     history.epoch_seconds.append(time.perf_counter() - started)
+    history.learning_rate.append(session.rate)
     history.train_loss.append(state.loss)
     history.train_error.append(state.error)
 

@@ -44,8 +44,27 @@ def check_number(
     number = float(value)
     if not least <= number < below:
         bounds = f"at least {least:g}" + (f" and below {below:g}" if below < math.inf else "")
-        raise ValueError(f"{name} must be {bounds}, got {value!r}: {reason}")
+        because = f": {reason}" if reason else ""
+        raise ValueError(f"{name} must be {bounds}, got {value!r}{because}")
     return number
+
+
+def check_positive(name: str, value: Any, below: float = math.inf) -> float:
+    """A finite real number above 0, and less than ``below``, as a float."""
+    number = check_number(name, value)
+    if not 0 < number < below:
+        bounds = "above 0" + (f" and below {below:g}" if below < math.inf else "")
+        raise ValueError(f"{name} must be {bounds}, got {value!r}")
+    return number
+
+
+def check_choice(name: str, value: Any, allowed: Sequence[str]) -> str:
+    """One of the names; of a misspelt one the error says which is the nearest."""
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(
+            f"{name} must be one of {', '.join(allowed)}, got {value!r}{_nearest(value, allowed)}"
+        )
+    return value
 
 
 def check_instance(name: str, value: Any, cls: type) -> None:
@@ -85,12 +104,7 @@ def check_compute_dtype(value: Any, dtype: np.dtype[Any] | None) -> str | None:
     """The name of what the products may be computed in; ``dtype`` is the parameters', if known."""
     if value is None:
         return None
-    allowed = ("float32", "float64", "bfloat16", "auto")
-    if not isinstance(value, str) or value not in allowed:
-        raise ValueError(
-            f"compute_dtype must be one of {', '.join(allowed)}, got {value!r}"
-            f"{_nearest(value, allowed)}"
-        )
+    check_choice("compute_dtype", value, ("float32", "float64", "bfloat16", "auto"))
     needed = {"float64": np.float64, "auto": dtype}.get(value, np.float32)
     if dtype is not None and dtype != needed:
         raise ValueError(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import plotting
-from .._files import naming
 from ..datasets import Dataset
 from ..warmup import is_cold
 
@@ -20,8 +18,6 @@ if TYPE_CHECKING:
 WIDEST = 1 << 20
 """Columns of a terminal that has room for everything."""
 
-_COLUMNS = ("train_loss", "train_error", "val_loss", "val_error", "epoch_seconds")
-
 
 def write_model(out: Path, mlp: MLP, history: History) -> list[Path]:
     """model.safetensors, history.csv and curves.png: what is known without the test set.
@@ -30,7 +26,7 @@ def write_model(out: Path, mlp: MLP, history: History) -> list[Path]:
     """
     files = [out / name for name in ("model.safetensors", "history.csv", "curves.png")]
     mlp.save(files[0])
-    _write_history(files[1], history)
+    history.to_csv(files[1])
     plotting.curves(history, files[2])
     return files
 
@@ -81,13 +77,3 @@ def _print_framed(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> boo
         return False
     console.print(framed)
     return True
-
-
-def _write_history(path: Path, history: History) -> None:
-    """A row per epoch; without validation, its columns are empty."""
-    epochs = len(history.train_loss)
-    columns = [getattr(history, name) or [""] * epochs for name in _COLUMNS]
-    with naming(path), path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["epoch", *_COLUMNS])
-        writer.writerows(zip(range(1, epochs + 1), *columns, strict=True))
