@@ -1,15 +1,18 @@
 """Callbacks: the progress bar in a pipe and on a terminal, and what stops or saves a training."""
 
+import csv
 import io
 import os
 import re
+import struct
 import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 from fastmlp import MLP
-from fastmlp.callbacks import Checkpoint, EarlyStopping, ProgressBar
+from fastmlp.callbacks import Checkpoint, CSVLogger, EarlyStopping, ProgressBar, TensorBoard
 from tests.networks import assert_same_state, batch, build, state
 
 pytest.importorskip("rich", reason="the progress bar needs Rich")
@@ -26,12 +29,12 @@ class Script:
             getattr(history, name)[-1] = values[len(history.train_loss) - 1]
 
 
-def fit(callbacks, epochs=4, validation=True, mlp=None, **options):
+def fit(callbacks, epochs=4, validation=True, mlp=None, batch_size=8, **options):
     x, labels, _ = batch(40, 5, 3)
     validation_data = (x[:9], labels[:9]) if validation else None
     mlp = mlp or build([5, 7, 3])
     return mlp.fit(
-        x, labels, epochs=epochs, batch_size=8, seed=0,
+        x, labels, epochs=epochs, batch_size=batch_size, seed=0,
         validation_data=validation_data, callbacks=callbacks, **options,
     )  # fmt: skip
 
@@ -167,6 +170,105 @@ def test_early_stopping_watches_what_it_is_told(monitor):
     assert len(fit([script, falling, EarlyStopping(1, monitor)]).train_loss) == 2
 
 
+class Record:
+    """The state of the network after every epoch."""
+
+    def __init__(self):
+        self.states = []
+
+    def on_epoch_end(self, mlp, history):
+        self.states.append(state(mlp))
+
+
+def norm():
+    return build([5, 7, 3], num_bn_layers=1, momentum=0.9)
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "best"),
+    [
+        ([3, 2, 4, 5, 6], {}, 1),
+        ([3, 4, 5, 6, 7], {}, 0),
+        # The last of its epochs ends the training, not the patience.
+        ([3, 2, 1, 2, 0.5], {}, 4),
+        ([3, 2, 1, 0, 1], {}, 3),
+        ([np.nan, 2, np.nan, 3, 4], {}, 1),
+        # 0.3 less is too little, twice that is enough.
+        ([3, 2.7, 2.4, 2.1, 2], {"min_delta": 0.5}, 2),
+    ],
+)
+def test_the_best_epoch_is_restored(values, options, best):
+    """Parameters, momenta and running statistics."""
+    record, mlp = Record(), norm()
+    fit([Script(val_loss=values), EarlyStopping(2, **options), record], epochs=5, mlp=mlp)
+    assert_same_state(state(mlp), record.states[best])
+    kept = state(norm())
+    assert all(not np.array_equal(kept[name], value) for name, value in state(mlp).items())
+
+
+def test_the_last_step_stays_where_no_epoch_is_to_be_restored():
+    for values, options in (([3, 4, 5, 6], {"restore_best": False}), ([np.nan] * 4, {})):
+        record, mlp = Record(), norm()
+        fit([Script(val_loss=values), EarlyStopping(3, **options), record], mlp=mlp)
+        assert_same_state(state(mlp), record.states[-1])
+
+
+def test_what_is_too_small_a_gain_ends_the_training():
+    def epochs(delta):
+        stopping = EarlyStopping(2, min_delta=delta)
+        return len(fit([Script(val_loss=[3, 2.9, 2.8, 2.7]), stopping]).train_loss)
+
+    assert epochs(0.0) == epochs(0.05) == 4
+    # 0.1 below 3, then 0.2: the sum of small gains counts, against the last value that did.
+    assert epochs(0.15) == 4
+    assert epochs(0.25) == 3
+
+
+class Raise:
+    """Raises at an event of the third epoch."""
+
+    def __init__(self, event, error):
+        self.error, self.epoch = error, 0
+        setattr(self, event, self._raise)
+
+    def _raise(self, *arguments):
+        self.epoch += 1
+        if self.epoch == 3:
+            raise self.error
+
+
+@pytest.mark.parametrize("event", ["on_progress", "on_epoch_end"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupt_leaves_the_best_epoch_too(event, error, monkeypatch):
+    # One call of the compiled epoch each, and so one event of either kind.
+    monkeypatch.setattr("fastmlp.training.SECONDS_PER_CALL", 1e9)
+    record, mlp, script = Record(), norm(), Script(val_loss=[1, 2, 3, 4])
+    with pytest.raises(error):
+        fit([script, EarlyStopping(9), record, Raise(event, error)], mlp=mlp, batch_size=40)
+    assert len(record.states) == (3 if event == "on_epoch_end" else 2)
+    assert_same_state(state(mlp), record.states[0])
+    twin = norm()
+    x, labels, _ = batch(40, 5, 3)
+    for name in ("parameters", "velocities", "statistics"):
+        twin_values = getattr(twin, name)
+        twin_values[...] = getattr(mlp, name)
+    for network in (mlp, twin):
+        network.fit(x, labels, shuffle=False)
+    assert_same_state(state(mlp), state(twin))
+
+
+def test_nothing_of_an_earlier_fit_is_restored():
+    mlp, stopping = norm(), EarlyStopping(1)
+    fit([Script(val_loss=[1, 2]), stopping], mlp=mlp)
+    before = state(mlp)
+    with pytest.raises(ValueError, match="needs validation_data"):
+        fit([stopping], validation=False, mlp=mlp)
+    assert_same_state(state(mlp), before)
+    record = Record()
+    fit([Script(val_loss=[np.nan]), record, stopping], epochs=1, mlp=mlp)
+    assert_same_state(state(mlp), record.states[0])
+
+
 # Checkpoints
 
 
@@ -184,17 +286,156 @@ def test_checkpoint_after_every_epoch(tmp_path):
 
 
 def test_checkpoint_keeps_the_best(tmp_path):
-    path, states = tmp_path / "model", []
-
-    class Record:
-        def on_epoch_end(self, mlp, history):
-            states.append(state(mlp))
-
+    path, record = tmp_path / "model", Record()
     best = Checkpoint(path, monitor="val_loss")
-    fit([Script(val_loss=[3, 1, 2, 1]), best, Record()])
-    assert_same_state(state(MLP.load(path)), states[1])
-    fit([Script(val_loss=[9, 9, 9, 9]), best, Record()])
-    assert_same_state(state(MLP.load(path)), states[4])
+    fit([Script(val_loss=[3, 1, 2, 1]), best, record])
+    assert_same_state(state(MLP.load(path)), record.states[1])
+    fit([Script(val_loss=[9, 9, 9, 9]), best, record])
+    assert_same_state(state(MLP.load(path)), record.states[4])
+
+
+# Logs
+
+
+def rows(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+@pytest.mark.parametrize("validation", [True, False])
+def test_a_line_for_every_epoch_is_in_the_file_before_the_next(validation, tmp_path):
+    path, sizes = tmp_path / "log.csv", []
+
+    class Count:
+        def on_epoch_end(self, mlp, history):
+            sizes.append(len(rows(path)))
+
+    history = fit([CSVLogger(path), Count()], validation=validation)
+    assert sizes == [2, 3, 4, 5]
+    history.to_csv(tmp_path / "whole.csv")
+    assert path.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    fit([CSVLogger(path)], epochs=1)
+    assert len(rows(path)) == 2, "without append it begins anew"
+
+
+def test_a_log_that_goes_on(tmp_path):
+    path = tmp_path / "log.csv"
+    logger = CSVLogger(path, append=True)
+    first, second = (fit([logger], epochs=2, validation=validation) for validation in (True, False))
+    names, *lines = rows(path)
+    assert names == first.columns()
+    assert lines == [[str(v) for v in h.row(epoch)] for h in (first, second) for epoch in (0, 1)]
+
+
+def test_an_empty_file_is_given_its_columns(tmp_path):
+    path = tmp_path / "log.csv"
+    path.touch()
+    fit([CSVLogger(path, append=True)], epochs=1)
+    assert len(rows(path)) == 2
+
+
+def test_the_lines_so_far_outlive_an_error(tmp_path):
+    path = tmp_path / "log.csv"
+    with pytest.raises(RuntimeError):
+        fit([CSVLogger(path), Raise("on_epoch_end", RuntimeError)])
+    assert [line[0] for line in rows(path)] == ["epoch", "1", "2", "3"]
+
+
+def test_a_log_that_cannot_be_written(tmp_path):
+    mlp = build([5, 7, 3])
+    before = state(mlp)
+    other = tmp_path / "other.csv"
+    other.write_text("epoch,loss\n1,2\n")
+    with pytest.raises(ValueError, match=r"other\.csv must begin with the columns epoch,train_.*"
+                                         r" got epoch,loss$"):  # fmt: skip
+        fit([CSVLogger(other, append=True)], mlp=mlp)
+    assert other.read_text() == "epoch,loss\n1,2\n"
+    with pytest.raises(OSError, match=r"missing.log\.csv"):
+        fit([CSVLogger(tmp_path / "missing" / "log.csv")], mlp=mlp)
+    assert_same_state(state(mlp), before)
+
+
+def scalars(folder):
+    """(tag, step) -> value, of the events in a folder: records of length, checksum, message."""
+    event_pb2 = pytest.importorskip(
+        "tensorboardX.proto.event_pb2", reason="reads the events by tensorboardX's messages"
+    )
+    found = {}
+    for path in folder.iterdir():
+        content = path.read_bytes()
+        while content:
+            (length,) = struct.unpack("<Q", content[:8])
+            event = event_pb2.Event.FromString(content[12 : 12 + length])
+            content = content[16 + length :]
+            for value in event.summary.value:
+                assert (value.tag, event.step) not in found
+                found[value.tag, event.step] = value.simple_value
+    return found
+
+
+def test_tensorboard_has_a_scalar_of_each_figure(tmp_path):
+    pytest.importorskip("tensorboardX", reason="writes the events")
+    history = fit([TensorBoard(tmp_path)], epochs=2)
+    names = history.columns()[1:]
+    assert "learning_rate" in names
+    assert scalars(tmp_path) == {
+        (name, epoch + 1): np.float32(getattr(history, name)[epoch])
+        for name in names
+        for epoch in range(2)
+    }
+
+
+class Writer:
+    """Takes the place of SummaryWriter."""
+
+    def __init__(self, folder):
+        self.folder, self.calls = folder, []
+        Writer.last = self
+
+    def __getattr__(self, name):
+        return lambda *arguments: self.calls.append((name, *arguments))
+
+
+def test_tensorboard_through_pytorch(monkeypatch, tmp_path):
+    module = ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = Writer
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    for name in ("torch", "torch.utils"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    history = fit([TensorBoard(tmp_path)], epochs=1, validation=False)
+    assert Writer.last.folder == str(tmp_path)
+    assert Writer.last.calls == [
+        ("add_scalar", "train_loss", history.train_loss[0], 1),
+        ("add_scalar", "train_error", history.train_error[0], 1),
+        ("add_scalar", "epoch_seconds", history.epoch_seconds[0], 1),
+        ("add_scalar", "learning_rate", 0.05, 1),
+        ("flush",),
+        ("close",),
+    ]
+
+
+def test_tensorboard_without_a_writer(monkeypatch, tmp_path):
+    for name in ("tensorboardX", "torch.utils.tensorboard"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError, match=r"tensorboardX.*fastmlp\[tensorboard\].*PyTorch.*"
+                                          r"neither is installed"):  # fmt: skip
+        TensorBoard(tmp_path)
+
+
+@pytest.mark.parametrize("make", [CSVLogger, TensorBoard])
+def test_an_end_without_a_beginning(make, tmp_path):
+    """The callback before it has raised."""
+    if make is TensorBoard:
+        pytest.importorskip("tensorboardX", reason="writes the events")
+
+    class Refuse:
+        def on_train_begin(self, mlp, plan):
+            raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match=r"^no$"):
+        fit([Refuse(), make(tmp_path / "log"), EarlyStopping(1)])
+    assert list(tmp_path.iterdir()) == []
 
 
 # Refusals
@@ -213,6 +454,9 @@ def test_nothing_to_monitor(callback):
     ("call", "message"),
     [
         (lambda: EarlyStopping(0), "patience must be at least 1, got 0"),
+        (lambda: EarlyStopping(1, min_delta=-0.1), r"min_delta must be at least 0, got -0\.1$"),
+        (lambda: EarlyStopping(1, min_delta=np.nan), "min_delta must be finite, got nan"),
+        (lambda: Checkpoint("never", "val_los"), "did you mean 'val_loss'"),
         (
             lambda: EarlyStopping(1, "accuracy"),
             "monitor must be one of .*val_loss.* got 'accuracy'",
