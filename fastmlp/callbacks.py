@@ -232,8 +232,9 @@ class CSVLogger:
             empty = not (self.append and os.path.exists(self.path) and os.path.getsize(self.path))
             if not empty:
                 self._check_columns()
-            mode = "a" if self.append else "w"
-            self._file = open(self.path, mode, newline="", encoding="utf-8")  # noqa: SIM115
+            self._file = open(  # noqa: SIM115
+                self.path, "a" if self.append else "w", newline="", encoding="utf-8"
+            )
         if empty:
             self._write(History.columns())
 

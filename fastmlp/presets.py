@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from . import schedules
+from .schedules import ScheduleLike
+
 
 @dataclass(frozen=True)
 class Preset:
-    """A network and how to train it; lr is the peak of the one-cycle schedule.
+    """A network and how to train it; lr_schedule is one of ``SCHEDULES``, lr its highest rate.
 
     max_steps ends the training within an epoch; standardise gives the network pixels of mean 0 and
     variance 1; without validate all training samples are trained on.
@@ -22,6 +25,7 @@ class Preset:
     max_steps: int | None = None
     standardise: bool = False
     validate: bool = True
+    lr_schedule: str = "one-cycle"
 
 
 _OF_DATA_SETS = {
@@ -67,3 +71,25 @@ def one_cycle(peak: float, warmup: float = 0.2) -> Callable[[float], float]:
         return peak * (1 - progress) / (1 - warmup)
 
     return rate
+
+
+SCHEDULES = ("constant", "step", "exponential", "cosine", "one-cycle", "inverse-scaling", "plateau")
+
+
+def schedule_for(preset: Preset, validation: bool) -> ScheduleLike:
+    """What ``fit`` takes for the schedule that the preset names, one of ``SCHEDULES``.
+
+    validation : whether there are data to see a plateau on, besides those that are trained on
+    """
+    monitor = "val_loss" if validation else "train_loss"
+    known: dict[str, ScheduleLike] = {
+        "constant": schedules.Constant(),
+        # Down to a hundredth by the end: in two steps, or from epoch to epoch.
+        "step": schedules.Step(-(-preset.epochs // 3)),
+        "exponential": schedules.Exponential(0.01 ** (1 / preset.epochs)),
+        "cosine": schedules.Cosine(warmup=0.05),
+        "one-cycle": one_cycle(preset.lr),
+        "inverse-scaling": schedules.InverseScaling(),
+        "plateau": schedules.ReduceOnPlateau(factor=0.5, patience=1, monitor=monitor),
+    }
+    return known[preset.lr_schedule]

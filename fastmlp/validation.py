@@ -62,7 +62,7 @@ def check_choice(name: str, value: Any, allowed: Sequence[str]) -> str:
     """One of the names; of a misspelt one the error says which is the nearest."""
     if not isinstance(value, str) or value not in allowed:
         raise ValueError(
-            f"{name} must be one of {', '.join(allowed)}, got {value!r}{_nearest(value, allowed)}"
+            f"{name} must be one of {', '.join(allowed)}, got {value!r}{nearest(value, allowed)}"
         )
     return value
 
@@ -248,7 +248,7 @@ def check_names(function: Callable[..., Any], names: Iterable[Any]) -> None:
     for name in names:
         if name not in known:
             title = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
-            raise TypeError(f"{title} has no argument {name!r}{_nearest(name, known)}")
+            raise TypeError(f"{title} has no argument {name!r}{nearest(name, known)}")
 
 
 @functools.cache
@@ -256,7 +256,7 @@ def _argument_names(function: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(inspect.signature(function).parameters)
 
 
-def _nearest(value: Any, known: Sequence[str]) -> str:
+def nearest(value: Any, known: Sequence[str]) -> str:
     """A question after the name that a misspelt one is nearest to, if it is near any."""
     near = difflib.get_close_matches(value, known, 1) if isinstance(value, str) else []
     return f"; did you mean {near[0]!r}?" if near else ""

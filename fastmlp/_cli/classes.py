@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,6 +14,7 @@ MOST_UNUSED = 10_000
 """Outputs without a sample that a network may have; with 256 hidden units they take 10 MB."""
 
 MOST_SHOWN = 5
+MOST_NAMED = 20
 
 _RENUMBER = "np.unique(labels, return_inverse=True)[1] numbers the classes from 0 without gaps"
 
@@ -40,6 +42,21 @@ def check_classes(data: Dataset) -> None:
             file=sys.stderr,
             flush=True,
         )
+
+
+def table_remarks(data: Dataset) -> list[str]:
+    """What became of the columns of a table: its classes and categories, in words."""
+    remarks = []
+    if data.class_names is not None:
+        last = len(data.class_names) - 1
+        remarks.append(f"classes 0 to {last}: {_named(data.class_names)}")
+    for column, texts in data.categories.items():
+        remarks.append(f"column {column!r}: a feature for each of {_named(texts)}")
+    return remarks
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join([*names[:MOST_NAMED], *["..."] * (len(names) > MOST_NAMED)])
 
 
 def _gaps(found: np.ndarray, outputs: int) -> list[tuple[int, int]]:

@@ -17,9 +17,9 @@ from .._extras import require
 from .._files import naming
 from ..layers import activation_named
 from ..mlp import MLP
-from ..presets import PRESETS, preset_for
+from ..presets import PRESETS, SCHEDULES, preset_for
 from ..threads import set_num_threads
-from ..validation import check_compute_dtype
+from ..validation import check_choice, check_compute_dtype
 from ..warmup import warmup
 from . import report
 from .errors import INTERRUPTED, CommandError
@@ -112,9 +112,14 @@ def train(
         str | None,
         typer.Argument(
             metavar="DATASET",
-            help="A name that `fastmlp datasets` lists, or the path of an .npz with x and y. "
-            "By default mnist, or digits if mnist is neither found nor downloaded.",
+            help="A name that `fastmlp datasets` lists, or the path of an .npz with x and y, or of "
+            "a .csv or .parquet table. By default mnist, or digits if mnist is neither found nor "
+            "downloaded.",
         ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Of a table, the column with the classes."),
     ] = None,
     hidden: Annotated[
         str | None,
@@ -134,8 +139,14 @@ def train(
     batch_size: Annotated[int | None, typer.Option(metavar="N", help="Samples per step.")] = None,
     lr: Annotated[
         float | None,
+        typer.Option(metavar="RATE", help="Learning rate, the highest of its schedule."),
+    ] = None,
+    lr_schedule: Annotated[
+        str | None,
         typer.Option(
-            metavar="RATE", help="Peak of the learning rate, which rises, then falls to zero."
+            metavar="NAME",
+            help="one-cycle: the rate rises, then falls to zero; or constant, step, exponential, "
+            "cosine, inverse-scaling, plateau.",
         ),
     ] = None,
     momentum: Annotated[
@@ -182,6 +193,7 @@ def train(
         "epochs": _at_least("--epochs", epochs, 1),
         "batch_size": _at_least("--batch-size", batch_size, 1),
         "lr": _positive("--lr", lr),
+        "lr_schedule": None if lr_schedule is None else _schedule(lr_schedule),
         "momentum": _fraction("--momentum", momentum),
     }
     _at_least("--seed", seed, 0)
@@ -193,7 +205,12 @@ def train(
         raise _bad("--preset", f"one of {', '.join(PRESETS)}", preset)
     for package, extra in (("matplotlib", "plot"), ("safetensors", "io")):
         require(package, extra)
-    data = _named(dataset, data_dir) if dataset is not None else _mnist_or_digits(data_dir)
+    if dataset is not None:
+        data = _named(dataset, data_dir, target)
+    elif target is None:
+        data = _mnist_or_digits(data_dir)
+    else:
+        raise typer.BadParameter("needs a DATASET, a table", param_hint="--target")
     given = {option: value for option, value in given.items() if value is not None}
     chosen = replace(PRESETS[preset] if preset else preset_for(data.name), **given)
     dtypes = DTypes(dtype, compute_dtype)
@@ -270,11 +287,13 @@ def _absent(entry: datasets.Availability) -> str:
     return f"not here; put it into {datasets.cache_dir() / entry.name}"
 
 
-def _named(name: str, data_dir: Path | None) -> datasets.Dataset:
+def _named(name: str, data_dir: Path | None, target: str | None) -> datasets.Dataset:
     try:
-        return datasets.load(name, data_dir, progress=sys.stderr.isatty())
+        return datasets.load(name, data_dir, target=target, progress=sys.stderr.isatty())
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="DATASET") from None
+        about_target = target is not None or Path(name).suffix in datasets.TABLE_SUFFIXES
+        hint = "--target" if about_target else "DATASET"
+        raise typer.BadParameter(str(error), param_hint=hint) from None
 
 
 def _mnist_or_digits(data_dir: Path | None) -> datasets.Dataset:
@@ -313,6 +332,13 @@ def _activation(name: str) -> str:
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--activation") from None
     return name
+
+
+def _schedule(name: str) -> str:
+    try:
+        return check_choice("lr-schedule", name, SCHEDULES)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--lr-schedule") from None
 
 
 def _at_least(option: str, value: int | None, least: int) -> int | None:

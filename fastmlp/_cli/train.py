@@ -16,11 +16,11 @@ from ..history import History, NotFiniteWarning
 from ..initializers import he_normal, xavier_normal, zeros
 from ..layers import Identity, SoftmaxCrossEntropy, activation_named
 from ..mlp import MLP
-from ..presets import Preset, one_cycle
+from ..presets import Preset, schedule_for
 from ..threads import get_num_threads
 from ..warmup import compile_kernels
 from . import report
-from .classes import check_classes
+from .classes import check_classes, table_remarks
 from .errors import INTERRUPTED, CommandError
 
 VALIDATION_ROWS = 5_000
@@ -110,7 +110,7 @@ def _fit(
                 seed=seed,
                 validation_data=validation,
                 callbacks=[bar],
-                lr_schedule=one_cycle(preset.lr),
+                lr_schedule=schedule_for(preset, validation is not None),
             )
     except ValueError as error:
         raise CommandError(f"{name}: {error}") from None
@@ -243,8 +243,10 @@ def _announce(
     print(
         f"{data.name}: {len(train[1]):,} training, {held:,} validation, "
         f"{len(data.test_y):,} test samples\n"
-        f"{sizes} {preset.activation}{normalised}, {mlp.dtype}{computed}, "
-        f"batch {preset.batch_size}, lr {preset.lr:g}, momentum {preset.momentum:g}, seed {seed}, "
+        + "".join(f"{remark}\n" for remark in table_remarks(data))
+        + f"{sizes} {preset.activation}{normalised}, {mlp.dtype}{computed}, "
+        f"batch {preset.batch_size}, lr {preset.lr:g} ({preset.lr_schedule}), "
+        f"momentum {preset.momentum:g}, seed {seed}, "
         f"threads {get_num_threads()}",
         flush=True,
     )

@@ -15,8 +15,10 @@ from ._errors import DatasetError, DatasetNotFoundError
 from ._files import find_idx, find_notmnist, load_idx, load_notmnist, load_npz
 from ._known import IDX_SETS
 from ._search import cache_dir
+from ._tables import TABLE_SUFFIXES, load_table
 
 __all__ = [
+    "TABLE_SUFFIXES",
     "Availability",
     "Dataset",
     "DatasetError",
@@ -38,28 +40,44 @@ def load(
     name_or_path: str | os.PathLike[str],
     data_dir: str | os.PathLike[str] | None = None,
     *,
+    target: str | None = None,
     progress: bool = False,
 ) -> Dataset:
-    """A data set by its name, or the one in an .npz file.
+    """A data set by its name, or the one in an .npz, .csv or .parquet file.
 
     name_or_path : "mnist", "fashion-mnist", "notmnist", "synth", "digits"; or the path of an .npz
         file with x (N, ...) uint8, float32 or float64 and y (N,) integer classes, or the same as
         train_x, train_y, test_x, test_y. Of x, y a fifth is held out for testing. Its rows are
         taken for pictures where x is (N, H, W), or uint8 with a square number of pixels, at least
         8×8.
+        A .csv or .parquet file is a table with named columns: numbers, or text of at most 100
+        categories, which become a feature each, in sorted order; a fifth of it is held out.
     data_dir : folder to look in first; then come the folder that FASTMLP_DATA names and the user's
         cache. In each, the files may lie in a folder of the set's name or directly.
+    target : of a table, the name of the column with the classes: text or whole numbers, which are
+        numbered from 0 in sorted order
     progress : show a progress bar on standard error while downloading.
 
     mnist and fashion-mnist are downloaded into the user's cache when they are found nowhere; the
     base addresses in FASTMLP_MIRRORS, separated by spaces, take the place of the known mirrors, and
     the files are expected under <address>/<name>/.
 
-    Raises ValueError for an unknown name, DatasetNotFoundError when nothing was found or could be
-    downloaded, and DatasetError when a file cannot be read, is not what its name says, or has NaN
-    or infinity in x.
+    Raises ValueError for an unknown name, and where target is missing for a table or given for
+    anything else; DatasetNotFoundError when nothing was found or could be downloaded; DatasetError
+    when a file cannot be read, is not what its name says, or has values that are missing, NaN or
+    infinite; ImportError for a table without pandas, or pyarrow where it is .parquet.
     """
     name = os.fspath(name_or_path)
+    path = Path(name)
+    if path.suffix in TABLE_SUFFIXES:
+        if target is None:
+            raise ValueError(f"target must name the column of {name} with the classes, got none")
+        return load_table(path, target)
+    if target is not None:
+        raise ValueError(
+            f"target is for files ending in {' or '.join(TABLE_SUFFIXES)}, "
+            f"got {target!r} for {name!r}"
+        )
     if name in IDX_SETS:
         return load_idx(name, data_dir, progress)
     if name == "notmnist":
@@ -68,11 +86,13 @@ def load(
         return load_synth()
     if name == "digits":
         return load_digits()
-    path = Path(name)
     if path.suffix == ".npz" or path.name != name or path.exists():
         return load_npz(path)
     names = ", ".join([*IDX_SETS, *_OTHERS])
-    raise ValueError(f"data set must be one of {names}, or the path of an .npz file, got {name!r}")
+    raise ValueError(
+        f"data set must be one of {names}, or the path of an .npz, .csv or .parquet "
+        f"file, got {name!r}"
+    )
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What loading gives, and how a set that has no test part is split."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -12,6 +13,8 @@ class Dataset:
     train_x, test_x, valid_x : (N, D) uint8, float32 or float64, C-contiguous; images are flattened
     train_y, test_y, valid_y : (N,) int64 classes, counted from 0
     image_shape : (H, W) where the rows are pictures, else None
+    class_names : what the file calls the classes 0, 1, ..., where it gives them other names
+    categories : of a table, the texts of each column that has a feature for each of them
     The validation part is None where the data set has none of its own.
     """
 
@@ -23,6 +26,8 @@ class Dataset:
     valid_x: np.ndarray | None = None
     valid_y: np.ndarray | None = None
     image_shape: tuple[int, int] | None = None
+    class_names: tuple[str, ...] | None = None
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:

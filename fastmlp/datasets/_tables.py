@@ -1,0 +1,152 @@
+"""Tables with named columns, .csv and .parquet: features as numbers, a column of classes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._extras import require
+from ..validation import nearest
+from ._dataset import Dataset, hold_out_fifth
+from ._errors import DatasetError, DatasetNotFoundError
+from ._npz import image_shape
+
+TABLE_SUFFIXES = (".csv", ".parquet")
+
+MOST_CATEGORIES = 100
+"""Different texts that a column may have: one with more is a name or a note, not a category."""
+
+
+def load_table(path: Path, target: str) -> Dataset:
+    """The rows of a table, of which a fifth is held out.
+
+    Numbers are taken as they are: a table of uint8 or float32 alone as such, any other as float64.
+    A column of text has a feature for each of its texts, in sorted order, 1 where the row has it
+    and 0 elsewhere. The target's values, text or whole numbers, are numbered in sorted order.
+
+    Raises DatasetError, which names file and column, and ImportError without pandas.
+    """
+    frame = _read(path)
+    frame.columns = [str(name) for name in frame.columns]
+    if not frame.columns.is_unique:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise DatasetError(f"{path}: columns must have different names, got {twice!r} twice")
+    if target not in frame.columns:
+        known = frame.columns.tolist()
+        raise DatasetError(
+            f"{path}: target must be one of its columns {_shortened(known)}, "
+            f"got {target!r}{nearest(target, known)}"
+        )
+    if len(frame) < 2:
+        raise DatasetError(
+            f"{path}: must have at least 2 rows to hold out a fifth, got {len(frame)}"
+        )
+    y, names = _classes(f"{path}: target {target!r}", frame[target])
+    x, categories = _features(path, frame.drop(columns=target))
+    data = hold_out_fifth(path.stem, x, y, image_shape(x))
+    return replace(data, class_names=names, categories=categories)
+
+
+def _read(path: Path) -> Any:
+    """The data frame. Whatever is wrong with the file is a DatasetError."""
+    if not path.exists():
+        raise DatasetNotFoundError(f"{path}: no such file")
+    require("pandas", "tables")
+    import pandas as pd
+
+    if path.suffix == ".parquet":
+        require("pyarrow", "tables")
+    try:
+        if path.suffix == ".csv":
+            # In pieces, a column of numbers and texts would be both.
+            return pd.read_csv(path, low_memory=False)
+        return pd.read_parquet(path, engine="pyarrow")
+    # Both raise errors of many classes, pyarrow's own among them.
+    except Exception as error:
+        what = path.suffix.removeprefix(".")
+        raise DatasetError(f"{path}: cannot be read as {what}: {error}") from error
+
+
+def _classes(where: str, column: Any) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(classes from 0, their names) of a column of text or whole numbers."""
+    values = _values(where, column)
+    if values.dtype.kind == "f" and len(broken := np.flatnonzero(values % 1)):
+        raise DatasetError(
+            f"{where} must be text or whole numbers, one class for each row, "
+            f"got {values[broken[0]]} in {_row(broken)}"
+        )
+    classes, found = _numbered(values)
+    if len(found) < 2:
+        raise DatasetError(f"{where} must have at least 2 classes, got only {found[0]}")
+    if values.dtype.kind == "f":
+        found = [int(value) for value in found]
+    return classes, tuple(map(str, found))
+
+
+def _numbered(values: np.ndarray) -> tuple[np.ndarray, list[Any]]:
+    """((N,) int64 places, the different values in sorted order); NumPy would sort all texts."""
+    import pandas as pd
+
+    places, found = pd.factorize(values, sort=True)
+    return places.astype(np.int64), found.tolist()
+
+
+def _features(path: Path, frame: Any) -> tuple[np.ndarray, dict[str, tuple[str, ...]]]:
+    """((N, D) features, categories by column) of all the columns of a table."""
+    blocks: list[np.ndarray] = []
+    categories: dict[str, tuple[str, ...]] = {}
+    for name in frame.columns:
+        where = f"{path}: column {name!r}"
+        values = _values(where, frame[name])
+        if values.dtype.kind == "O":
+            places, found = _numbered(values)
+            if len(found) > MOST_CATEGORIES:
+                raise DatasetError(
+                    f"{where} must be numbers, or text of at most {MOST_CATEGORIES} categories, "
+                    f"got {len(found)} different texts"
+                )
+            categories[name] = tuple(found)
+            blocks.append((places[:, np.newaxis] == np.arange(len(found))).astype(np.float32))
+        else:
+            # uint8 stands for pixels, scaled to [0, 1]: truth values are no such.
+            blocks.append(values.astype(np.float32 if values.dtype == bool else values.dtype))
+    if not blocks:
+        raise DatasetError(f"{path}: must have a column besides the target, got none")
+    dtype = np.result_type(*blocks)
+    x = np.column_stack(blocks)
+    return x.astype(
+        dtype if dtype in (np.uint8, np.float32) else np.float64, copy=False
+    ), categories
+
+
+def _values(where: str, column: Any) -> np.ndarray:
+    """A column as booleans, finite numbers, or an object array of text; none of it missing."""
+    missing = np.flatnonzero(column.isna())
+    if len(missing):
+        raise DatasetError(f"{where} must have a value in every row, got none in {_row(missing)}")
+    kind = column.dtype.kind
+    if kind == "O":
+        values: np.ndarray = column.astype(object).to_numpy()
+        other = next((value for value in values if not isinstance(value, str)), None)
+        if other is not None:
+            raise DatasetError(f"{where} must be numbers or text, got {other!r:.60} in it")
+        return values
+    if kind not in "biuf":
+        raise DatasetError(f"{where} must be numbers or text, got {column.dtype}")
+    # Nullable types of pandas, once nothing is missing, are NumPy's.
+    numbers: np.ndarray = column.to_numpy(getattr(column.dtype, "numpy_dtype", column.dtype))
+    if kind == "f" and len(bad := np.flatnonzero(~np.isfinite(numbers))):
+        raise DatasetError(f"{where} must be finite, got {numbers[bad[0]]} in {_row(bad)}")
+    return numbers
+
+
+def _row(rows: np.ndarray) -> str:
+    """The first of the rows, counted from 1 as a reader of the table does, without its names."""
+    return f"row {rows[0] + 1}"
+
+
+def _shortened(names: list[str]) -> str:
+    return ", ".join(names[:10] + ["..."] * (len(names) > 10))
