@@ -63,6 +63,54 @@ def test_options_reach_the_network(command):
     assert len(history("here/and/there")) == 2
 
 
+FOUR = {
+    "constant": [1, 1, 1, 1],
+    "step": [1, 1, 0.1, 0.1],
+    "exponential": [1, 0.01**0.25, 0.1, 0.01**0.75],
+    # Of 41 steps an epoch the last; the cosine follows a warm-up of 8, the cycle's peak is at 32.8.
+    "cosine": [(1 + np.cos(np.pi * (s - 8) / 156)) / 2 for s in (40, 81, 122, 163)],
+    "one-cycle": [(164 - s) / 164 / 0.8 for s in (40, 81, 122, 163)],
+    "inverse-scaling": [(s + 1) ** -0.5 for s in (40, 81, 122, 163)],
+}
+
+
+@pytest.mark.parametrize("name", FOUR)
+def test_a_schedule_by_its_name(name, command):
+    """1,294 rows in batches of 32, four times."""
+    status, output, _ = command(f"train digits --lr 0.125 --epochs 4 --lr-schedule {name}")
+    assert status == 0
+    assert f", lr 0.125 ({name}), " in output
+    found = [float(row["learning_rate"]) for row in history("runs/digits")]
+    np.testing.assert_allclose(found, 0.125 * np.array(FOUR[name]), rtol=1e-12)
+
+
+def test_without_a_name_the_schedule_is_one_cycle(command):
+    models = []
+    for option in ("", "--lr-schedule one-cycle", "--lr-schedule constant"):
+        assert command(f"train digits --epochs 1 {option} --out {Path(MODEL).parent}")[0] == 0
+        models.append(Path(MODEL).read_bytes())
+    assert models[0] == models[1] != models[2]
+
+
+@pytest.mark.parametrize("rows", [90, 8])
+def test_a_plateau_is_seen_on_what_there_is(rows, command):
+    """Of 8 rows none are held out. At this rate the loss goes up and down."""
+    x, y = clusters(rows, 4)
+    np.savez("mine.npz", train_x=x, train_y=y, test_x=x, test_y=y)
+    line = "train mine.npz --lr-schedule plateau --no-batchnorm --hidden none --lr 4 --epochs 20"
+    assert command(line)[0] == 0
+    found = history("runs/mine")
+    watched = "val_loss" if rows == 90 else "train_loss"
+    best, waited, rate = np.inf, 0, 4.0
+    for row in found:
+        assert float(row["learning_rate"]) == rate
+        better = float(row[watched]) < best * (1 - 1e-4)
+        best, waited = (float(row[watched]), 0) if better else (best, waited + 1)
+        if waited == 2:
+            rate, waited = rate / 2, 0
+    assert rate < 4
+
+
 def test_what_products_are_computed_in_reaches_the_network(command):
     status, output, _ = command("train digits --epochs 2 --compute-dtype bfloat16")
     assert status == 0

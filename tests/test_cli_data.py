@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 import warnings
 from pathlib import Path
 
@@ -127,6 +128,85 @@ def test_what_the_known_sets_hold():
 def test_the_help_says_what_a_picture_is(command):
     text = " ".join(command("train --help")[1].split())
     assert "mistakes.png. An .npz has pictures if x is (N, H, W), or uint8 " in text
+
+
+# Tables
+
+
+@pytest.fixture
+def frame():
+    """Three clusters, of which the last column tells two apart, with names for the classes."""
+    pd = pytest.importorskip("pandas", reason="tables need the extra tables")
+    x, y = clusters(300, 2)
+    names = np.array(["oak", "beech", "ash"])
+    leaf = np.where(y == 2, "round", "long")
+    return pd.DataFrame({"tree": names[y], "height": x[:, 0], "width": x[:, 1], "leaf": leaf})
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_table_is_trained_on_and_its_classes_are_named(suffix, frame, command):
+    if suffix == "csv":
+        frame.to_csv("trees.csv", index=False)
+    else:
+        pytest.importorskip("pyarrow", reason="Parquet needs the extra tables")
+        frame.to_parquet("trees.parquet")
+    status, output, errors = command(f"train trees.{suffix} --target tree")
+    assert (status, errors) == (0, "")
+    assert output.startswith(
+        "trees: 216 training, 24 validation, 60 test samples\n"
+        "classes 0 to 2: ash, beech, oak\n"
+        "column 'leaf': a feature for each of long, round\n"
+        "4-256-256-3 relu, "
+    )
+    assert float(re.search(r"test accuracy +(\S+) %", output)[1]) > 95
+    assert files("runs/trees") == RESULTS - {"mistakes.png"}
+    mlp = MLP.load("runs/trees/model.safetensors")
+    assert (mlp.input_size, mlp.output_size) == (4, 3)
+
+
+def test_many_names_are_cut(frame, command):
+    frame["tree"] = np.resize([f"t{k:02}" for k in range(30)], len(frame))
+    frame.to_csv("trees.csv", index=False)
+    _, output, _ = command(f"train trees.csv --target tree {QUICK}")
+    names = ", ".join(f"t{k:02}" for k in range(20))
+    assert f"\nclasses 0 to 29: {names}, ...\n" in output
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "message"),
+    [
+        ("trees.csv", 2, "--target.*target must name the column of trees.csv with the classes"),
+        ("digits --target tree", 2, r"--target.*for files ending in \.csv or \.parquet.*'digits'"),
+        ("--target tree", 2, "--target: needs a DATASET, a table"),
+        ("none.csv --target tree", 1, "none.csv: no such file"),
+        ("trees.csv --target tre", 1, "trees.csv: target.*tree, height, .*; did you mean 'tree'"),
+        ("trees.csv --target height", 1, r"target 'height' must be text or whole.*in row 1"),
+    ],
+)
+def test_tables_that_are_refused(options, status, message, frame, command):
+    frame.to_csv("trees.csv", index=False)
+    got, output, errors = command(f"train {options}")
+    assert (got, output) == (status, "")
+    assert re.fullmatch(rf"fastmlp: .*{message}.*\n", errors)
+    assert files(".") == {"trees.csv"}
+
+
+def test_a_value_that_is_missing_is_told_by_its_column(frame, command):
+    frame.loc[11, "width"] = np.nan
+    frame.to_csv("trees.csv", index=False)
+    status, _, errors = command("train trees.csv --target tree")
+    assert (status, errors) == (
+        1,
+        "fastmlp: trees.csv: column 'width' must have a value in every row, got none in row 12\n",
+    )
+
+
+def test_tables_without_pandas(monkeypatch, command):
+    Path("trees.csv").touch()
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    status, output, errors = command("train trees.csv --target tree")
+    assert (status, output) == (1, "")
+    assert errors == 'fastmlp: pandas is not installed: pip install "fastmlp[tables]"\n'
 
 
 # NaN and infinity

@@ -136,7 +136,7 @@ def test_version_and_help(command):
     status, output, _ = command("train --help")
     assert status == 0
     options = "--hidden --activation --batchnorm --no-batchnorm --epochs --batch-size --lr"
-    options += " --momentum --seed --threads --dtype --data-dir --out"
+    options += " --target --lr-schedule --momentum --seed --threads --dtype --data-dir --out"
     assert all(option in output for option in options.split())
 
 
@@ -163,7 +163,7 @@ USAGE = {
     "trian": "trian",
     "--nope": "--nope",
     "train --hiden 5": "--hiden.*--hidden",
-    "train mnsit": "DATASET.*one of mnist, .*path of an .npz.*mnsit",
+    "train mnsit": "DATASET.*one of mnist, .*path of an .npz, .csv or .parquet file.*mnsit",
     "train digits more": "more",
     "train digits --hidden": "--hidden",
     "train digits --hidden 12,abc": "--hidden.*widths.*12,abc",
@@ -179,6 +179,8 @@ USAGE = {
     "train digits --lr inf": "--lr.*below.*inf",
     "train digits --lr 0": "--lr.*above 0.*0",
     "train digits --lr fast": "--lr",
+    "train digits --lr-schedule cosin": "--lr-schedule.*one of constant, step, "
+    "exponential, cosine, one-cycle, inverse-scaling, plateau, got 'cosin'; did you mean 'cosine'",
     "train digits --momentum 1": "--momentum.*less than 1.*1",
     "train digits --momentum nan": "--momentum.*nan",
     "train digits --seed -1": "--seed.*at least 0.*-1",

@@ -1,6 +1,7 @@
 """The presets of `fastmlp train` and their learning-rate schedule."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from fastmlp import MLP, Identity, ReLU, SoftmaxCrossEntropy, datasets
 from fastmlp.initializers import he_normal, zeros
 from fastmlp.layers import activation_named
-from fastmlp.presets import PRESETS, one_cycle, preset_for
+from fastmlp.presets import PRESETS, SCHEDULES, one_cycle, preset_for, schedule_for
+from fastmlp.schedules import Schedule
 
 
 def test_one_cycle_rises_to_the_peak_and_falls_to_zero():
@@ -31,6 +33,14 @@ def test_every_named_data_set_has_a_preset_of_its_own():
         preset = preset_for(entry.name)
         assert preset is not default
         assert activation_named(preset.activation)
+
+
+def test_every_name_of_a_schedule_has_one():
+    """Also in a training of one epoch."""
+    preset = replace(preset_for("digits"), epochs=1)
+    for name in SCHEDULES:
+        schedule = schedule_for(replace(preset, lr_schedule=name), validation=False)
+        assert isinstance(schedule, Schedule) or name == "one-cycle"
 
 
 def test_speedrun_reaches_98_percent_within_its_steps():

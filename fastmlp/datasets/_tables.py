@@ -31,9 +31,6 @@ def load_table(path: Path, target: str) -> Dataset:
     """
     frame = _read(path)
     frame.columns = [str(name) for name in frame.columns]
-    if not frame.columns.is_unique:
-        twice = frame.columns[frame.columns.duplicated()][0]
-        raise DatasetError(f"{path}: columns must have different names, got {twice!r} twice")
     if target not in frame.columns:
         known = frame.columns.tolist()
         raise DatasetError(
