@@ -25,7 +25,6 @@ from .kernels._rates import unit_for
 from .kernels.loss import softmax
 from .layers import Activation, BatchNorm, Criterion, Linear, SoftmaxCrossEntropy
 from .layers.activation import check_activations_compiled, is_compiled, name_of
-from .schedules import ScheduleLike
 from .validation import (
     check_compute_dtype,
     check_count,
@@ -354,7 +353,7 @@ class MLP:
         validation_data: tuple[Any, Any] | None = None,
         callbacks: Sequence[Any] = (),
         progress: bool = False,
-        lr_schedule: ScheduleLike = None,
+        lr_schedule: training.ScheduleLike = None,
         check_finite: bool = True,
     ) -> History:
         """Train on (x, labels) from the present weights and momenta on.
