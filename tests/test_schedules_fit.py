@@ -127,8 +127,8 @@ def test_one_schedule_serves_several_fits():
 def test_the_rate_of_a_loss_that_is_not_finite():
     mlp = network()
     with pytest.warns(RuntimeWarning, match="epoch 2, step 1:"):
-        history = fit(mlp, epochs=3, lr_schedule=[0.1] * 4 + [1e300] + [0.7] * 10)
-    assert history.learning_rate == [1e300, 0.7]
+        history = fit(mlp, epochs=3, lr_schedule=[0.1] * 4 + [1e300] + [0.7] + [0.9] * 9)
+    assert history.learning_rate == [1e300, 0.7], "of the step whose loss it was"
 
 
 def test_a_schedule_of_one_s_own():
