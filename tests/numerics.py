@@ -1,18 +1,24 @@
 """Error measures for kernels: units in the last place, and how far a sum of products may be off."""
 
+import numba
 import numpy as np
 
-from fastmlp.kernels._jit import inline
+from fastmlp.kernels._jit import OPTIONS
 from fastmlp.kernels._memory import load_partial, store_partial
 from fastmlp.kernels._simd import vector_lanes
 
 _ORDINALS = {np.dtype(np.float32): np.int32, np.dtype(np.float64): np.int64}
 
 
+def compiled(function):
+    """A kernel's helper that Python can call; compiled anew in every process."""
+    return numba.njit(**OPTIONS)(function)
+
+
 def elementwise(function):
     """A kernel ``apply(y, x)`` from a function of vectors; compiled anew in every process."""
 
-    @inline
+    @compiled
     def apply(y, x):
         lanes = vector_lanes(x)
         for i in range(0, x.size, lanes):

@@ -92,10 +92,10 @@ import re
 import numba
 import numpy as np
 from fastmlp.kernels import _tile
-from fastmlp.kernels._jit import inline
+from tests.numerics import compiled
 from fastmlp.kernels._units import AmxUnit
 
-@inline
+@compiled
 def product(unit, c, a, pitch, b, depth):
     _tile.tiles_begin(unit)
     tile = _tile.tile_zeros(unit, c, 3)

@@ -10,7 +10,6 @@ from fastmlp import Identity, ReLU, Tanh
 from fastmlp.kernels import _bfloat16, _operands, _rates
 from fastmlp.kernels._geometry import Geometry
 from fastmlp.kernels._host import has_bfloat16, lanes
-from fastmlp.kernels._jit import inline
 from fastmlp.kernels._memory import load, store
 from fastmlp.kernels._simd import vector_lanes
 from fastmlp.kernels._units import Avx512Unit, EmulatedUnit
@@ -25,7 +24,7 @@ from tests.networks import (
     build,
     state,
 )
-from tests.numerics import assert_within, product_bound
+from tests.numerics import assert_within, compiled, product_bound
 from tests.processes import output_of
 
 both_units = pytest.mark.parametrize("unit", PAIR_UNITS, ids=lambda unit: type(unit).__name__)
@@ -43,7 +42,7 @@ def every_kind_of_float32():
 # Rounding
 
 
-@inline
+@compiled
 def _round_all(y, x):
     for i in range(0, x.size, vector_lanes(x)):
         store(y, i, _bfloat16.rounded(load(x, i)))
@@ -104,7 +103,7 @@ def test_rounding_by_integers(older_processor):
 # Pairs
 
 
-@inline
+@compiled
 def _pairs(lanewise, beside, stored, first, second):
     a, b = load(first, 0), load(second, 0)
     store(lanewise, 0, _bfloat16.pairs_of_lanes(a, b))
@@ -124,7 +123,7 @@ def test_pairs():
     assert_array_equal(stored, [7, *pairs_of_columns(rows[:1])[0], 7])
 
 
-@inline
+@compiled
 def _publish(unit, operand, begin, end):
     _operands.publish(unit, operand, _operands.Rectangle(0, 2, begin, end))
 

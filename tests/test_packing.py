@@ -17,9 +17,14 @@ from fastmlp.kernels._geometry import (
     panels_size,
 )
 from fastmlp.kernels._host import lanes, tile_rows
-from fastmlp.kernels._jit import inline
 from fastmlp.kernels._memory import Place
 from fastmlp.threads import Team
+from tests.numerics import compiled
+
+panel_count, panel_start, panel_of = [
+    compiled(helper.py_func)
+    for helper in (packing.panel_count, packing.panel_start, packing.panel_of)
+]
 
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 PARTS = 3
@@ -28,23 +33,23 @@ PARTS = 3
 # Kernels that only pack, run one part after the other.
 
 
-@inline
+@compiled
 def _blocks_and_back(team, y, blocks, x, width, geometry):
     packing.pack_matrix(team, blocks, x, width, geometry)
     packing.unpack_matrix(team, y, blocks, width, geometry)
 
 
-@inline
+@compiled
 def _panels(team, panels, w, rows, columns):
     packing.pack_panels(team, Place(panels, 0), Place(w, 0), rows, columns)
 
 
-@inline
+@compiled
 def _panels_back(team, w, panels, rows, columns, scale):
     packing.unpack_panels(team, Place(w, 0), Place(panels, 0), rows, columns, scale)
 
 
-@inline
+@compiled
 def _transposed(team, wt, panels, rows, columns):
     lanes = packing.vector_lanes(wt)
     blocks, height = packing.ceil_div(rows, lanes), packing.ceil_div(columns, lanes) * lanes
@@ -53,7 +58,7 @@ def _transposed(team, wt, panels, rows, columns):
         packing.transpose_panel(Place(wt, at), Place(panels, 0), rows, columns, panel)
 
 
-@inline
+@compiled
 def _read_rows(team, x, source, rows, width):
     padded = packing.ceil_div(width, packing.vector_lanes(x)) * packing.vector_lanes(x)
     for row in range(*packing.share(team, rows)):
@@ -124,7 +129,7 @@ def test_panels(rows, columns, dtype):
     blocks, padded_rows = padded_width(columns, dtype) // count, padded_width(rows, dtype)
     padded = np.zeros((padded_rows, blocks * count), dtype)
     padded[:rows, :columns] = w
-    starts = [packing.panel_start(blocks, p) for p in range(packing.panel_count(blocks) + 1)]
+    starts = [panel_start(blocks, p) for p in range(panel_count(blocks) + 1)]
     assert starts[0] == 0
     assert starts[-1] == blocks
     assert set(np.diff(starts)) <= {1, 2, 3}
@@ -148,11 +153,9 @@ def test_transposed_panels_are_the_panels_of_the_transpose(rows, columns, dtype)
 
 def test_every_block_is_found_in_its_panel():
     for blocks in range(1, 200):
-        for panel in range(packing.panel_count(blocks)):
-            inside = range(
-                packing.panel_start(blocks, panel), packing.panel_start(blocks, panel + 1)
-            )
-            assert [packing.panel_of(blocks, block) for block in inside] == [panel] * len(inside)
+        for panel in range(panel_count(blocks)):
+            inside = range(panel_start(blocks, panel), panel_start(blocks, panel + 1))
+            assert [panel_of(blocks, block) for block in inside] == [panel] * len(inside)
 
 
 # A caller's rows, as they lie

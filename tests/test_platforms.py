@@ -58,11 +58,11 @@ PROBE = """
 import re
 import numpy as np
 from fastmlp.kernels._host import lanes
-from fastmlp.kernels._jit import inline
+from tests.numerics import compiled
 from fastmlp.kernels._memory import load, store
 from fastmlp.kernels._simd import fma
 
-@inline
+@compiled
 def square(y, x):
     store(y, 0, fma(load(x, 0), load(x, 0), load(y, 0)))
 

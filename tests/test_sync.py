@@ -3,6 +3,7 @@
 import re
 
 import llvmlite.binding as llvm
+import numba
 import numpy as np
 import pytest
 
@@ -13,9 +14,9 @@ from fastmlp.threads import SLOT, Team
 @pytest.fixture(scope="module")
 def instructions():
     """The names of the instructions of the barrier on an aarch64 that adds by one instruction."""
-    barrier(Team(0, 1, np.zeros(2 * SLOT, np.int64)))
+    barrier.compile((numba.typeof(Team(0, 1, np.zeros(2 * SLOT, np.int64))),))
     (code,) = barrier.inspect_llvm().values()
-    # The function alone: Numba's wrappers around it call instructions of this processor.
+    # The function alone, without what Numba puts around it.
     function = re.search(r"^define [^\n]*barrier.*?^}", code, re.MULTILINE | re.DOTALL)[0]
     declared = re.findall(r"^declare .*", code, re.MULTILINE)
     others = [line for line in declared if re.search(r"@\w+", line)[0] in function]

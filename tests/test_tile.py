@@ -9,11 +9,10 @@ from numpy.testing import assert_array_equal
 
 from fastmlp.kernels import _tile
 from fastmlp.kernels._host import TILE_VECTORS, lanes
-from fastmlp.kernels._jit import inline
 from fastmlp.kernels._simd import vector_lanes
 from fastmlp.kernels._units import FLOATS, unit_rows
 from tests.bfloat16 import NAN_PAIR, PAIR_UNITS, pairs_of_columns, pairs_of_rows, rounded
-from tests.numerics import assert_within, product_bound
+from tests.numerics import assert_within, compiled, product_bound
 
 UNITS = [(np.float32, FLOATS), (np.float64, FLOATS), *[(np.float32, unit) for unit in PAIR_UNITS]]
 every_unit = pytest.mark.parametrize(
@@ -26,21 +25,21 @@ DEPTHS = [0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 100]
 def _products(vectors):
     """Kernels for tiles of that many vectors; c is row-major, added to or overwritten."""
 
-    @inline
+    @compiled
     def blocks(unit, c, a, pitch, b, depth):
         step, one = vectors * vector_lanes(c), vector_lanes(c)
         tile = _tile.tile_load(unit, c, 0, step, one, vectors)
         tile = _tile.tile_multiply_blocks(unit, tile, a, 0, pitch, b, 0, depth)
         _tile.tile_store(tile, c, 0, step, one)
 
-    @inline
+    @compiled
     def transposed(unit, c, a, pitch, b, depth):
         step, one = vectors * vector_lanes(c), vector_lanes(c)
         tile = _tile.tile_zeros(unit, c, vectors)
         tile = _tile.tile_multiply_transposed(unit, tile, a, 0, b, 0, pitch, depth)
         _tile.tile_store(tile, c, 0, step, one)
 
-    @inline
+    @compiled
     def from_row(unit, c, row):
         tile = _tile.tile_from_row(unit, row, 0, vectors)
         _tile.tile_store(tile, c, 0, vectors * vector_lanes(c), vector_lanes(c))
@@ -118,7 +117,7 @@ def test_from_row(vectors, dtype, unit):
     assert_array_equal(result, np.broadcast_to(row, result.shape))
 
 
-@inline
+@compiled
 def _halve(gradient, values, factors):
     """A rule of two states with factors of its own."""
     parameter, first, second = values
@@ -128,7 +127,7 @@ def _halve(gradient, values, factors):
 _tile_halve = _tile.tile_updater(_halve)
 
 
-@inline
+@compiled
 def _update(unit, c, arrays, step, scale, factors):
     tile = _tile.tile_load(unit, c, 0, 2 * vector_lanes(c), vector_lanes(c), 2)
     _tile_halve(tile, scale, arrays, 0, step, factors)

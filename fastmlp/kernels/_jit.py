@@ -18,6 +18,9 @@ import sys
 import threading
 
 import numba
+from numba.core import cgutils, types
+from numba.core.extending import intrinsic
+from numba.core.registry import CPUDispatcher
 
 from .. import threads
 from ._cache import KernelCache
@@ -101,6 +104,9 @@ def kernel(cost):
 def inline(function):
     """Compile a helper into the kernels that call it; it has no entry in the cache of its own.
 
+    Only compiled code can call it: wrappers for Python took a third of the time of compiling the
+    epoch.
+
     A function made by a factory is named after what it closes over. Numba tells functions apart by
     name and a count of its own, so code cached by different processes could otherwise hold two
     different helpers under one symbol, and the linker would take either.
@@ -109,4 +115,41 @@ def inline(function):
     if cells:
         names = [getattr(getattr(c, "py_func", c), "__qualname__", str(c)) for c in cells]
         function.__qualname__ += f"[{','.join(names)}]"
-    return numba.njit(**OPTIONS)(function)
+    compiled = numba.njit(**OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    compiled.__class__ = _Helper
+    return compiled
+
+
+class _Helper(CPUDispatcher):
+    """A compiled function without the wrappers through which Python calls."""
+
+    def __call__(self, *arguments):
+        raise TypeError(f"{self.__name__} is compiled into kernels: only they can call it")
+
+
+def out_of_line(function):
+    """An intrinsic that calls a helper, given a tuple of its arguments, without inlining it.
+
+    For a large one with several callers, which LLVM would copy into each.
+    """
+
+    @intrinsic
+    def call(typingctx, arguments):
+        helper = typingctx.resolve_value_type(function)
+        called = typingctx.resolve_function_type(helper, tuple(arguments), {})
+
+        def codegen(context, builder, sig, args):
+            compiled = function.overloads[called.args]
+            context.add_linking_libs([compiled.library])
+            callee = context.declare_function(builder.module, compiled.fndesc)
+            values = [builder.extract_value(args[0], i) for i in range(len(called.args))]
+            status, _ = context.call_conv.call_function(
+                builder, callee, called.return_type, called.args, values, attrs=("noinline",)
+            )
+            with cgutils.if_unlikely(builder, status.is_error):
+                context.call_conv.return_status_propagate(builder, status)
+            return context.get_dummy_value()
+
+        return types.void(arguments), codegen
+
+    return call
