@@ -12,6 +12,7 @@ layer has no case, so that neither can be added without a benchmark.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import pkgutil
 import types
@@ -23,12 +24,14 @@ from typing import Any
 import numpy as np
 
 import fastmlp
-from fastmlp import kernels, layers
+from fastmlp import kernels, layers, optimizers
+from fastmlp.engine import LayerSpec, Layout
 from fastmlp.kernels.activation import ACTIVATIONS
-from fastmlp.kernels.update import SEGMENT
+from fastmlp.kernels.update import FlatUpdate
 
 # Modules whose functions take the engine's packed buffers; NETWORKS measures them.
 ENGINE = {"epoch", "inference", "matmul", "network", "packing"}
+OPTIMIZERS = [name for name in optimizers.__all__ if name != "Optimizer"]
 
 
 @dataclass(frozen=True)
@@ -222,24 +225,37 @@ def _loss_gradient(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
     return np.empty_like(logits), logits, _rows(batch, width, dtype)
 
 
-def _momentum_update(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
-    """The parameters of a linear layer of that width: W with weight decay, then b."""
-    size = width * width
-    parameters, velocities, gradients = _normal(dtype, *[(size + width,)] * 3)
-    segments = np.array(
-        [(0, size, 0.9, 1e-4, 1.0), (size, size + width, 0.9, 0.0, 1 / batch)], SEGMENT
-    )
-    return parameters, velocities, gradients, segments, 0.01
+def _update_case(name: str) -> Case:
+    """An optimizer's tenth update of a linear layer, weights and biases, with weight decay."""
+    cls = getattr(optimizers, name)
+    optimizer = cls(lr=0.01, weight_decay=1e-4)
 
+    def arguments(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
+        layout = Layout([LayerSpec(width, width, "relu", True, False)], dtype)
+        w, first, second, gradients = _normal(dtype, *[(layout.parameters,)] * 4)
+        # Sums and means of squares, not so near to 0 that all digits of a quotient were lost.
+        second = np.abs(second) + 1
+        if name == "Adagrad":
+            first = second
+        kept = second[: second.size * (optimizer.states == 2)]
+        factors = optimizer.schedule(np.array([optimizer.lr]), 9, dtype)[0]
+        update = FlatUpdate(optimizer.options, factors, 1.0)
+        return w, first, kept, np.empty(0, dtype), gradients, layout.table, update
 
-def _expected_momentum_update(
-    ref: Any, parameters: Any, velocities: Any, gradients: Any, segments: Any, rate: Any
-) -> tuple[Any, ...]:
-    w, v = parameters.copy(), velocities.copy()
-    for start, stop, momentum, decay, scale in segments.tolist():
-        part = slice(start, stop)
-        ref.momentum_update(w[part], v[part], scale * gradients[part], rate, momentum, decay)
-    return w, v
+    def expected(ref: Any, *given: Any) -> tuple[Any, ...]:
+        w, first, second, _, gradients, table, _ = given
+        results = [np.array(array) for array in (w, first, second)[: 1 + optimizer.states]]
+        biases = int(table[0]["flat_b"])
+        for part, decay in ((slice(biases), 1e-4), (slice(biases, None), 0.0)):
+            rule = dataclasses.replace(optimizer, weight_decay=decay)
+            states = [state[part] for state in (first, second)]
+            new = ref.UPDATES[name](rule, 10, w[part], states, gradients[part])
+            for out, value in zip(results, new, strict=True):
+                out[part] = value
+        return tuple(results)
+
+    outputs = tuple(range(1 + optimizer.states))
+    return Case(_kernel("update_parameters"), outputs, arguments, expected)
 
 
 def _kernel(name: str) -> Any:
@@ -296,10 +312,8 @@ KERNELS: dict[str, Case] = {
         _kernel("batchnorm_running"), (0,), _batchnorm_running,
         lambda ref, running, value, alpha: (alpha * running + (1 - alpha) * value,),
     ),
-    "momentum_update": Case(
-        _kernel("momentum_update"), (0, 1), _momentum_update, _expected_momentum_update
-    ),
 }  # fmt: skip
+KERNELS |= {f"update_parameters-{name}": _update_case(name) for name in OPTIMIZERS}
 KERNELS |= {
     f"{kernel}-{name}": _activation_case(name, _kernel(kernel))
     for kernel in ("activation_forward", "activation_backward")

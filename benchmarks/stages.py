@@ -14,18 +14,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from fastmlp import threads
-from fastmlp.engine import LayerSpec, Layout, Trainer
+from fastmlp.engine import LayerSpec, Layout, Trainer, UpdatePlan
 from fastmlp.kernels import epoch
-from fastmlp.kernels._jit import inline
+from fastmlp.kernels._jit import OPTIONS, inline
 from fastmlp.kernels._rates import unit_for
 from fastmlp.kernels._sync import barrier
-from fastmlp.kernels.network import Data, Flat, Network, Plan
+from fastmlp.kernels.gather import Batch, gather
+from fastmlp.kernels.network import Data, Network, Plan
 from fastmlp.kernels.packing import strided
+from fastmlp.kernels.update import Learnt
+from fastmlp.optimizers import Momentum
 
 from .compare._probe import peak_gflops, triad_gbytes
 
@@ -39,15 +43,15 @@ class Work(NamedTuple):
 
     network: Network
     data: Data
-    batch: epoch.Batch
+    batch: Batch
     plan: Plan
-    rate: np.floating
+    turn: epoch.Turn
 
 
 def _repeated(stage):
     """An entry point that runs a stage again and again, its threads meeting in between."""
 
-    @inline
+    @numba.njit(**OPTIONS)
     def repeat(team, work, index, times):
         for turn in range(times):
             stage(team, work, index, turn)
@@ -60,8 +64,8 @@ def _repeated(stage):
 def _gather(team, work, index, turn):
     rows = work.batch.geometry.rows
     first = turn * rows % (work.data.order.size - rows)
-    batch = epoch.Batch(first, work.batch.at, work.batch.geometry)
-    epoch._gather(team, work.network, work.data, batch)
+    batch = Batch(first, work.batch.at, work.batch.geometry)
+    gather(team, work.network, work.data, batch)
 
 
 @inline
@@ -81,14 +85,14 @@ def _input_gradient(team, work, index, turn):
 
 @inline
 def _update(team, work, index, turn):
-    epoch._update_linear(team, work.network, index, work.batch, work.plan, work.rate)
+    epoch._update_linear(team, work.network, index, work.batch, work.plan, work.turn)
 
 
 @inline
 def _step(team, work, index, turn):
     _gather(team, work, index, turn)
     barrier(team)
-    epoch._step(team, work.network, work.batch, work.plan, work.rate)
+    epoch._step(team, work.network, work.batch, work.plan, work.turn)
 
 
 GATHER, FORWARD, LOSS, INPUT_GRADIENT, UPDATE, STEP = [
@@ -151,9 +155,12 @@ class Bench:
         generator = np.random.default_rng(0)
         layout = Layout(layers, dtype)
         weights = generator.standard_normal(layout.parameters).astype(dtype) / 30
-        flat = Flat(weights, np.zeros_like(weights), np.zeros(layout.statistics, dtype))
-        self.trainer = Trainer(layout, flat, batch, unit_for(compute_dtype))
-        self.trainer.set_update(0.9, 0.0, True)
+        nothing = np.empty(0, dtype)
+        learnt = Learnt(weights, np.zeros_like(weights), nothing, nothing)
+        statistics = np.zeros(layout.statistics, dtype)
+        optimizer = Momentum(lr=0.0, momentum=0.9)
+        update = UpdatePlan(optimizer.options, False, 1, True)
+        self.trainer = Trainer(layout, learnt, statistics, batch, update, unit_for(compute_dtype))
         self.trainer.pack()
         self.x = generator.integers(0, 256, (SAMPLES, layers[0].inputs), np.uint8)
         if input_dtype != np.uint8:
@@ -162,9 +169,13 @@ class Bench:
         order = generator.permutation(SAMPLES)
         data = Data(strided(self.x), strided(self.x), classes, order)
         trainer = self.trainer
-        network = Network(trainer.table, flat, trainer.packed)
-        whole = epoch.Batch(0, 0, trainer.geometry)
-        self.work = Work(network, data, whole, trainer.plan, np.dtype(dtype).type(0))
+        network = Network(trainer.table, statistics, trainer.packed)
+        whole = Batch(0, 0, trainer.geometry)
+        factors = optimizer.schedule(np.zeros(1), 0, dtype)[0]
+        one = np.dtype(dtype).type(1)
+        turn = epoch.Turn(factors, True, True, one / batch, one / batch)
+        plan = Plan(*trainer.geometry, *trainer.update)
+        self.work = Work(network, data, whole, plan, turn)
 
     def run(self, stage: Stage, times: int) -> float:
         """Seconds of one turn of a stage."""

@@ -12,9 +12,10 @@ import numpy as np
 from .engine import Layout
 from .kernels._host import aligned_zeros
 from .kernels.network import Flat
-from .kernels.update import SEGMENT, momentum_update
+from .kernels.update import FlatUpdate, Learnt, update_parameters
 from .layers import Activation
 from .layers._state import ParameterLayer
+from .optimizers import Optimizer
 from .validation import check_instance, check_real, check_sequence, check_shape
 
 # Where the layer table says that an array begins in its buffer.
@@ -36,9 +37,9 @@ class Session(Protocol):
 
 
 class Buffers:
-    """The memory of a network: parameters, gradients, velocities, and running statistics.
+    """The memory of a network: what it learns, the gradients, and running statistics.
 
-    Before anybody gets at a layer's array, or at one of the four, ``look`` is called. Inside a
+    Before anybody gets at a layer's array, or at a whole buffer, ``look`` is called. Inside a
     callback it makes the fit under way bring the buffers up to date, and read them again before its
     next step. So every part of a network shows the same step, and nothing is copied for a callback
     that does not look.
@@ -49,19 +50,21 @@ class Buffers:
         self._parameters, self._gradients, self._velocities = (
             aligned_zeros(layout.parameters, dtype) for _ in range(3)
         )
+        # Empty until an optimizer keeps such numbers.
+        self._squares, self._averages = aligned_zeros(0, dtype), aligned_zeros(0, dtype)
         self._statistics = aligned_zeros(layout.statistics, dtype)
         self.session: Session | None = None
         self._finite: bool | None = None
         self._references: list[int] = []
 
     def read(self, name: str) -> np.ndarray:
-        """ "parameters", "gradients", "velocities" or "statistics", a view."""
+        """ "parameters", "gradients", "velocities", "squares", "averages" or "statistics"."""
         self.look()
         array: np.ndarray = getattr(self, f"_{name}")
         return array.view()
 
     def write(self, name: str, value: Any) -> None:
-        """Copy into one of the four. Raises ValueError or TypeError where it does not fit."""
+        """Copy into one of them. Raises ValueError or TypeError where it does not fit."""
         value = check_real(name, value)
         array = getattr(self, f"_{name}")
         check_shape(name, value, array.shape)
@@ -78,30 +81,42 @@ class Buffers:
         """What ``predict`` reads; the caller keeps none of it."""
         if self.session is not None:
             self.look()
-        return Flat(self._parameters, self._velocities, self._statistics)
+        return Flat(self._parameters, self._statistics)
 
-    def for_writing(self) -> Flat:
-        """What ``fit`` and ``step`` change; whoever keeps it says so by being the session."""
+    def for_writing(self) -> tuple[Learnt, np.ndarray]:
+        """What ``fit`` changes, (learnt, statistics); whoever keeps it is the session."""
         self.look()
-        return self.for_reading()
+        return self._learnt(), self._statistics
 
-    def update(
-        self, layout: Layout, lr: float, momentum: float, weight_decay: float, norm_rows: int
-    ) -> None:
-        """A step from the gradients; those of batch norm are divided by ``norm_rows``."""
-        segments = []
-        for row in layout.table:
-            w, b, outputs = row["flat_w"], row["flat_b"], row["outputs"]
-            segments.append((w, w + row["inputs"] * outputs, momentum, weight_decay, 1.0))
-            if b >= 0:
-                segments.append((b, b + outputs, momentum, 0.0, 1.0))
-            if (start := row["flat_gamma"]) >= 0:
-                share = layout.dtype.type(1) / norm_rows
-                segments.append((start, start + 2 * outputs, 0.0, 0.0, share))
+    def _learnt(self) -> Learnt:
+        return Learnt(self._parameters, self._velocities, self._squares, self._averages)
+
+    def serve(self, optimizer: Optimizer) -> None:
+        """Have the arrays that an optimizer keeps numbers in, and no others."""
         self.look()
-        momentum_update(
-            self._parameters, self._velocities, self._gradients, np.array(segments, SEGMENT), lr
-        )
+        size, dtype = self._parameters.size, self._parameters.dtype
+        if self._squares.size != size * (optimizer.states == 2):
+            self._squares = aligned_zeros(size * (optimizer.states == 2), dtype)
+        if self._averages.size != size * (optimizer.average is not None):
+            self._averages = aligned_zeros(size - self._averages.size, dtype)
+            self._averages[...] = self._parameters[: self._averages.size]
+        self.count_references()
+
+    def forget(self, optimizer: Optimizer) -> None:
+        """Start an optimizer's states anew."""
+        self.look()
+        self._velocities[...] = optimizer.first_state
+        self._squares[...] = 0
+
+    def update(self, layout: Layout, optimizer: Optimizer, done: int, norm_rows: int) -> None:
+        """A step from the gradients; those of batch norm are divided by ``norm_rows``.
+
+        done : how many updates the network has had
+        """
+        self.look()
+        factors = optimizer.schedule(np.array([optimizer.lr]), done, layout.dtype)[0]
+        update = FlatUpdate(optimizer.options, factors, 1 / norm_rows)
+        update_parameters(*self._learnt(), self._gradients, layout.table, update)
 
     def adopt(self, layer: ParameterLayer, row: Any) -> None:
         """Move the arrays of a layer into the buffers, where its row of the layer table says."""
@@ -117,7 +132,7 @@ class Buffers:
         self._references = self._count()
 
     def _count(self) -> list[int]:
-        arrays = self._parameters, self._gradients, self._velocities, self._statistics
+        arrays = *self._learnt(), self._gradients, self._statistics
         return [sys.getrefcount(array.base) for array in arrays]
 
     def held_elsewhere(self) -> bool:

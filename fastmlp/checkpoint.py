@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,10 +23,12 @@ from ._files import write_whole
 from .initializers import zeros
 from .layers import SoftmaxCrossEntropy, activation_named
 from .layers.activation import is_compiled, name_of
+from .optimizers import Momentum, Optimizer, from_dict, to_dict
 
-FORMATS = (1, 2, 3)
+FORMATS = (1, 2, 3, 4)
 """The versions of the file's layout that `read` knows; `save` writes the last. From 2 on a file may
-hold what products are computed in, and weights as bfloat16; from 3 on it has a checksum."""
+hold what products are computed in, and weights as bfloat16; from 3 on it has a checksum; from 4 on
+an optimizer stands in the place of lr, momentum and weight_decay."""
 
 _KEY = "fastmlp"
 
@@ -44,15 +47,9 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "num_bn_layers": (int,),
     "batchnorm_alpha": (list,),
     "batchnorm_reduction": (str,),
-    "lr": (int, float),
-    "momentum": (int, float),
-    "weight_decay": (int, float),
 }
 # Those that are arguments of MLP as they are.
-_ARGUMENTS = (
-    "input_size", "output_size", "hiddens", "lr", "momentum", "num_bn_layers", "weight_decay",
-    "batchnorm_reduction",
-)  # fmt: skip
+_ARGUMENTS = "input_size", "output_size", "hiddens", "num_bn_layers", "batchnorm_reduction"
 _ELEMENTS: dict[str, tuple[type, ...]] = {
     "hiddens": (int,),
     "activations": (str,),
@@ -61,6 +58,9 @@ _ELEMENTS: dict[str, tuple[type, ...]] = {
 # Fields of formats from 2 on, which need not be there, and from 3 on, which must.
 _FROM_2: dict[str, tuple[type, ...]] = {"compute_dtype": (str,)}
 _FROM_3: dict[str, tuple[type, ...]] = {"sha256": (str,)}
+_FROM_4: dict[str, tuple[type, ...]] = {"optimizer": (dict,), "updates": (int,)}
+# Up to format 3: HW1P1's rule.
+_MOMENTUM = dict.fromkeys(("lr", "momentum", "weight_decay"), (int, float))
 
 _BATCHNORM = ("gamma", "momentum_gamma", "beta", "momentum_beta", "running_mean", "running_var")
 
@@ -74,6 +74,7 @@ class Saved(NamedTuple):
 
     arguments: dict[str, Any]  # of MLP
     alphas: list[float]  # of the batch norms
+    updates: int  # that training has made
     tensors: dict[str, np.ndarray]  # by the names of ``arrays_of``
 
 
@@ -144,7 +145,8 @@ def read(path: str | os.PathLike[str]) -> Saved:
                 tensors |= _read_bfloat16(path)
     except SafetensorError as error:
         raise ValueError(str(error)) from error
-    return Saved(_arguments(description), description["batchnorm_alpha"], tensors)
+    updates = description.get("updates", 0)
+    return Saved(_arguments(description), description["batchnorm_alpha"], updates, tensors)
 
 
 def _describe(mlp: Any) -> dict[str, Any]:
@@ -172,16 +174,18 @@ def _describe(mlp: Any) -> dict[str, Any]:
         "num_bn_layers": int(mlp.num_bn_layers),
         "batchnorm_alpha": [float(layer.alpha) for layer in mlp.bn_layers],
         "batchnorm_reduction": mlp.batchnorm_reduction,
-        "lr": float(mlp.lr),
-        "momentum": float(mlp.momentum),
-        "weight_decay": float(mlp.weight_decay),
+        "optimizer": to_dict(mlp.optimizer),
+        "updates": int(mlp.updates),
         **({} if computes_in is None else {"compute_dtype": computes_in}),
         "sha256": _NO_CHECKSUM,
     }
 
 
 def arrays_of(mlp: Any) -> Iterator[tuple[str, Any, str]]:
-    """(name in the file, layer, attribute) of every array that training changes."""
+    """(name in the file, layer or network, attribute) of every array that training changes."""
+    for name in ("squares", "averages"):
+        if getattr(mlp, name).size > 0:
+            yield f"optimizer.{name}", mlp, name
     for k, linear in enumerate(mlp.linear_layers):
         for name in ("W", "momentum_W", "b", "momentum_b"):
             if getattr(linear, name) is not None:
@@ -201,8 +205,9 @@ def _parse(text: str | None) -> dict[str, Any]:
     if description.get("format") not in FORMATS:
         known = " or ".join(map(str, FORMATS))
         raise ValueError(f"its format must be {known}, got {description.get('format')!r}")
-    needed = _FIELDS | (_FROM_3 if description["format"] >= 3 else {})
-    fields = needed | (_FROM_2 if description["format"] >= 2 else {})
+    version = description["format"]
+    needed = _FIELDS | (_FROM_3 if version >= 3 else {}) | (_FROM_4 if version >= 4 else _MOMENTUM)
+    fields = needed | (_FROM_2 if version >= 2 else {})
     if not needed.keys() <= description.keys() <= fields.keys():
         raise ValueError(
             f"its metadata must have the fields {', '.join(needed)}, "
@@ -219,18 +224,28 @@ def _parse(text: str | None) -> dict[str, Any]:
     return description
 
 
-def _shapes(description: dict[str, Any]) -> dict[str, tuple[int, int]]:
+def _shapes(description: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     """The tensors that a network so described has."""
     outputs = [*description["hiddens"], description["output_size"]]
     inputs = [description["input_size"], *outputs]
-    shapes: dict[str, tuple[int, int]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for k, (fan_in, fan_out) in enumerate(zip(inputs, outputs, strict=False)):
         shapes |= {f"layers.{k}.{name}": (fan_in, fan_out) for name in ("W", "momentum_W")}
         rows = ["b", "momentum_b"] if description["bias"] else []
         if k < description["num_bn_layers"]:
             rows += _BATCHNORM
         shapes |= {f"layers.{k}.{name}": (1, fan_out) for name in rows}
-    return shapes
+    optimizer = _optimizer_of(description)
+    kept = {"squares": optimizer.states == 2, "averages": optimizer.average is not None}
+    learnt = "W", "b", "gamma", "beta"
+    size = sum(math.prod(shapes[name]) for name in shapes if name.rpartition(".")[2] in learnt)
+    return shapes | {f"optimizer.{name}": (size,) for name, wanted in kept.items() if wanted}
+
+
+def _optimizer_of(description: dict[str, Any]) -> Optimizer:
+    if "optimizer" in description:
+        return from_dict(description["optimizer"])
+    return Momentum(**{name: description[name] for name in _MOMENTUM})
 
 
 def _check_tensors(file: Any, description: dict[str, Any]) -> None:
@@ -263,6 +278,7 @@ def _arguments(description: dict[str, Any]) -> dict[str, Any]:
         "weight_init_fn": lambda fan_in, fan_out: np.zeros((fan_in, fan_out)),
         "bias_init_fn": zeros if description["bias"] else None,
         "criterion": SoftmaxCrossEntropy(),
+        "optimizer": _optimizer_of(description),
         "dtype": np.dtype(description["dtype"]),
         "compute_dtype": description.get("compute_dtype"),
     }

@@ -19,6 +19,7 @@ from .kernels._geometry import (
     Geometry,
     blocks_size,
     geometry_of,
+    norm_terms,
     padded_width,
     panels_size,
     pitch_of,
@@ -43,6 +44,8 @@ from .kernels.network import (
     unpack_buffer,
 )
 from .kernels.packing import strided
+from .kernels.rules import FACTORS, GROUPS, MOMENTUM
+from .kernels.update import PIECE, Learnt, UpdateOptions
 
 # Multiply-adds of a training step per thread. Less than for other work, since the threads of a
 # training have their job already and only meet at barriers: two broke even with one between 1.2 and
@@ -106,7 +109,10 @@ class Layout:
         row["flat_mean"] = self._take("statistics", outputs) if layer.batchnorm else -1
         row["flat_var"] = self._take("statistics", outputs) if layer.batchnorm else -1
         row["packed_w"] = self._take("packed", panels)
-        row["packed_b"] = self._take("packed", padded_width(outputs, self.dtype))
+        padded = padded_width(outputs, self.dtype)
+        row["packed_b"] = self._take("packed", padded)
+        row["packed_gamma"] = self._take("packed", padded) if layer.batchnorm else -1
+        row["packed_beta"] = self._take("packed", padded) if layer.batchnorm else -1
 
     def _take(self, buffer: str, size: int) -> int:
         """Reserve ``size`` numbers at the end of a buffer; returns where they start."""
@@ -139,11 +145,25 @@ def layout_of(
     return Layout(layers, dtype)
 
 
+class UpdatePlan(NamedTuple):
+    """How a training updates the parameters; see ``kernels.network.Plan``."""
+
+    options: UpdateOptions
+    apart: bool
+    accumulate: int
+    mean_reduction: bool
+
+
 class Trainer:
     """Trains a network in packed buffers, between ``pack`` and ``unpack``."""
 
-    def __init__(self, layout: Layout, flat: Flat, batch_size: int, unit: Unit = FLOATS) -> None:
-        self.layout, self.flat, self.unit = layout, flat, unit
+    def __init__(
+        self, layout: Layout, flat: Learnt, statistics: np.ndarray, batch_size: int,
+        update: UpdatePlan, unit: Unit = FLOATS,
+    ) -> None:  # fmt: skip
+        """flat, statistics : the network's own buffers, which ``unpack`` brings up to date"""
+        self.layout, self.flat, self.statistics, self.unit = layout, flat, statistics, unit
+        self.update = update
         self.geometry = geometry_of(batch_size, layout.dtype, unit)
         self.table = layout.table.copy()
         # Forward, weight gradient and input gradient.
@@ -174,7 +194,9 @@ class Trainer:
                 WorkspaceBlocks(activations, by_feature=True, by_row=True),
             ],
             [
-                layout.packed, layout.packed, (self.geometry.chunks > 1) * layout.packed,
+                *[layout.packed * (array.size > 0) for array in self.flat],
+                (self.update.apart or self.geometry.chunks > 1) * layout.packed,
+                self.threads * PIECE,
                 rounded * self.threads * group * padded_width(inputs[0], dtype),
                 self.geometry.rows * padded_width(outputs[-1], dtype),
                 normalised * len(outputs) * widest, normalised * len(outputs) * widest,
@@ -182,45 +204,46 @@ class Trainer:
             self.threads * scratch_size(self.unit, max(inputs), max(outputs), dtype),
             np.zeros,
         )  # fmt: skip
-        x, y, normals, deltas, w, v, gradients, gathered, labels, means, variances, scratch = (
-            workspace
-        )
+        x, y, normals, deltas, *learnt, gradients, staged, gathered = workspace[:11]
+        labels, means, variances, scratch = workspace[11:]
+        normed = self.update.options.norm_limit < np.inf
         return Packed(
-            self.unit, w, v, gradients, scratch, gathered, x, labels, y, normals, deltas,
-            means, variances, np.zeros(self.geometry.rows), np.zeros(self.geometry.rows),
+            self.unit, Learnt(*learnt), gradients, staged,
+            np.zeros(normed * norm_terms(self.table)), scratch, gathered, x, labels,
+            y, normals, deltas, means, variances, *np.zeros((2, self.geometry.rows)),
         )  # fmt: skip
 
     def _run(self, function: Any, *arguments: Any) -> Any:
         return threads.run(function, self.threads, arguments)
 
-    def set_update(self, momentum: float, weight_decay: float, mean_reduction: bool) -> None:
-        """Set the factors of the update rule; to be called before the first ``train``.
-
-        mean_reduction : dgamma and dbeta are divided by the rows of the batch
-        """
-        self.plan = Plan(*self.geometry, momentum, weight_decay, mean_reduction)
-
     def pack(self) -> None:
-        """Take over the flat parameters and velocities."""
-        self._run(pack_buffer, self.table, self.packed.weights, self.flat.parameters)
-        self._run(pack_buffer, self.table, self.packed.velocities, self.flat.velocities)
+        """Take over the flat parameters, and what is kept of each."""
+        for packed, flat in self._pairs():
+            self._run(pack_buffer, self.table, packed, flat)
+
+    def _pairs(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(packed, flat) of all that is learnt."""
+        both = zip(self.packed.learnt, self.flat, strict=True)
+        return [(packed, flat) for packed, flat in both if flat.size > 0]
 
     def train(
-        self, data: Data, rates: np.ndarray, first: int, last: int,
+        self, data: Data, schedule: np.ndarray, first: int, last: int,
         steps_out: tuple[np.ndarray, np.ndarray],
     ) -> int:  # fmt: skip
         """Run steps first ... last-1 of an epoch; see ``kernels.epoch.train_steps``.
 
         Returns the step it ended before: ``last``, or the first whose loss is not finite.
         """
-        network = Network(self.table, self.flat, self.packed)
-        ended: int = self._run(train_steps, network, data, self.plan, rates, first, last, steps_out)
+        network = Network(self.table, self.statistics, self.packed)
+        batch = self.geometry
+        plan = Plan(batch.rows, batch.chunk_rows, batch.pitch, *self.update)
+        ended: int = self._run(train_steps, network, data, plan, schedule, first, last, steps_out)
         return ended
 
     def unpack(self) -> None:
-        """Bring the flat parameters and velocities up to date."""
-        self._run(unpack_buffer, self.table, self.flat.parameters, self.packed.weights)
-        self._run(unpack_buffer, self.table, self.flat.velocities, self.packed.velocities)
+        """Bring the flat buffers up to date."""
+        for packed, flat in self._pairs():
+            self._run(unpack_buffer, self.table, flat, packed)
 
 
 @lru_cache(maxsize=64)
@@ -249,9 +272,13 @@ class _Trial:
     def __init__(self, layout: Layout, batch_size: int, compute_dtype: str) -> None:
         generator = np.random.default_rng(0)
         parameters = generator.standard_normal(layout.parameters).astype(layout.dtype) / 32
-        flat = Flat(parameters, np.zeros_like(parameters), np.ones(layout.statistics, layout.dtype))
-        self.trainer = Trainer(layout, flat, batch_size, unit_for(compute_dtype))
-        self.trainer.set_update(0.0, 0.0, True)
+        nothing = np.empty(0, layout.dtype)
+        learnt = Learnt(parameters, np.zeros_like(parameters), nothing, nothing)
+        statistics = np.ones(layout.statistics, layout.dtype)
+        options = UpdateOptions(MOMENTUM, np.inf, np.inf, 0.0)
+        update = UpdatePlan(options, apart=False, accumulate=1, mean_reduction=True)
+        unit = unit_for(compute_dtype)
+        self.trainer = Trainer(layout, learnt, statistics, batch_size, update, unit)
         self.trainer.pack()
         self.x = generator.random((batch_size, layout.layers[0].inputs), np.float32)
         classes = generator.integers(0, layout.layers[-1].outputs, batch_size)
@@ -263,9 +290,10 @@ class _Trial:
     def seconds(self, steps: int) -> float:
         """Seconds per step, in a trial of so many."""
         order = np.tile(np.arange(self.batch), steps)
-        rates, out = np.zeros(steps, self.x.dtype), (np.zeros(steps), np.zeros(steps))
+        schedule = np.zeros((steps, GROUPS * FACTORS), self.x.dtype)
+        out = np.zeros(steps), np.zeros(steps)
         started = time.perf_counter()
-        self.trainer.train(self.data._replace(order=order), rates, 0, steps, out)
+        self.trainer.train(self.data._replace(order=order), schedule, 0, steps, out)
         return (time.perf_counter() - started) / steps
 
 

@@ -25,13 +25,13 @@ from .kernels._rates import unit_for
 from .kernels.loss import softmax
 from .layers import Activation, BatchNorm, Criterion, Linear, SoftmaxCrossEntropy
 from .layers.activation import check_activations_compiled, is_compiled, name_of
+from .optimizers import Optimizer, OptimizerAttribute, optimizer_of
 from .validation import (
     check_compute_dtype,
     check_count,
     check_dtype,
     check_instance,
     check_labels,
-    check_number,
     check_samples,
     check_sequence,
     label_rows,
@@ -85,8 +85,14 @@ class MLP:
 
     parameters = BufferView("All weights, biases, gammas and betas, (P,); assigning copies.")
     gradients = BufferView("The gradients of ``parameters``, of the same layout, (P,).")
-    velocities = BufferView("The momenta of ``parameters``, of the same layout, (P,).")
+    velocities = BufferView("The first state of the update rule: momenta, (P,).")
+    squares = BufferView("Its second state, running means of squared gradients, (P,) or empty.")
+    averages = BufferView("Running means of ``parameters``, (P,); empty without ``average``.")
     statistics = BufferView("The running means and variances of the batch norms, (S,).")
+
+    lr = OptimizerAttribute("Learning rate of ``step`` and ``fit``.")
+    momentum = OptimizerAttribute("Momentum, where the optimizer has it.")
+    weight_decay = OptimizerAttribute("Weight decay, as the optimizer defines it.")
 
     linear_layers = LayerPlaces("The linear layers; one of the same shape can take a place.")
     bn_layers = LayerPlaces("The batch norms of the first so many layers, replaceable likewise.")
@@ -102,13 +108,14 @@ class MLP:
         weight_init_fn: Callable[[int, int], Any],
         bias_init_fn: Callable[[int], Any] | None,
         criterion: Criterion,
-        lr: float,
+        lr: float | None = None,
         momentum: float = 0.0,
         num_bn_layers: int = 0,
         *,
+        optimizer: Optimizer | None = None,
         dtype: Any = None,
         weight_decay: float = 0.0,
-        batchnorm_reduction: str = "sum",
+        batchnorm_reduction: str | None = None,
         compute_dtype: str | None = None,
     ) -> None:
         self.input_size = check_count("input_size", input_size)
@@ -129,6 +136,8 @@ class MLP:
                 f"num_bn_layers must be at most {self.nlayers}, the number of layers, "
                 f"got {num_bn_layers}"
             )
+        if batchnorm_reduction is None:
+            batchnorm_reduction = "sum" if optimizer is None else "mean"
         if batchnorm_reduction not in ("sum", "mean"):
             raise ValueError(
                 f"batchnorm_reduction must be 'sum' or 'mean', got {batchnorm_reduction!r}"
@@ -138,8 +147,8 @@ class MLP:
             dtype = np.dtype(np.float32)
         self.batchnorm_reduction = batchnorm_reduction
         self.criterion = criterion
-        self.lr, self.momentum = lr, momentum
-        self.weight_decay = weight_decay
+        self._optimizer = optimizer_of(optimizer, lr, momentum, weight_decay)
+        self.updates = 0
         self.bn = self.num_bn_layers > 0
         self.train_mode = True
         self.output: np.ndarray | None = None
@@ -151,35 +160,21 @@ class MLP:
         self.compute_dtype = compute_dtype
 
     @property
-    def lr(self) -> float:
-        """Learning rate of ``step`` and ``fit``."""
-        return self._lr
+    def optimizer(self) -> Optimizer:
+        """The update rule, this network's own: assigning one copies it.
 
-    @lr.setter
-    def lr(self, value: float) -> None:
-        self._lr = check_number("lr", value, 0, reason="a negative step climbs the loss")
+        Another rule than the present one starts from the beginning, with no moments and no updates.
+        """
+        return self._optimizer
 
-    @property
-    def momentum(self) -> float:
-        """Momentum of weights and biases."""
-        return self._momentum
-
-    @momentum.setter
-    def momentum(self, value: float) -> None:
-        self._momentum = check_number(
-            "momentum", value, 0, 1, "from 1 on velocities would grow without end"
-        )
-
-    @property
-    def weight_decay(self) -> float:
-        """c of the term c * sum(W**2) in the loss."""
-        return self._weight_decay
-
-    @weight_decay.setter
-    def weight_decay(self, value: float) -> None:
-        self._weight_decay = check_number(
-            "weight_decay", value, 0, reason="a negative one makes weights grow without end"
-        )
+    @optimizer.setter
+    def optimizer(self, value: Optimizer) -> None:
+        check_instance("optimizer", value, Optimizer)
+        present, self._optimizer = self._optimizer, copy.copy(value)
+        self.buffers.serve(self._optimizer)
+        if value.rule != present.rule:
+            self.updates = 0
+            self.buffers.forget(self._optimizer)
 
     @property
     def compute_dtype(self) -> str:
@@ -207,6 +202,7 @@ class MLP:
         self.dtype = np.dtype(dtype)
         norms = [BatchNorm(width, dtype=dtype) for width in sizes[1 : self.num_bn_layers + 1]]
         self._own_layers(linear_layers, norms)
+        self.buffers.forget(self._optimizer)
 
     def _own_layers(self, linear_layers: Iterable[Linear], bn_layers: Iterable[BatchNorm]) -> None:
         """Make the layers this network's, their arrays views of new buffers."""
@@ -218,7 +214,7 @@ class MLP:
         for layers in (self._linear_layers, self._bn_layers):
             for index, layer in enumerate(layers):
                 self.buffers.adopt(layer, self.layout.table[index])
-        self.buffers.count_references()
+        self.buffers.serve(self._optimizer)
 
     def _replace_layer(self, index: int, present: Any, new: Any) -> None:
         self.buffers.look()
@@ -242,12 +238,14 @@ class MLP:
         state = {name: value for name, value in self.__dict__.items() if name != "buffers"}
         for name in ("_linear_layers", "_bn_layers", "_activations"):
             state[name] = list(state[name])
-        return state
+        return state | {name: np.array(getattr(self, name)) for name in ("squares", "averages")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        kept = {name: state.pop(name) for name in ("squares", "averages")}
         self.__dict__.update(state)
         self._activations = replaceable_activations(self._activations, self.nlayers)
         self._own_layers(self._linear_layers, self._bn_layers)
+        self.squares, self.averages = kept["squares"], kept["averages"]
 
     def __copy__(self) -> MLP:
         """A network of its own, as ``copy.deepcopy`` makes it: layers belong to one network."""
@@ -318,7 +316,8 @@ class MLP:
         learns without momentum. Reference: HW1P1, section 3.5.3.
         """
         rows = self._gradient_rows if self.batchnorm_reduction == "mean" else 1
-        self.buffers.update(self.layout, self.lr, self.momentum, self.weight_decay, rows)
+        self.buffers.update(self.layout, self.optimizer, self.updates, rows)
+        self.updates += 1
 
     def train(self) -> None:
         """Training mode: batch norm uses and records the moments of each batch."""
@@ -355,6 +354,7 @@ class MLP:
         progress: bool = False,
         lr_schedule: training.ScheduleLike = None,
         check_finite: bool = True,
+        accumulate: int = 1,
     ) -> History:
         """Train on (x, labels) from the present weights and momenta on.
 
@@ -374,6 +374,8 @@ class MLP:
             one per step or a function of the progress in [0, 1)
         check_finite : refuse NaN and infinity in x, labels and validation data, naming the first
             row and column; one pass over them, 9 ms for MNIST in float32
+        accumulate : batches whose gradients are added up for one update, by the mean over their
+            rows; an epoch ends with an update
 
         Returns a ``History``, also kept in ``history``. An interrupt leaves the network as of the
         last finished step. Where a batch's loss is not finite the training ends before its update,
@@ -382,7 +384,7 @@ class MLP:
         """
         options = training.FitOptions(
             epochs, batch_size, max_steps, shuffle, seed, validation_data, callbacks, progress,
-            lr_schedule, check_finite,
+            lr_schedule, check_finite, accumulate,
         )  # fmt: skip
         return training.fit(self, x, labels, options)
 
@@ -442,6 +444,7 @@ class MLP:
         with checkpoint.reading(path):
             saved = checkpoint.read(path)
             mlp = cls(**saved.arguments)
+            mlp.updates = saved.updates
             for layer, alpha in zip(mlp.bn_layers, saved.alphas, strict=True):
                 layer.alpha = alpha
             for name, layer, attribute in checkpoint.arrays_of(mlp):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .callbacks import ProgressBar
-from .engine import Trainer
+from .engine import Trainer, UpdatePlan
 from .history import FitPlan, History, NotFiniteWarning, Progress
 from .kernels._rates import unit_for
 from .kernels.network import Data
@@ -44,6 +44,7 @@ class FitOptions(NamedTuple):
     progress: bool
     lr_schedule: ScheduleLike
     check_finite: bool
+    accumulate: int
 
 
 class _Session:
@@ -56,9 +57,9 @@ class _Session:
 
     def __init__(
         self, mlp: Any, x: np.ndarray, labels: np.ndarray, plan: FitPlan,
-        schedule: ScheduleLike = None,
+        schedule: ScheduleLike = None, accumulate: int = 1,
     ) -> None:  # fmt: skip
-        self.mlp, self.x, self.plan = mlp, x, plan
+        self.mlp, self.x, self.plan, self.accumulate = mlp, x, plan, accumulate
         self.schedule = as_schedule(schedule, plan, mlp.lr, mlp.dtype)
         self.rate: float = mlp.lr  # of the last step
         self.rows = _readable_rows(labels, mlp.dtype) if labels.ndim == 2 else None
@@ -71,13 +72,29 @@ class _Session:
         self._buffers = mlp.buffers
         self._resting = self._buffers_are_stale = False
         self._panels_are_stale = True
-        self._trainer = self._new_trainer()
+        self._new_trainer()
 
-    def _new_trainer(self) -> Trainer:
+    def _new_trainer(self) -> None:
         mlp = self.mlp
         mlp.settle_compute_dtype(self.plan.batch_size)
-        unit = unit_for(mlp.compute_dtype)
-        return Trainer(mlp.layout, self._buffers.for_writing(), self.plan.batch_size, unit)
+        learnt, statistics = self._buffers.for_writing()
+        self._needs = self._present_needs()
+        self._trainer = Trainer(
+            mlp.layout, learnt, statistics, self.plan.batch_size, self._update_plan(),
+            unit_for(mlp.compute_dtype),
+        )  # fmt: skip
+
+    def _update_plan(self) -> UpdatePlan:
+        mlp = self.mlp
+        apart = mlp.optimizer.apart or self.accumulate > 1
+        by_mean = mlp.batchnorm_reduction == "mean"
+        return UpdatePlan(mlp.optimizer.options, apart, self.accumulate, by_mean)
+
+    def _present_needs(self) -> tuple[Any, ...]:
+        """What decides on the trainer's buffers."""
+        mlp, optimizer = self.mlp, self.mlp.optimizer
+        kept = optimizer.states, optimizer.average is None
+        return mlp.layout, mlp.compute_dtype, *kept, optimizer.apart, optimizer.clip_norm is None
 
     def __enter__(self) -> _Session:
         self._outer = self._buffers.session
@@ -120,21 +137,21 @@ class _Session:
 
     def _resume(self) -> None:
         """Take over what has been changed since the last step."""
-        mlp, trainer = self.mlp, self._trainer
-        mlp.check_compiled()
-        if mlp.layout is not trainer.layout or unit_for(mlp.compute_dtype) is not trainer.unit:
+        self.mlp.check_compiled()
+        if self._present_needs() != self._needs:
             self._update_buffers()
-            self._trainer, self._panels_are_stale = self._new_trainer(), True
+            self._new_trainer()
+            self._panels_are_stale = True
         if self._panels_are_stale:
             self._trainer.pack()
             self._panels_are_stale = False
-        self._trainer.set_update(mlp.momentum, mlp.weight_decay, mlp.batchnorm_reduction == "mean")
+        self._trainer.update = self._update_plan()
 
     def prepare(self, order: np.ndarray) -> None:
         """Compile what an epoch needs, so that the first one's seconds are of training."""
         self._resume()
-        rates = np.zeros(1, self.mlp.dtype)
-        self._trainer.train(self._data(order), rates, 0, 0, (self.losses, self.errors))
+        schedule = self._factors(np.zeros(1), 0, 1)
+        self._trainer.train(self._data(order), schedule, 0, 0, (self.losses, self.errors))
         self._trainer.unpack()
         self._panels_are_stale = True
 
@@ -153,17 +170,18 @@ class _Session:
         data, started, step = self._data(order), time.perf_counter(), 0
         before_epoch = epoch * self.plan.steps
         end = min(self.plan.steps, self.plan.total_steps - before_epoch)
-        rates = np.empty(end, self.mlp.dtype)
+        rates = np.empty(end)
         self.errors[:] = -1
         while step < end and self.lost is None:
             self._resume()
-            last = min(step + self._steps_per_call, end)
+            # A call ends with an update, or with the epoch.
+            calls = max(1, self._steps_per_call // self.accumulate)
+            last = min(step + calls * self.accumulate, end)
             steps = np.arange(before_epoch + step, before_epoch + last)
             given = self.schedule.rates(self.mlp.lr, steps, self.plan, history)
             rates[step:last] = given
             before = time.perf_counter()
-            self._buffers_are_stale = True
-            reached = self._trainer.train(data, rates, step, last, (self.losses, self.errors))
+            reached = self._train(data, rates, step, last)
             seconds = time.perf_counter() - before
             self.rate = float(given[min(reached, last - 1) - step])
             rate = (last - step) / max(seconds, 1e-6)
@@ -175,6 +193,33 @@ class _Session:
             if reached < last:
                 self.lost = f"the loss is {self.losses[reached]} in epoch {epoch + 1}, step {step}"
             yield self._progress(epoch, step, time.perf_counter() - started)
+
+    def _train(self, data: Data, rates: np.ndarray, step: int, last: int) -> int:
+        """Run steps of the present epoch, and count the updates; as ``Trainer.train``."""
+        schedule = self._factors(rates, step, last)
+        self._buffers_are_stale = True
+        counted, reached = self.mlp.updates, None
+        try:
+            reached = self._trainer.train(data, schedule, step, last, (self.losses, self.errors))
+        finally:
+            done = self.steps_done if reached is None else reached
+            before, after = (_updates(n, len(rates), self.accumulate) for n in (step, done))
+            self.mlp.updates = counted + after - before
+        return reached
+
+    def _factors(self, rates: np.ndarray, step: int, last: int) -> np.ndarray:
+        """The rule's factors for steps of an epoch, a row per step; others are left as they are.
+
+        Batches whose gradients are added up have the rate of the last of them.
+        """
+        mlp, every = self.mlp, self.accumulate
+        updates = np.arange(step, last) // every
+        first, end = step // every, -(-last // every)
+        ends = np.minimum((np.arange(first, end) + 1) * every, len(rates)) - 1
+        factors = mlp.optimizer.schedule(rates[ends], mlp.updates, mlp.dtype)
+        schedule = np.empty((len(rates), factors.shape[1]), mlp.dtype)
+        schedule[step:last] = factors[updates - first]
+        return schedule
 
     @property
     def steps_done(self) -> int:
@@ -196,6 +241,11 @@ class _Session:
         counts[-1] = self.plan.samples - size * (self.plan.steps - 1)
         losses: list[float] = (self.losses / counts)[:done].tolist()
         return losses
+
+
+def _updates(steps: int, all_steps: int, every: int) -> int:
+    """How many updates the first steps of an epoch make: the last few batches have one too."""
+    return -(-steps // every) if steps == all_steps else steps // every
 
 
 def _readable_rows(labels: np.ndarray, dtype: Any) -> np.ndarray:
@@ -241,6 +291,7 @@ def fit(mlp: Any, x: Any, labels: Any, options: FitOptions) -> History:
     mlp.check_compiled()
     epochs = check_count("epochs", options.epochs, least=0)
     batch_size = check_count("batch_size", options.batch_size)
+    accumulate = check_count("accumulate", options.accumulate)
     callbacks = check_callbacks(options.callbacks)
     x, labels = _check_data("x", "labels", x, labels, mlp, options.check_finite)
     validation = options.validation_data
@@ -254,7 +305,7 @@ def fit(mlp: Any, x: Any, labels: Any, options: FitOptions) -> History:
         callbacks.append(ProgressBar())
     generator = np.random.default_rng(options.seed)
     order = np.arange(len(x), dtype=np.int64)
-    session = _Session(mlp, x, labels, plan, options.lr_schedule)
+    session = _Session(mlp, x, labels, plan, options.lr_schedule, accumulate)
     listeners = _Listeners(callbacks, session)
     mlp.history = history = History()
     with session:

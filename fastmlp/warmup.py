@@ -22,10 +22,10 @@ from .validation import check_compute_dtype, check_dtype
 def is_cold(dtype: Any = np.float32, compute_dtype: str | None = None) -> bool:
     """Whether machine code of the compiled epoch is still to be made for these dtypes."""
     names = list(inspect.signature(train_steps.py_func).parameters)
-    rates, network = names.index("rates"), names.index("network")
+    schedule, network = names.index("schedule"), names.index("network")
     signatures: list[Any] = getattr(train_steps._cache, "signatures", list)()
     units = [s[network].types[-1].types[0].instance_class for s in signatures]
-    compiled = {(s[rates].dtype.name, unit) for s, unit in zip(signatures, units, strict=True)}
+    compiled = {(s[schedule].dtype.name, unit) for s, unit in zip(signatures, units, strict=True)}
     wanted = {(check_dtype(dtype).name, type(unit_for(name))) for name in _measured(compute_dtype)}
     return not wanted <= compiled
 

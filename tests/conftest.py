@@ -35,6 +35,15 @@ def short_calls(monkeypatch):
 
 
 @pytest.fixture
+def forced_threads(monkeypatch):
+    """As many threads as ``set_num_threads`` says, however small the work; back afterwards."""
+    before = fastmlp.get_num_threads()
+    monkeypatch.setattr("fastmlp.threads.WORK_PER_THREAD", 1)
+    yield
+    fastmlp.set_num_threads(before)
+
+
+@pytest.fixture
 def alone(monkeypatch, tmp_path):
     """In a folder of its own, without data sets and without mirrors that answer."""
     monkeypatch.chdir(tmp_path)

@@ -21,10 +21,12 @@ from fastmlp.recipes._numpy_mlp import (
     tanh,
     train_epoch,
 )
+from tests.rules import UPDATES
 
 __all__ = [
     "ACTIVATIONS",
     "EPS",
+    "UPDATES",
     "ReferenceMLP",
     "batchnorm_backward",
     "batchnorm_forward",

@@ -324,7 +324,7 @@ def rewrite(path, metadata=None, tensors=None):
 
 
 METADATA = {
-    "of a later format": ({"format": 4}, r"format must be 1 or 2 or 3, got 4"),
+    "of a later format": ({"format": 5}, r"format must be 1 or 2 or 3 or 4, got 5"),
     "a field of format 2 in 1": (
         {"format": 1, "sha256": ..., "compute_dtype": "bfloat16"},
         r"must have the fields",
@@ -339,11 +339,12 @@ METADATA = {
         {"compute_dtype": "bfloat16"},
         r"needs parameters of dtype float32",
     ),
-    "format 3 without a checksum": ({"sha256": ...}, r"must have the fields .*sha256, got"),
+    "format 3 without a checksum": ({"sha256": ...}, r"must have the fields .*sha256, .*got"),
     "format 1 with a checksum": ({"format": 1}, r"must have the fields .*got .*sha256"),
-    "without a field": ({"lr": ...}, r"must have the fields .*lr"),
+    "without a field": ({"updates": ...}, r"must have the fields .*updates"),
+    "a field of format 3 in 4": ({"lr": 0.1}, r"must have the fields .*got .*lr"),
     "with a field more": ({"dropout": 0.5}, r"must have the fields .*dropout"),
-    "text for a number": ({"lr": "0.1"}, r"field lr .*'0\.1'"),
+    "text for a number": ({"updates": "3"}, r"field updates .*'3'"),
     "bool for a number": ({"num_bn_layers": True}, r"field num_bn_layers .*True"),
     "number in place of a list": ({"hiddens": 7}, r"field hiddens .*7"),
     "text in a list": ({"hiddens": ["7"]}, r"field hiddens .*'7'"),
@@ -351,7 +352,11 @@ METADATA = {
     "dtype of another network": ({"dtype": "float32"}, r"must be .* float32, got .* float64"),
     "unknown activation": ({"activations": ["swish", "identity"]}, r"activation.*'swish'"),
     "too few activations": ({"activations": ["relu"]}, r"activations must have 2 entries.*got 1"),
-    "infinite rate": ({"lr": float("inf")}, r"lr must be finite"),
+    "infinite rate": ({"optimizer": {"name": "SGD", "lr": float("inf")}}, r"lr must be finite"),
+    "unknown optimizer": ({"optimizer": {"name": "Sgd"}}, r"optimizer must be one of .*got 'Sgd'"),
+    "optimizer without a name": ({"optimizer": {"lr": 0.1}}, r"optimizer must be one .*got None"),
+    "optimizer of other fields": ({"optimizer": {"name": "SGD", "rho": 1}}, r"argument 'rho'"),
+    "squares too few": ({"optimizer": {"name": "Adam"}}, r"lacks optimizer\.squares"),
     "unknown reduction": ({"batchnorm_reduction": "max"}, r"batchnorm_reduction.*'max'"),
     "other width": ({"hiddens": [8]}, r"layers\.0\.W must be \(5, 8\) float64, got \(5, 7\)"),
     "huge width": ({"hiddens": [10**12]}, r"layers\.0\.W must be \(5, 1000000000000\)"),

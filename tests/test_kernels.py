@@ -31,7 +31,8 @@ def in_float64(arguments):
 
 
 def float_arrays(arguments):
-    return [k for k, a in enumerate(arguments) if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
+    arrays = [(k, a) for k, a in enumerate(arguments) if isinstance(a, np.ndarray) and a.size]
+    return [k for k, a in arrays if a.dtype.kind == "f"]
 
 
 @every_kernel
@@ -53,7 +54,7 @@ def test_against_numpy(case, dtype, batch, width):
         tolerance = terms * np.finfo(dtype).eps * max(1, np.abs(value).max())
         np.testing.assert_allclose(actual, value.reshape(actual.shape), rtol=0, atol=tolerance)
     for position, (actual, value) in enumerate(zip(arguments, before, strict=True)):
-        if position not in case.outputs:
+        if position not in case.outputs and isinstance(actual, np.ndarray):
             assert_array_equal(actual, value)
 
 

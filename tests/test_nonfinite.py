@@ -7,10 +7,12 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from fastmlp import threads
-from fastmlp.engine import LayerSpec, Layout, Trainer, infer
+from fastmlp.engine import LayerSpec, Layout, Trainer, UpdatePlan, infer
 from fastmlp.kernels._rates import unit_for
-from fastmlp.kernels.network import Data, Flat
+from fastmlp.kernels.network import Data
 from fastmlp.kernels.packing import strided
+from fastmlp.kernels.update import Learnt
+from fastmlp.optimizers import Momentum
 
 STEPS = 5
 # Numbers that are rounded to bfloat16 take a path of their own through the epoch.
@@ -43,7 +45,8 @@ def random_flat(layout):
     rng = np.random.default_rng(0)
     parameters = rng.standard_normal(layout.parameters).astype(layout.dtype)
     velocities = rng.standard_normal(layout.parameters).astype(layout.dtype) / 100
-    return Flat(parameters, velocities, np.ones(layout.statistics, layout.dtype))
+    nothing = np.empty(0, layout.dtype)
+    return Learnt(parameters, velocities, nothing, nothing)
 
 
 def training_set(layout, batch_size):
@@ -57,14 +60,16 @@ def training_set(layout, batch_size):
 def train(layout, compute, x, classes, batch_size, last):
     """(step that training ended before, flat buffers, losses) of steps 0 ... last-1."""
     flat, losses = random_flat(layout), np.full(STEPS, -1.0)
-    trainer = Trainer(layout, flat, batch_size, unit_for(compute))
-    trainer.set_update(momentum=0.9, weight_decay=0.01, mean_reduction=True)
+    statistics = np.ones(layout.statistics, layout.dtype)
+    optimizer = Momentum(0.1, momentum=0.9, weight_decay=0.01)
+    update = UpdatePlan(optimizer.options, apart=False, accumulate=1, mean_reduction=True)
+    trainer = Trainer(layout, flat, statistics, batch_size, update, unit_for(compute))
     trainer.pack()
     data = Data(strided(x), strided(x), classes, np.arange(len(x)))
-    rates = np.full(STEPS, 0.1, layout.dtype)
-    ended = trainer.train(data, rates, 0, last, (losses, np.zeros(STEPS)))
+    schedule = optimizer.schedule(np.full(STEPS, 0.1), 0, layout.dtype)
+    ended = trainer.train(data, schedule, 0, last, (losses, np.zeros(STEPS)))
     trainer.unpack()
-    return ended, flat, losses
+    return ended, (*flat, statistics), losses
 
 
 def check_training_ends_before(bad, layout, compute, x, classes, batch_size):

@@ -32,7 +32,7 @@ def test_public_kernels_are_those_of_the_documented_modules():
     assert set(cases.PUBLIC_KERNELS) >= {
         "activation_backward", "activation_forward", "batchnorm_backward", "batchnorm_forward",
         "batchnorm_inference", "batchnorm_running", "linear_backward", "linear_forward", "softmax",
-        "softmax_cross_entropy_backward", "softmax_cross_entropy_forward", "momentum_update",
+        "softmax_cross_entropy_backward", "softmax_cross_entropy_forward", "update_parameters",
     }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
-"""The momentum update of flat buffers, segment by segment."""
+"""Updates of a whole network in flat buffers: every rule, decay by group, clipping and averages."""
 
+import dataclasses
 from itertools import pairwise
 
 import numpy as np
@@ -8,92 +9,180 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from fastmlp.kernels.update import SEGMENT, momentum_update
-from tests import reference
+from fastmlp import optimizers
+from fastmlp.engine import LayerSpec, Layout
+from fastmlp.kernels.update import FlatUpdate, update_parameters
+from fastmlp.optimizers import Adagrad, Adam, Lion, Momentum, RMSprop
+from tests.rules import UPDATES
 
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
-
-def buffers(size, dtype, seed=0):
-    """parameters, velocities, gradients."""
-    return np.random.default_rng(seed).standard_normal((3, size)).astype(dtype)
-
-
-def check(size, segments, rate, dtype, steps=3, seed=0):
-    """Some updates against the reference in float64; what no segment covers keeps its bits.
-
-    A step makes at most six roundings, each of a number no larger than |w| + |v| + |g| (factors
-    here are at most 2), and factors are rounded to dtype; errors add up over the steps.
-    """
-    w, v, g = buffers(size, dtype, seed)
-    before = w.copy(), v.copy()
-    wide_w, wide_v, wide_g = (a.astype(np.float64) for a in (w, v, g))
-    table = np.array(segments, SEGMENT)
-    covered = np.zeros(size, bool)
-    magnitude = np.abs(wide_w) + np.abs(wide_v) + np.abs(wide_g)
-    for _ in range(steps):
-        momentum_update(w, v, g, table, rate)
-        for start, stop, momentum, decay, scale in segments:
-            part = slice(start, stop)
-            covered[part] = True
-            reference.momentum_update(
-                wide_w[part], wide_v[part], scale * wide_g[part], rate, momentum, decay
-            )
-        magnitude = magnitude + np.abs(wide_w) + np.abs(wide_v)
-    bound = 8 * steps * np.finfo(dtype).eps * magnitude
-    assert (np.abs(w - wide_w) <= bound).all()
-    assert (np.abs(v - wide_v) <= bound).all()
-    assert_array_equal(w[~covered], before[0][~covered])
-    assert_array_equal(v[~covered], before[1][~covered])
+# Each with decay, and with whatever else it has.
+OPTIMIZERS = {
+    "Momentum": Momentum(0.1, 0.9, 0.01),
+    "SGD": optimizers.SGD(0.1, 0.9, 0.3, 0.01),
+    "SGD-plain": optimizers.SGD(0.1, dampening=0.5),
+    "SGD-nesterov": optimizers.SGD(0.1, 0.9, weight_decay=0.01, nesterov=True),
+    "Adam": Adam(0.01, (0.8, 0.95), 1e-3, 0.1),
+    "AdamW": optimizers.AdamW(0.01, (0.8, 0.95), 1e-3, 0.1),
+    "NAdam": optimizers.NAdam(0.01, (0.8, 0.95), 1e-3, 0.1, 0.02),
+    "RAdam": optimizers.RAdam(0.01, (0.8, 0.75), 1e-3, 0.1),
+    "RMSprop": RMSprop(0.01, 0.9, 1e-3, 0.1, 0.5),
+    "Adagrad": Adagrad(0.01, 0.1, 0.1, 0.5, 1e-3),
+    "Adamax": optimizers.Adamax(0.01, (0.8, 0.95), 1e-3, 0.1),
+    "Lion": Lion(0.01, (0.8, 0.95), 0.1),
+}
 
 
-@pytest.mark.parametrize("size", [1, 2, 7, 8, 9, 15, 16, 17, 47, 97, 256, 601])
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
-@pytest.mark.parametrize("decay", [0.0, 0.01])
+def layout_of(sizes, dtype, bias=True, batchnorm=True):
+    pairs = pairwise(sizes)
+    return Layout([LayerSpec(*pair, "relu", bias, batchnorm) for pair in pairs], dtype)
+
+
+def groups(layout):
+    """(slice of the flat buffers, whether they are weights, whether they are batch norm's)."""
+    for row in layout.table:
+        outputs = int(row["outputs"])
+        places = (
+            (row["flat_w"], row["inputs"] * outputs, True, False),
+            (row["flat_b"], outputs, False, False),
+            (row["flat_gamma"], 2 * outputs, False, True),
+        )
+        for start, size, weights, norm in places:
+            if start >= 0:
+                yield slice(int(start), int(start + size)), weights, norm
+
+
+def expected(optimizer, layout, w, gradients, norm_scale):
+    """(w, averages) after an update by each of the gradients, in float64, from the papers."""
+    w = w.astype(np.float64)
+    averages, states = w.copy(), [np.full_like(w, optimizer.first_state), np.zeros_like(w)]
+    rule = UPDATES[type(optimizer).__name__]
+    for t, gradient in enumerate(gradients, 1):
+        g = gradient.astype(np.float64)
+        for part, _, norm in groups(layout):
+            g[part] *= norm_scale if norm else 1
+        if optimizer.clip_value is not None:
+            g = np.clip(g, -optimizer.clip_value, optimizer.clip_value)
+        if optimizer.clip_norm is not None:
+            g *= min(1, optimizer.clip_norm / (np.linalg.norm(g) + 1e-6))
+        for part, weights, norm in groups(layout):
+            own = optimizer
+            if not (weights or optimizer.decay_all):
+                own = dataclasses.replace(own, weight_decay=0.0)
+            if norm and isinstance(own, Momentum):
+                own = dataclasses.replace(own, momentum=0.0)
+            w[part], *new = rule(own, t, w[part], [s[part] for s in states], g[part])
+            for state, value in zip(states, new, strict=False):
+                state[part] = value
+        if optimizer.average is not None:
+            averages = optimizer.average * averages + (1 - optimizer.average) * w
+    return w, averages
+
+
+def updated(optimizer, layout, w, gradients, norm_scale=1.0):
+    """(w, averages) after an update by each of the gradients, by the kernel."""
+    w, nothing = w.copy(), np.empty(0, w.dtype)
+    first = np.full_like(w, optimizer.first_state)
+    second = np.zeros_like(w) if optimizer.states == 2 else nothing
+    averages = nothing if optimizer.average is None else w.copy()
+    for done, g in enumerate(gradients):
+        before = g.copy()
+        factors = optimizer.schedule(np.array([optimizer.lr]), done, w.dtype)[0]
+        update = FlatUpdate(optimizer.options, factors, norm_scale)
+        update_parameters(w, first, second, averages, g, layout.table, update)
+        assert_array_equal(g, before)
+    return w, averages
+
+
+def check(optimizer, layout, steps=8, norm_scale=1.0, seed=0):
+    """Within a few roundings a step: nothing is divided by what is much smaller than itself."""
+    rng = np.random.default_rng(seed)
+    w = rng.standard_normal(layout.parameters).astype(layout.dtype)
+    gradients = rng.standard_normal((steps, layout.parameters)).astype(layout.dtype)
+    actual = updated(optimizer, layout, w, gradients, norm_scale)
+    for found, value in zip(
+        actual, expected(optimizer, layout, w, gradients, norm_scale), strict=True
+    ):
+        if found.size:
+            tolerance = 16 * steps * np.finfo(layout.dtype).eps
+            np.testing.assert_allclose(found, value, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+@pytest.mark.parametrize("sizes", [(1, 1), (3, 17, 5), (65, 49, 16), (130, 7)])
 @both_dtypes
-def test_one_segment(size, momentum, decay, dtype):
-    check(size, [(0, size, momentum, decay, 1.0)], 0.1, dtype)
+def test_every_rule(optimizer, sizes, dtype):
+    check(optimizer, layout_of(sizes, dtype))
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"decay_all": True},
+        {"clip_value": 0.5},
+        {"clip_norm": 2.0},
+        {"clip_norm": 1e9},
+        {"average": 0.75},
+        {"clip_value": 0.5, "clip_norm": 2.0, "average": 0.75, "decay_all": True},
+    ],
+    ids=str,
+)
 @both_dtypes
-def test_segments_with_factors_of_their_own_and_gaps(dtype):
-    segments = [(1, 18, 0.9, 0.1, 1.0), (18, 19, 0.0, 0.0, 0.25), (40, 97, 0.5, 0.0, 1.0)]
-    check(100, segments, 0.05, dtype)
+def test_every_rule_with_options(optimizer, options, dtype):
+    optimizer = dataclasses.replace(optimizer, **options)
+    check(optimizer, layout_of((70, 51, 9), dtype), norm_scale=0.25)
 
 
-@both_dtypes
-@settings(deadline=None, max_examples=60)
-@given(data=st.data(), size=st.integers(1, 150), rate=st.floats(0, 1), seed=st.integers(0, 99))
-def test_any_segments(dtype, data, size, rate, seed):
-    cuts = sorted([*data.draw(st.lists(st.integers(0, size), max_size=6, unique=True)), size])
-    factor = st.sampled_from([0.0, 0.5, 0.9, 1.0])
-    segments = [
-        (start, stop, data.draw(factor), data.draw(factor), data.draw(factor))
-        for start, stop in pairwise(cuts)
-        if stop > start
-    ]
-    check(size, segments, rate, dtype, seed=seed)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("batchnorm", [True, False])
+def test_without_biases_or_batch_norm(bias, batchnorm):
+    optimizer = dataclasses.replace(OPTIMIZERS["AdamW"], clip_norm=1.0)
+    check(optimizer, layout_of((70, 51, 9), np.float64, bias, batchnorm), norm_scale=0.25)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.sampled_from(sorted(OPTIMIZERS)),
+    st.lists(st.integers(1, 140), min_size=2, max_size=4),
+    st.booleans(),
+    st.integers(0, 99),
+)
+def test_any_network(name, sizes, clipped, seed):
+    optimizer = dataclasses.replace(OPTIMIZERS[name], clip_norm=3.0 if clipped else None)
+    check(optimizer, layout_of(sizes, np.float64), steps=3, norm_scale=0.5, seed=seed)
 
 
 @both_dtypes
 def test_velocity_without_momentum_is_minus_the_step(dtype):
-    w, v, g = buffers(33, dtype)
-    momentum_update(w, v, g, np.array([(0, 33, 0.0, 0.0, 1.0)], SEGMENT), 0.5)
+    layout = layout_of((4, 5), dtype, batchnorm=False)
+    w, v, g = np.random.default_rng(0).standard_normal((3, layout.parameters)).astype(dtype)
+    nothing, rule = w[:0], Momentum(0.5)
+    update = FlatUpdate(rule.options, rule.schedule(np.array([0.5]), 0, dtype)[0], 1.0)
+    update_parameters(w, v, nothing, nothing, g, layout.table, update)
     assert_array_equal(v, -g / 2)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@both_dtypes
-def test_a_poisoned_gradient_poisons_its_parameter_alone(value, dtype):
-    w, v, g = buffers(35, dtype)
-    g[33] = value
-    momentum_update(w, v, g, np.array([(0, 35, 0.9, 0.0, 1.0)], SEGMENT), 0.1)
-    assert_array_equal(np.isfinite(w), np.arange(35) != 33)
-    assert_array_equal(w[33], -value)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_a_poisoned_gradient_is_seen_and_poisons_its_parameter_alone(optimizer, value):
+    """NaN in every rule; an infinity in those that do not divide it away."""
+    layout = layout_of((5, 7), np.float64)
+    w = np.ones(layout.parameters)
+    gradient = np.ones((1, layout.parameters))
+    gradient[0, 33] = value
+    found, _ = updated(optimizer, layout, w, gradient)
+    assert np.isfinite(np.delete(found, 33)).all()
+    if np.isnan(value) or isinstance(optimizer, Momentum | optimizers.SGD):
+        assert not np.isfinite(found[33])
 
 
-def test_rate_zero_without_velocity_changes_nothing():
-    w, _, g = buffers(35, np.float64)
-    before, v = w.copy(), np.zeros(35)
-    momentum_update(w, v, g, np.array([(0, 35, 0.9, 0.1, 1.0)], SEGMENT), 0.0)
-    assert_array_equal(w, before)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_zero_gradients_move_nothing(optimizer):
+    """Not even where a rule divides by what it has seen of them."""
+    layout = layout_of((5, 7), np.float32)
+    optimizer = dataclasses.replace(optimizer, weight_decay=0.0)
+    w = np.ones(layout.parameters, np.float32)
+    found, _ = updated(optimizer, layout, w, np.zeros((3, layout.parameters), np.float32))
+    assert_array_equal(found, w)

@@ -77,3 +77,17 @@ def scratch_size(unit: Unit, widest_input: int, widest_output: int, dtype) -> in
     squares = -(-max(widest_input, widest_output) // (2 * count))
     # One more square, in which transposes are prepared.
     return (squares * TILE_VECTORS + 1) * count * count
+
+
+# Rows of a matrix whose squares are one term of a norm: the same for every number of threads.
+ROWS_OF_A_TERM = 64
+
+
+def norm_terms(table) -> int:
+    """Terms that the norm of a layer's weights has at most; ``table`` is the layer table."""
+    # A panel has at least as many columns as the shortest vector.
+    shortest = 2
+    return max(
+        -(-int(layer["inputs"]) // ROWS_OF_A_TERM) * -(-int(layer["outputs"]) // shortest)
+        for layer in table
+    )

@@ -9,9 +9,12 @@ A step has one phase per layer forward and one per layer backward, with a barrie
                   read W_(l+1) one barrier ago, the update of W_(l+1) and b_(l+1)
     last          the update of W_0 and b_0, and the next batch is gathered
 
-No gradient is written to memory, unless the batch has several chunks. A batch lies in chunks of
-rows that fit in the second-level cache. ``network`` is a ``Network``, and ``index`` counts its
-layers.
+So no gradient is written to memory, unless the batch has several chunks. Where gradients are
+clipped together, added up over batches, or parameters averaged, they are *apart* from the update:
+each phase above writes them, and one more phase updates all parameters.
+
+A batch lies in chunks of rows that fit in the second-level cache. ``network`` is a ``Network``, and
+``index`` counts its layers.
 """
 
 from __future__ import annotations
@@ -22,8 +25,8 @@ import numpy as np
 
 from ._geometry import Geometry
 from ._jit import entry, inline
-from ._memory import Place, load, load_partial, store
-from ._operands import Rectangle, operand_of, publish, publish_from, row_group, share_rows
+from ._memory import Place, load, load_numbers, store
+from ._operands import Rectangle, operand_of, publish
 from ._simd import vector_lanes
 from ._sync import barrier, share
 from ._tile import tile_height
@@ -37,14 +40,16 @@ from .batchnorm import (
     column_sums,
     running_average,
 )
+from .gather import Batch, gather, input_of
 from .loss import argmax_row, row_loss, softmax_block
 from .matmul import (
     ADD,
     ADD_UPDATE,
     STORE,
     UPDATE,
+    FusedUpdate,
+    GradientTarget,
     Weights,
-    WeightTarget,
     forward_product,
     input_gradient_product,
     weight_gradient_product,
@@ -53,34 +58,19 @@ from .packing import (
     ceil_div,
     chunk_count,
     panel_count,
-    prefetch_row,
-    read_row,
-    row_start,
 )
-from .update import update_partial
-
-# How many rows ahead of the one that is copied are asked for. Without that the gather took 7 to 9 %
-# of an epoch of 784-128-10 at batch 32 and of 784-64-64-32-10 at batch 100. In the latter it now
-# takes 20 µs a step on two threads; asking two rows ahead, into the first-level cache, it took 30.
-ROWS_AHEAD = 4
+from .rules import BIASES, FACTORS, NORMS, WEIGHTS
+from .update import PIECE, Instructions, apply_rule, update_network
 
 
-class Batch(NamedTuple):
-    """A batch in the input buffer, which has space for two."""
+class Turn(NamedTuple):
+    """What becomes of a batch's gradients."""
 
-    first: int  # where its rows begin in the order
-    at: int  # where its blocks begin in the buffer
-    geometry: Geometry
-
-
-@inline
-def _input_of(network, index, batch, number):
-    """Chunk ``number`` of layer l's input."""
-    layer, packed = network.table[index], network.packed
-    if index == 0:
-        return operand_of(packed.inputs, batch.at, layer.inputs, batch.geometry, number)
-    at = network.table[index - 1].activations
-    return operand_of(packed.activations, at, layer.inputs, batch.geometry, number)
+    factors: np.ndarray  # (GROUPS * FACTORS,) of this step's update
+    first: bool  # they replace those in memory, or are added to them
+    last: bool  # the update follows
+    scale: float  # of the gradients in the update: the mean over all rows that were added up
+    norm_scale: float  # of those of batch norm
 
 
 @inline
@@ -93,70 +83,7 @@ def _output_of(network, index, blocks, geometry, number):
 @inline
 def _weights_of(network, index):
     layer = network.table[index]
-    return Weights(network.packed.weights, layer.packed_w, layer.packed_b)
-
-
-@inline
-def _gather(team, network, data, batch):
-    """The batch's rows of the order into blocks, and their labels."""
-    packed, geometry = network.packed, batch.geometry
-    begin, end = share_rows(team, packed.unit, geometry.rows)
-    if packed.gathered.size > 0:
-        _gather_rounded(team, network, data, batch, begin, end)
-    else:
-        step = geometry.pitch * vector_lanes(packed.weights)
-        values, width = packed.inputs.values, network.table[0].inputs
-        for i in range(begin, end):
-            place = Place(values, batch.at + row_start(values, width, geometry, i))
-            _gather_row(place, step, data, batch.first, i, end, width)
-    _gather_labels(network, data, batch, begin, end)
-
-
-@inline
-def _gather_row(place, step, data, first, i, end, width):
-    """Row first + i of the order into blocks ``step`` apart; ``end`` is the last row + 1."""
-    # Rows lie anywhere in memory: those asked for early arrive while others are copied.
-    prefetch_row(data.x, data.order[first + min(i + ROWS_AHEAD, end - 1)], width)
-    read_row(place.array, place.at, step, data.x, data.order[first + i], width)
-
-
-@inline
-def _gather_rounded(team, network, data, batch, begin, end):
-    """The rows for a unit that rounds: copied as floats, a few at a time, and rounded from there.
-
-    The copies stay in the first-level cache.
-    """
-    packed, geometry = network.packed, batch.geometry
-    lanes, group = vector_lanes(packed.weights), row_group(packed.unit)
-    width = network.table[0].inputs
-    rows_at = team.part * (packed.gathered.size // team.parts)
-    for i in range(begin, end, group):
-        stop = min(i + group, end)
-        for k in range(i, stop):
-            place = Place(packed.gathered, rows_at + (k - i) * lanes)
-            _gather_row(place, group * lanes, data, batch.first, k, end, width)
-        number = i // geometry.chunk_rows
-        before = number * geometry.chunk_rows
-        rectangle = Rectangle(0, ceil_div(width, lanes), i - before, stop - before)
-        operand = _input_of(network, 0, batch, number)
-        publish_from(packed.unit, operand, rectangle, Place(packed.gathered, rows_at), group)
-
-
-@inline
-def _gather_labels(network, data, batch, begin, end):
-    """Rows of labels; a class k becomes the k-th unit vector."""
-    labels = network.packed.labels
-    lanes = vector_lanes(labels)
-    classes = network.table[len(network.table) - 1].outputs
-    width = ceil_div(classes, lanes) * lanes
-    for i in range(begin, end):
-        row = data.order[batch.first + i]
-        if data.classes.size > 0:
-            for k in range(width):
-                labels[i * width + k] = 0
-            labels[i * width + data.classes[row]] = 1
-        else:
-            read_row(labels, i * width, lanes, data.y, row, classes)
+    return Weights(network.packed.learnt.parameters, layer.packed_w, layer.packed_b)
 
 
 @inline
@@ -169,7 +96,7 @@ def _forward_linear(team, network, index, batch):
     for number in range(chunk_count(batch.geometry)):
         forward_product(
             team, packed.unit, _output_of(network, index, y, batch.geometry, number),
-            _input_of(network, index, batch, number), _weights_of(network, index), packed.scratch,
+            input_of(network, index, batch, number), _weights_of(network, index), packed.scratch,
             activation,
         )  # fmt: skip
 
@@ -195,19 +122,17 @@ def _forward_batchnorm(team, network, index, geometry):
     The moments are kept for the backward phase, which moves the running statistics by them: a
     batch whose loss is not finite never gets there.
     """
-    table, flat, packed = network
-    layer = table[index]
-    lanes = vector_lanes(packed.weights)
+    layer, packed = network.table[index], network.packed
+    lanes = vector_lanes(packed.staged)
     for number in range(*share(team, ceil_div(layer.outputs, lanes))):
         column = number * lanes
-        count = min(lanes, layer.outputs - column)
-        block = batch_block(packed.weights, layer.activations, layer.outputs, geometry, number)
+        block = batch_block(packed.staged, layer.activations, layer.outputs, geometry, number)
         mean, variance = batchnorm_statistics(packed.normals.values, block)
         affine = Affine(
             mean,
             variance,
-            load_partial(flat.parameters, layer.flat_gamma + column, count),
-            load_partial(flat.parameters, layer.flat_beta + column, count),
+            load(packed.learnt.parameters, layer.packed_gamma + column),
+            load(packed.learnt.parameters, layer.packed_beta + column),
         )
         batchnorm_normalise(
             packed.activations.values, packed.normals.values, block, affine, layer.activation
@@ -218,39 +143,49 @@ def _forward_batchnorm(team, network, index, geometry):
 
 
 @inline
-def _backward_batchnorm(team, network, index, geometry, plan, rate):
-    """d of batch norm's output becomes d of its input; all that the layer learns is updated."""
-    table, flat, packed = network
+def _backward_batchnorm(team, network, index, geometry, plan, turn):
+    """d of batch norm's output becomes d of its input; gammas, betas and statistics learn."""
+    table, statistics, packed = network
     layer = table[index]
-    lanes = vector_lanes(packed.weights)
-    number_type = packed.weights.dtype.type
-    scale = number_type(1) / number_type(geometry.rows) if plan.mean_reduction else number_type(1)
-    # HW1P1 section 3.5: batch norm learns without momentum.
-    factors = (rate, number_type(0), number_type(0))
-    keep = flat.statistics.dtype.type(layer.alpha)
+    lanes = vector_lanes(packed.staged)
+    keep = statistics.dtype.type(layer.alpha)
     for number in range(*share(team, ceil_div(layer.outputs, lanes))):
         column = number * lanes
         count = min(lanes, layer.outputs - column)
-        block = batch_block(packed.weights, layer.activations, layer.outputs, geometry, number)
+        block = batch_block(packed.staged, layer.activations, layer.outputs, geometry, number)
         moments_at = _moments_at(network, index) + column
         mean, variance = load(packed.means, moments_at), load(packed.variances, moments_at)
-        gamma = load_partial(flat.parameters, layer.flat_gamma + column, count)
+        gamma = load(packed.learnt.parameters, layer.packed_gamma + column)
         dgamma, dbeta = batchnorm_input_gradient(
             packed.deltas.values, packed.normals.values, block, variance, gamma
         )
         _publish_block(network, index, packed.deltas, number, geometry)
-        running_average(flat.statistics, layer.flat_mean + column, count, mean, keep)
-        running_average(flat.statistics, layer.flat_var + column, count, variance, keep)
-        for at, gradient in ((layer.flat_gamma, dgamma), (layer.flat_beta, dbeta)):
-            update_partial(
-                flat.parameters, flat.velocities, at + column, count, gradient * scale, factors
-            )
+        running_average(statistics, layer.flat_mean + column, count, mean, keep)
+        running_average(statistics, layer.flat_var + column, count, variance, keep)
+        for at, gradient in ((layer.packed_gamma, dgamma), (layer.packed_beta, dbeta)):
+            _hand_over(team, packed, at + column, gradient, NORMS, plan, turn)
+
+
+@inline
+def _hand_over(team, packed, at, gradient, group, plan, turn):
+    """A vector of gradients of other parameters than weights: to memory, or to the update."""
+    if plan.apart:
+        if not turn.first:
+            gradient = load(packed.gradients, at) + gradient
+        store(packed.gradients, at, gradient)
+    else:
+        staged = Place(packed.staged, team.part * PIECE)
+        store(packed.staged, staged.at, gradient)
+        scale = turn.norm_scale if group == NORMS else turn.scale
+        factors = load_numbers(turn.factors, group * FACTORS, FACTORS)
+        rule, count = plan.options.rule, vector_lanes(packed.staged)
+        apply_rule((rule, packed.learnt, at, count, staged, scale, factors))
 
 
 @inline
 def _rows_of_share(team, rows, outputs, packed):
     """(begin, end) of the rows whose logits this part computed, if they lie in one panel."""
-    lanes, height = vector_lanes(packed.weights), tile_height(packed.unit, packed.weights)
+    lanes, height = vector_lanes(packed.staged), tile_height(packed.unit, packed.staged)
     blocks, tiles = ceil_div(outputs, lanes), ceil_div(rows, height)
     begin, end = share(team, tiles * blocks)
     return min(rows, ceil_div(begin, blocks) * height), min(rows, ceil_div(end, blocks) * height)
@@ -261,7 +196,7 @@ def _loss(team, network, geometry):
     """Loss and error of this part's rows, and the gradient of the last pre-activations."""
     packed, last = network.packed, len(network.table) - 1
     layer = network.table[last]
-    lanes = vector_lanes(packed.weights)
+    lanes = vector_lanes(packed.staged)
     classes = layer.outputs
     blocks = ceil_div(classes, lanes)
     step = geometry.pitch * lanes
@@ -299,39 +234,31 @@ def _input_gradient(team, network, index, geometry):
 
 
 @inline
-def _update_linear(team, network, index, batch, plan, rate):
-    """The gradient of layer l's weights and biases, and their update."""
+def _update_linear(team, network, index, batch, plan, turn):
+    """The gradient of layer l's weights and biases; and their update, unless that is apart."""
     layer, packed, geometry = network.table[index], network.packed, batch.geometry
-    number_type = packed.weights.dtype.type
     chunks = chunk_count(geometry)
-    scale = number_type(1) / number_type(geometry.rows)
-    factors = (rate, number_type(plan.decay), number_type(plan.momentum))
-    target = WeightTarget(packed.weights, packed.velocities, packed.gradients, layer.packed_w)
+    factors = load_numbers(turn.factors, WEIGHTS * FACTORS, FACTORS)
+    target = GradientTarget(packed.gradients, layer.packed_w)
+    update = FusedUpdate(packed.learnt, plan.options.rule, turn.scale, factors, packed.staged)
     for number in range(chunks):
-        first, last = number == 0, number == chunks - 1
+        first, last = number == 0 and turn.first, number == chunks - 1 and not plan.apart
         mode = (UPDATE if first else ADD_UPDATE) if last else (STORE if first else ADD)
         weight_gradient_product(
-            team, packed.unit, target, _input_of(network, index, batch, number),
-            _output_of(network, index, packed.deltas, geometry, number), mode, scale, factors,
+            team, packed.unit, target, input_of(network, index, batch, number),
+            _output_of(network, index, packed.deltas, geometry, number), mode, update,
         )  # fmt: skip
     if layer.flat_b >= 0:
-        _update_bias(team, network, index, geometry, scale, (rate, number_type(0), factors[2]))
+        lanes = vector_lanes(packed.staged)
+        for number in range(*share(team, ceil_div(layer.outputs, lanes))):
+            block = batch_block(packed.staged, layer.activations, layer.outputs, geometry, number)
+            gradient = column_sums(packed.deltas.values, block)
+            at = layer.packed_b + number * lanes
+            _hand_over(team, packed, at, gradient, BIASES, plan, turn)
 
 
 @inline
-def _update_bias(team, network, index, geometry, scale, factors):
-    """The gradient of layer l's biases, and their update."""
-    layer, packed = network.table[index], network.packed
-    lanes = vector_lanes(packed.weights)
-    for number in range(*share(team, ceil_div(layer.outputs, lanes))):
-        block = batch_block(packed.weights, layer.activations, layer.outputs, geometry, number)
-        gradient = scale * column_sums(packed.deltas.values, block)
-        at = layer.packed_b + number * lanes
-        update_partial(packed.weights, packed.velocities, at, lanes, gradient, factors)
-
-
-@inline
-def _step(team, network, batch, plan, rate):
+def _step(team, network, batch, plan, turn):
     """Forward, loss and backward of a batch, and all updates.
 
     Returns the sum of the rows' losses. Where it is not finite, the backward pass and all updates
@@ -342,7 +269,7 @@ def _step(team, network, batch, plan, rate):
     for index in range(layers):
         _forward_linear(team, network, index, batch)
         normalised = table[index].flat_gamma >= 0
-        whole_rows = panel_count(ceil_div(table[index].outputs, vector_lanes(packed.weights))) == 1
+        whole_rows = panel_count(ceil_div(table[index].outputs, vector_lanes(packed.staged))) == 1
         if normalised or index < layers - 1 or not whole_rows:
             barrier(team)
         if normalised:
@@ -356,15 +283,28 @@ def _step(team, network, batch, plan, rate):
         return loss
     for index in range(layers - 1, -1, -1):
         if table[index].flat_gamma >= 0:
-            _backward_batchnorm(team, network, index, batch.geometry, plan, rate)
+            _backward_batchnorm(team, network, index, batch.geometry, plan, turn)
             barrier(team)
         if index + 1 < layers:
-            _update_linear(team, network, index + 1, batch, plan, rate)
+            _update_linear(team, network, index + 1, batch, plan, turn)
         if index > 0:
             _input_gradient(team, network, index, batch.geometry)
             barrier(team)
-    _update_linear(team, network, 0, batch, plan, rate)
+    _update_linear(team, network, 0, batch, plan, turn)
+    if plan.apart and turn.last:
+        barrier(team)
+        _update_apart(team, network, plan, turn)
     return loss
+
+
+@inline
+def _update_apart(team, network, plan, turn):
+    """Update all parameters from the gradients in memory."""
+    table, _, packed = network
+    instructions = Instructions(
+        plan.options, turn.factors, turn.scale, turn.norm_scale, packed.terms, packed.staged
+    )
+    update_network(team, table, packed.learnt, packed.gradients, True, instructions)
 
 
 @inline
@@ -375,12 +315,28 @@ def _batch_of(plan, data, step, at):
     return Batch(first, at, Geometry(rows, plan.chunk_rows, plan.pitch))
 
 
+@inline
+def _turn_of(network, data, plan, schedule, step):
+    """What becomes of a step's gradients."""
+    number_type = network.packed.staged.dtype.type
+    before = step % plan.accumulate
+    rows = min((step + 1) * plan.batch_size, data.order.size) - (step - before) * plan.batch_size
+    scale = number_type(1) / number_type(rows)
+    return Turn(
+        schedule[step],
+        before == 0,
+        before + 1 == plan.accumulate or step + 1 == len(schedule),
+        scale,
+        scale if plan.mean_reduction else number_type(1),
+    )
+
+
 @entry
-def train_steps(team, network, data, plan, rates, first, last, steps_out):
+def train_steps(team, network, data, plan, schedule, first, last, steps_out):
     """Train on the batches first ... last-1 of the order.
 
     network, data, plan : a ``Network``, ``Data`` and ``Plan``
-    rates : (steps,) learning rate of every step of the order
+    schedule : (steps, GROUPS * FACTORS) the rule's factors for every step of the order
     steps_out : (sum of losses, count of errors) per step, overwritten for the steps done
     Returns ``last``; or, once the sum of a step's losses is not finite, that step, whose sums are
     written while neither it nor any later step changes the network.
@@ -389,10 +345,11 @@ def train_steps(team, network, data, plan, rates, first, last, steps_out):
     packed = network.packed
     half = packed.inputs.by_row.size // 2
     batch = _batch_of(plan, data, first, 0)
-    _gather(team, network, data, batch)
+    gather(team, network, data, batch)
     barrier(team)
     for step in range(first, last):
-        loss = _step(team, network, batch, plan, rates[step])
+        turn = _turn_of(network, data, plan, schedule, step)
+        loss = _step(team, network, batch, plan, turn)
         if team.part == 0:
             step_losses[step] = loss
             step_errors[step] = _total(packed.row_errors, batch.geometry.rows)
@@ -404,7 +361,7 @@ def train_steps(team, network, data, plan, rates, first, last, steps_out):
             # The other half of the input buffer was last read in the step before, and the labels
             # in this step's loss; all threads have passed a barrier since.
             batch = _batch_of(plan, data, step + 1, half - batch.at)
-            _gather(team, network, data, batch)
+            gather(team, network, data, batch)
         barrier(team)
     return last
 

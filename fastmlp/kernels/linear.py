@@ -23,8 +23,8 @@ from .batchnorm import batch_block, column_sums
 from .matmul import (
     ADD,
     STORE,
+    GradientTarget,
     Weights,
-    WeightTarget,
     forward_product,
     input_gradient_product,
     weight_gradient_product,
@@ -151,15 +151,13 @@ def _linear_backward(team, dw, db, dx, x, w, dz, work):
     unit, geometry, x_blocks, dz_blocks, dx_blocks, dw_panels, w_panels, scratch = work
     inputs, outputs = x.size // geometry.rows, dz.size // geometry.rows
     lanes = vector_lanes(x)
-    one = x.dtype.type(1)
-    scale = one / x.dtype.type(geometry.rows)
+    scale = x.dtype.type(1) / x.dtype.type(geometry.rows)
     pack_operand(team, unit, x_blocks, x, inputs, geometry)
     pack_operand(team, unit, dz_blocks, dz, outputs, geometry)
     if dx.size > 0:
         pack_panels(team, Place(w_panels, 0), Place(w, 0), inputs, outputs)
     barrier(team)
-    # Nothing is updated: of the target only its gradients are written.
-    target = WeightTarget(dw_panels, dw_panels, dw_panels, 0)
+    target = GradientTarget(dw_panels, 0)
     for chunk in range(chunk_count(geometry)):
         x_chunk = operand_of(x_blocks, 0, inputs, geometry, chunk)
         dz_chunk = operand_of(dz_blocks, 0, outputs, geometry, chunk)
@@ -170,7 +168,7 @@ def _linear_backward(team, dw, db, dx, x, w, dz, work):
                 team, unit, dx_chunk, x_blocks, dz_chunk, weights, scratch, IDENTITY
             )
         mode = STORE if chunk == 0 else ADD
-        weight_gradient_product(team, unit, target, x_chunk, dz_chunk, mode, one, (one, one, one))
+        weight_gradient_product(team, unit, target, x_chunk, dz_chunk, mode, None)
     if db.size > 0:
         for number in range(*share(team, ceil_div(outputs, lanes))):
             block = batch_block(x, 0, outputs, geometry, number)

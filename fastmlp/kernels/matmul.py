@@ -46,7 +46,8 @@ from ._tile import (
 )
 from .activation import IDENTITY, activate, activation_slope
 from .packing import ceil_div, panel_of, panel_start
-from .update import momentum_rule
+from .rules import MOMENTUM, momentum_rule
+from .update import PIECE, Learnt, apply_rule
 
 # Modes of a weight gradient: it is stored, added to what is stored, or used for an update, alone or
 # after the stored one was added. A batch of several chunks adds up its gradient in memory first.
@@ -63,13 +64,21 @@ class Weights(NamedTuple):
     bias_at: int  # where its bias begins
 
 
-class WeightTarget(NamedTuple):
-    """Where a weight gradient goes: the panels of a layer, which begin at ``at`` in each buffer."""
+class GradientTarget(NamedTuple):
+    """The panels of a layer's weight gradient in memory."""
 
-    weights: np.ndarray
-    velocities: np.ndarray
     gradients: np.ndarray
-    at: int
+    at: int  # where they begin, as the weights do in their buffer
+
+
+class FusedUpdate(NamedTuple):
+    """What becomes of a weight gradient that is used at once."""
+
+    learnt: Learnt
+    rule: int  # a code of ``rules.RULES``
+    scale: float  # of the gradient
+    factors: tuple[float, ...]  # of the rule
+    staged: np.ndarray  # for every part a piece of gradients on the way to their update
 
 
 class PanelTiles(NamedTuple):
@@ -208,9 +217,9 @@ def _weight_gradient_panel(vectors):
     """Some tiles of one panel of dw = x.T @ dz, and what becomes of them."""
 
     @inline
-    def compute(unit, target, x, dz, tiles, mode, scale, factors):
-        w, v, g, panels_at = target
-        lanes, height = vector_lanes(w), tile_height(unit, w)
+    def compute(unit, target, x, dz, tiles, mode, update, staged_at):
+        g, panels_at = target
+        lanes, height = vector_lanes(g), tile_height(unit, g)
         width = vectors * lanes
         pitch = row_pitch(unit, x.chunk.pitch)
         w_at = panels_at + tiles.block * lanes * ceil_div(x.chunk.width, lanes) * lanes
@@ -223,16 +232,31 @@ def _weight_gradient_panel(vectors):
             if mode in (ADD, ADD_UPDATE):
                 tile = tile_load(unit, g, at, width, lanes, vectors)
             else:
-                tile = tile_zeros(unit, w, vectors)
+                tile = tile_zeros(unit, g, vectors)
             tile = tile_multiply_transposed(
                 unit, tile, x.blocks.by_row, block, dz.blocks.by_row, dz_at, pitch, depth
             )
-            if mode in (UPDATE, ADD_UPDATE):
-                _update_by_momentum(tile, scale, (w, v), at, width, factors)
-            else:
+            if update is None:  # The compiler knows, and leaves the rules out.
                 tile_store(tile, g, at, width, lanes)
+            else:
+                _use_tile(tile, g, at, height, width, mode, update, staged_at)
 
     return compute
+
+
+@inline
+def _use_tile(tile, g, at, height, width, mode, update, staged_at):
+    """Store a tile's gradients, or update its parameters, which lie one after the other."""
+    learnt, rule, scale, factors, staged = update
+    if mode in (STORE, ADD):
+        tile_store(tile, g, at, width, vector_lanes(g))
+    elif rule == MOMENTUM:
+        arrays = learnt.parameters, learnt.velocities
+        _update_by_momentum(tile, scale, arrays, at, width, factors)
+    else:
+        tile_store(tile, staged, staged_at, width, vector_lanes(staged))
+        place = Place(staged, staged_at)
+        apply_rule((rule, learnt, at, height * width, place, scale, factors))
 
 
 @inline
@@ -278,14 +302,17 @@ def input_gradient_product(team, unit, dx, x, dz, weights, scratch, activation):
 
 
 @inline
-def weight_gradient_product(team, unit, target, x, dz, mode, scale, factors):
-    """scale * x.T @ dz, this part's tiles, for the target: what becomes of them says ``mode``."""
-    lanes, height = vector_lanes(target.weights), tile_height(unit, target.weights)
+def weight_gradient_product(team, unit, target, x, dz, mode, update):
+    """x.T @ dz, this part's tiles: kept at the target or used for an update, as ``mode`` says.
+
+    update : a ``FusedUpdate``, or None where the modes are STORE and ADD alone
+    """
+    lanes, height = vector_lanes(target.gradients), tile_height(unit, target.gradients)
     tiles, blocks = ceil_div(x.chunk.width, height), ceil_div(dz.chunk.width, lanes)
     begin, end = share(team, tiles * blocks)
     tiles_begin(unit)
     for panel in range(*_panels_of_share(blocks, tiles, begin, end)):
         own = _panel_tiles(blocks, panel, tiles, begin, end)
-        arguments = (unit, target, x, dz, own, mode, scale, factors)
+        arguments = (unit, target, x, dz, own, mode, update, team.part * PIECE)
         _weight_gradient_panel(own.vectors, arguments)
     tiles_end(unit)

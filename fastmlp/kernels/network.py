@@ -16,6 +16,7 @@ from ._operands import Blocks
 from ._sync import barrier
 from ._units import Unit
 from .packing import StridedMatrix, pack_panels, pack_vector, unpack_panels, unpack_vector
+from .update import Learnt, UpdateOptions
 
 # One row per layer. The offsets lead into the flat buffers (what a user sees) and into the packed
 # ones (what the tiles read); -1 where the layer has no such parameter.
@@ -32,6 +33,8 @@ LAYER = np.dtype(
         ("flat_var", np.int64),
         ("packed_w", np.int64),
         ("packed_b", np.int64),
+        ("packed_gamma", np.int64),
+        ("packed_beta", np.int64),
         ("activations", np.int64),
         ("alpha", np.float64),  # of the running statistics
     ],
@@ -40,20 +43,20 @@ LAYER = np.dtype(
 
 
 class Flat(NamedTuple):
-    """A network's own buffers, each (P,) but the statistics: running means and variances."""
+    """What of a network's own buffers a forward pass reads."""
 
-    parameters: np.ndarray
-    velocities: np.ndarray
-    statistics: np.ndarray
+    parameters: np.ndarray  # (P,)
+    statistics: np.ndarray  # (S,), running means and variances; a training moves them
 
 
 class Packed(NamedTuple):
     """What a training works on: panels and blocks, all 1-D; scratch and forms may hold pairs."""
 
     unit: Unit  # what multiplies
-    weights: np.ndarray  # panels and biases
-    velocities: np.ndarray  # the same layout
-    gradients: np.ndarray  # the same layout; used only where a batch has several chunks
+    learnt: Learnt  # panels, biases, gammas and betas, and what is kept of each
+    gradients: np.ndarray  # the same layout; empty where every gradient is used up at once
+    staged: np.ndarray  # for every part a piece of gradients on the way to their update
+    terms: np.ndarray  # float64, of the norm of all gradients
     scratch: np.ndarray  # for every part a panel of weights, transposed or rounded
     gathered: np.ndarray  # for every part the rows that it is about to round
     inputs: Blocks  # of two batches: the present and the next
@@ -68,10 +71,10 @@ class Packed(NamedTuple):
 
 
 class Network(NamedTuple):
-    """A network in training: its table and both sets of buffers."""
+    """A network in training."""
 
     table: np.ndarray  # of dtype ``LAYER``
-    flat: Flat  # batch norm's parameters and statistics are read and updated here
+    statistics: np.ndarray  # batch norm's, flat: updated here
     packed: Packed
 
 
@@ -94,19 +97,20 @@ class Data(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """How to train: the batch, and the factors of the update rule."""
+    """How to train: the batch, and how gradients become an update."""
 
     batch_size: int
     chunk_rows: int
     pitch: int
-    momentum: float
-    decay: float
+    options: UpdateOptions
+    apart: bool  # gradients go to memory, the update is a phase of its own
+    accumulate: int  # batches whose gradients are added up for one update; apart only
     mean_reduction: bool  # divide dgamma and dbeta by the rows of the batch
 
 
 @entry
 def pack_buffer(team, table, packed, flat):
-    """A flat buffer of parameters, or of their velocities, into panels."""
+    """A flat buffer of parameters, or of what is kept of each, into panels."""
     for index in range(len(table)):
         layer = table[index]
         weights = Place(packed, layer.packed_w)
@@ -114,6 +118,10 @@ def pack_buffer(team, table, packed, flat):
         if layer.flat_b >= 0:
             biases = Place(packed, layer.packed_b)
             pack_vector(team, biases, Place(flat, layer.flat_b), layer.outputs)
+        if layer.flat_gamma >= 0:
+            gammas, betas = Place(packed, layer.packed_gamma), Place(packed, layer.packed_beta)
+            pack_vector(team, gammas, Place(flat, layer.flat_gamma), layer.outputs)
+            pack_vector(team, betas, Place(flat, layer.flat_beta), layer.outputs)
     barrier(team)
 
 
@@ -128,4 +136,8 @@ def unpack_buffer(team, table, flat, packed):
         if layer.flat_b >= 0:
             biases = Place(packed, layer.packed_b)
             unpack_vector(team, Place(flat, layer.flat_b), biases, layer.outputs)
+        if layer.flat_gamma >= 0:
+            gammas, betas = Place(packed, layer.packed_gamma), Place(packed, layer.packed_beta)
+            unpack_vector(team, Place(flat, layer.flat_gamma), gammas, layer.outputs)
+            unpack_vector(team, Place(flat, layer.flat_beta), betas, layer.outputs)
     barrier(team)

@@ -1,73 +1,285 @@
-"""Update rules, each written for one number; the same source runs on whole registers.
+"""The update of a network's parameters from their gradients, by any rule of ``rules``.
 
-A rule maps (gradient, (parameter, states...), factors) to the new (parameter, states...).
-``factors`` are (learning rate, weight decay, rule's own factors), of the parameters' dtype. The
-compiled epoch applies a rule to the weight gradient before it leaves the registers;
-``momentum_update`` applies it to whole flat buffers.
+A rule is applied to consecutive parameters: to a tile's, as soon as its gradient is computed, or to
+all, once all gradients are in memory and can be clipped together.
 """
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import numpy as np
 
-from ._jit import inline, kernel
-from ._memory import load_partial, store_partial
-from ._simd import vector_lanes
+from .. import threads
+from ._geometry import ROWS_OF_A_TERM, norm_terms
+from ._jit import entry, inline, out_of_line
+from ._memory import Place, load_numbers, load_partial, store_partial
+from ._simd import sum_lanes, vector_lanes, where
 from ._sync import barrier, share
+from .packing import ceil_div, panel_count, panel_start
+from .rules import BIASES, FACTORS, NORMS, RULES, WEIGHTS
+
+# Numbers that are adjusted, updated and averaged before the next ones: they stay in the first-level
+# cache. At least as many as a tile has.
+PIECE = 2048
+
+
+class Learnt(NamedTuple):
+    """Parameters and all that is kept per parameter, buffers of one layout."""
+
+    parameters: np.ndarray
+    velocities: np.ndarray  # the rule's first state
+    squares: np.ndarray  # its second one; empty where the rule has none
+    averages: np.ndarray  # running means of the parameters; empty where none are kept
+
+
+class Adjustment(NamedTuple):
+    """What becomes of a gradient before the rule sees it: scaled, clipped, scaled again."""
+
+    scale: float
+    limit: float  # clips to -limit ... limit; infinite for none
+    shrink: float  # what clipping by the norm leaves of it; 1 for all
+
+
+class UpdateOptions(NamedTuple):
+    """What of an update stays the same from step to step."""
+
+    rule: int  # a code
+    limit: float  # of a gradient's size; infinite for none
+    norm_limit: float  # of the norm of all gradients; infinite for none
+    average: float  # share of the new parameters in their running means
+
+
+class Instructions(NamedTuple):
+    """How a network is updated from its gradients."""
+
+    options: UpdateOptions
+    factors: np.ndarray  # (GROUPS * FACTORS,)
+    scale: float  # of the gradients
+    norm_scale: float  # of those of batch norm
+    terms: np.ndarray  # float64, room for those of a norm: see ``_geometry.norm_terms``
+    staged: np.ndarray  # for every part ``PIECE`` gradients
+
+
+def _over_stretch(rule, states):
+    """Compile a rule over consecutive parameters; gradients are multiplied by ``scale`` first."""
+
+    @inline
+    def update(learnt, at, count, gradients, scale, factors):
+        lanes = vector_lanes(gradients.array)
+        for i in range(0, count, lanes):
+            here, live = at + i, min(lanes, count - i)
+            gradient = scale * load_partial(gradients.array, gradients.at + i, live)
+            parameter = load_partial(learnt.parameters, here, live)
+            first = load_partial(learnt.velocities, here, live)
+            if states == 2:
+                second = load_partial(learnt.squares, here, live)
+                parameter, first, second = rule(gradient, (parameter, first, second), factors)
+                store_partial(learnt.squares, here, live, second)
+            else:
+                parameter, first = rule(gradient, (parameter, first), factors)
+            store_partial(learnt.parameters, here, live, parameter)
+            store_partial(learnt.velocities, here, live, first)
+
+    return update
+
+
+def _choice_from(code):
+    """A function that applies a rule whose code is at least ``code``."""
+    rule = RULES[code]
+    update = _over_stretch(rule.function, rule.states)
+    others = _choice_from(code + 1) if code + 1 < len(RULES) else update
+
+    @inline
+    def choose(wanted, learnt, at, count, gradients, scale, factors):
+        if wanted == code:
+            update(learnt, at, count, gradients, scale, factors)
+        else:
+            others(wanted, learnt, at, count, gradients, scale, factors)
+
+    @inline
+    def choose_last(wanted, learnt, at, count, gradients, scale, factors):
+        update(learnt, at, count, gradients, scale, factors)
+
+    return choose if code + 1 < len(RULES) else choose_last
+
+
+# (code, learnt, at, count, place of the gradients, scale, factors), as a tuple.
+apply_rule = out_of_line(_choice_from(0))
 
 
 @inline
-def momentum_rule(gradient, values, factors):
-    """v = mu*v - lr*(g + 2*c*w); w = w + v.
+def _clipped(gradient, adjustment):
+    gradient, limit = adjustment.scale * gradient, adjustment.limit
+    return where(gradient > limit, limit, where(gradient < -limit, -limit, gradient))
 
-    Reference: CMU 11-785 HW1P1, section 3.5.3; the decay is the gradient of c * sum(w**2).
+
+@inline
+def _adjust(target, gradients, count, adjustment):
+    """Consecutive numbers at a place = those at place ``gradients``, scaled and clipped."""
+    lanes = vector_lanes(gradients.array)
+    for i in range(0, count, lanes):
+        live = min(lanes, count - i)
+        gradient = load_partial(gradients.array, gradients.at + i, live)
+        store_partial(
+            target.array, target.at + i, live, adjustment.shrink * _clipped(gradient, adjustment)
+        )
+
+
+@inline
+def _average(learnt, at, count, share_of_new):
+    """Move the running means of consecutive parameters."""
+    lanes = vector_lanes(learnt.averages)
+    for i in range(0, count, lanes):
+        here, live = at + i, min(lanes, count - i)
+        mean = load_partial(learnt.averages, here, live)
+        new = load_partial(learnt.parameters, here, live)
+        store_partial(learnt.averages, here, live, mean + share_of_new * (new - mean))
+
+
+@inline
+def _update_range(team, learnt, gradients, run, group, adjustment, instructions):
+    """Update this part's share of a run of parameters of one group: (start, size)."""
+    start, size = run
+    lanes = vector_lanes(gradients)
+    number = gradients.dtype.type
+    factors = load_numbers(instructions.factors, group * FACTORS, FACTORS)
+    adjusted = Place(instructions.staged, team.part * PIECE)
+    begin, end = share(team, ceil_div(size, lanes))
+    end = min(end * lanes, size)
+    for first in range(begin * lanes, end, PIECE):
+        at, count = start + first, min(PIECE, end - first)
+        _adjust(adjusted, Place(gradients, at), count, adjustment)
+        rule = instructions.options.rule
+        apply_rule((rule, learnt, at, count, adjusted, number(1), factors))
+        if learnt.averages.size > 0:
+            _average(learnt, at, count, number(instructions.options.average))
+
+
+@inline
+def _sum_of_squares(gradients, row_step, rows, columns, adjustment):
+    """Of the first ``columns`` numbers of some rows of gradients, once they are clipped."""
+    lanes = vector_lanes(gradients.array)
+    total = load_partial(gradients.array, gradients.at, 0)
+    for row in range(rows):
+        at = gradients.at + row * row_step
+        for column in range(0, columns, lanes):
+            live = min(lanes, columns - column)
+            clipped = _clipped(load_partial(gradients.array, at + column, live), adjustment)
+            total = total + clipped * clipped
+    return sum_lanes(total)
+
+
+@inline
+def _weight_terms(team, terms, gradients, layer, packed, adjustment):
+    """The squares of a layer's weights: a term for so many rows of a panel, in either layout."""
+    lanes = vector_lanes(gradients)
+    blocks, row_parts = ceil_div(layer.outputs, lanes), ceil_div(layer.inputs, ROWS_OF_A_TERM)
+    padded_rows = ceil_div(layer.inputs, lanes) * lanes
+    for number in range(*share(team, panel_count(blocks) * row_parts)):
+        panel, first = number // row_parts, number % row_parts * ROWS_OF_A_TERM
+        column = panel_start(blocks, panel) * lanes
+        width = panel_start(blocks, panel + 1) * lanes - column
+        rows = min(ROWS_OF_A_TERM, layer.inputs - first)
+        columns = min(width, layer.outputs - column)
+        if packed:
+            at, step = layer.packed_w + column * padded_rows + first * width, width
+        else:
+            at, step = layer.flat_w + first * layer.outputs + column, layer.outputs
+        terms[number] = _sum_of_squares(Place(gradients, at), step, rows, columns, adjustment)
+
+
+@inline
+def _norm(team, table, gradients, packed, instructions, adjustments):
+    """The norm of all gradients, clipped; the same bits in either layout, for any threads."""
+    lanes = vector_lanes(gradients)
+    weights, norms = adjustments
+    total = 0.0
+    for index in range(len(table)):
+        layer = table[index]
+        parts = panel_count(ceil_div(layer.outputs, lanes))
+        count = parts * ceil_div(layer.inputs, ROWS_OF_A_TERM)
+        terms = instructions.terms[:count]
+        _weight_terms(team, terms, gradients, layer, packed, weights)
+        barrier(team)
+        for number in range(count):
+            total += terms[number]
+        vectors = (
+            (layer.flat_b, layer.packed_b, weights),
+            (layer.flat_gamma, layer.packed_gamma, norms),
+            (layer.flat_beta, layer.packed_beta, norms),
+        )
+        for flat_at, packed_at, adjustment in vectors:
+            if flat_at >= 0:
+                place = Place(gradients, packed_at if packed else flat_at)
+                total += _sum_of_squares(place, 0, 1, layer.outputs, adjustment)
+        barrier(team)
+    return math.sqrt(total)
+
+
+@inline
+def update_network(team, table, learnt, gradients, packed, instructions):
+    """Update all parameters from their gradients, which stay as they are.
+
+    packed : whether the buffers are laid out as ``kernels.network`` packs them, or flat
+    Must come after a barrier; another is needed before anybody reads the parameters.
+    Reference for the norm's clipping: Pascanu et al., "On the difficulty of training recurrent
+    neural networks", 2013, with the 1e-6 of torch.nn.utils.clip_grad_norm_.
     """
-    parameter, velocity = values
-    rate, decay, momentum = factors
-    gradient = gradient + (decay + decay) * parameter
-    velocity = momentum * velocity - rate * gradient
-    return parameter + velocity, velocity
+    number = gradients.dtype.type
+    limit = number(instructions.options.limit)
+    weights = Adjustment(number(instructions.scale), limit, number(1))
+    norms = Adjustment(number(instructions.norm_scale), limit, number(1))
+    if instructions.options.norm_limit < np.inf:
+        norm = _norm(team, table, gradients, packed, instructions, (weights, norms))
+        shrink = number(min(1.0, instructions.options.norm_limit / (norm + 1e-6)))
+        weights = Adjustment(weights.scale, limit, shrink)
+        norms = Adjustment(norms.scale, limit, shrink)
+    lanes = vector_lanes(gradients)
+    for index in range(len(table)):
+        layer = table[index]
+        inputs, outputs = layer.inputs, layer.outputs
+        at_w, at_b, at_gamma = layer.flat_w, layer.flat_b, layer.flat_gamma
+        if packed:
+            inputs, outputs = ceil_div(inputs, lanes) * lanes, ceil_div(outputs, lanes) * lanes
+            at_w, at_b, at_gamma = layer.packed_w, layer.packed_b, layer.packed_gamma
+        run = at_w, inputs * outputs
+        _update_range(team, learnt, gradients, run, WEIGHTS, weights, instructions)
+        if layer.flat_b >= 0:
+            run = at_b, outputs
+            _update_range(team, learnt, gradients, run, BIASES, weights, instructions)
+        if layer.flat_gamma >= 0:
+            # Beta follows gamma in either layout.
+            run = at_gamma, 2 * outputs
+            _update_range(team, learnt, gradients, run, NORMS, norms, instructions)
 
 
-# Stretches of the flat buffers that share factors; gradients are multiplied by ``scale`` first.
-SEGMENT = np.dtype(
-    [
-        ("start", np.int64),
-        ("stop", np.int64),
-        ("momentum", np.float64),
-        ("decay", np.float64),
-        ("scale", np.float64),
-    ],
-    align=True,
-)
+class FlatUpdate(NamedTuple):
+    """How a network in flat buffers is updated."""
+
+    options: UpdateOptions
+    factors: np.ndarray  # (GROUPS * FACTORS,) of the parameters' dtype
+    norm_scale: float  # of the gradients of batch norm; others are taken as they are
 
 
-@kernel(cost=lambda parameters, *rest: 8 * parameters.size)
-def momentum_update(team, parameters, velocities, gradients, segments, rate):
-    """Momentum update of all parameters in place.
+def update_parameters(parameters, velocities, squares, averages, gradients, table, update):
+    """Update all parameters of a network in place, and what is kept of each.
 
-    parameters, velocities : (P,), updated    gradients : (P,)
-    segments : (S,) of dtype ``SEGMENT``      rate : learning rate
-    Reference: CMU 11-785 HW1P1, section 3.5.3.
+    parameters, velocities : (P,)    squares, averages : (P,), or empty where the update has none
+    gradients : (P,), read    table : (L,) of dtype ``network.LAYER``    update : ``FlatUpdate``
     """
-    lanes = vector_lanes(parameters)
-    number = parameters.dtype.type
-    for s in range(segments.size):
-        segment = segments[s]
-        factors = number(rate), number(segment.decay), number(segment.momentum)
-        size = segment.stop - segment.start
-        begin, end = share(team, (size + lanes - 1) // lanes)
-        for i in range(begin * lanes, end * lanes, lanes):
-            at, count = segment.start + i, min(lanes, size - i)
-            gradient = load_partial(gradients, at, count) * number(segment.scale)
-            update_partial(parameters, velocities, at, count, gradient, factors)
+    options, factors, norm_scale = update
+    learnt = Learnt(parameters, velocities, squares, averages)
+    parts = threads.count_for(8 * gradients.size)
+    terms = norm_terms(table) if options.norm_limit < np.inf else 0
+    instructions = Instructions(
+        options, factors, 1.0, norm_scale, np.empty(terms), np.empty(parts * PIECE, gradients.dtype)
+    )
+    threads.run(_update_parameters, parts, (table, learnt, gradients, instructions))
+
+
+@entry
+def _update_parameters(team, table, learnt, gradients, instructions):
+    update_network(team, table, learnt, gradients, False, instructions)
     barrier(team)
-
-
-@inline
-def update_partial(parameters, velocities, at, count, gradient, factors):
-    """Update ``count`` parameters, at most a vector, in place."""
-    values = load_partial(parameters, at, count), load_partial(velocities, at, count)
-    parameter, velocity = momentum_rule(gradient, values, factors)
-    store_partial(parameters, at, count, parameter)
-    store_partial(velocities, at, count, velocity)
