@@ -26,7 +26,7 @@ import numpy as np
 import fastmlp
 from fastmlp import kernels, layers, optimizers
 from fastmlp.engine import LayerSpec, Layout
-from fastmlp.kernels.activation import ACTIVATIONS
+from fastmlp.kernels.activation import ACTIVATIONS, NO_ACTIVATION
 from fastmlp.kernels.update import FlatUpdate
 
 # Modules whose functions take the engine's packed buffers; NETWORKS measures them.
@@ -158,21 +158,25 @@ def _linear_backward(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
 
 
 def _activation_case(name: str, kernel: Callable[..., None]) -> Case:
-    code = ACTIVATIONS[name]
+    formula = ACTIVATIONS[name]
     if kernel.__name__ == "activation_forward":
 
         def forward(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
             (z,) = _normal(dtype, (batch * width,))
-            return np.empty_like(z), z, code
+            return np.empty_like(z), np.ones_like(z), z, formula
 
-        return Case(kernel, (0,), forward, lambda ref, a, z, _: (ref.ACTIVATIONS[name][0](z),))
+        def expected(ref: Any, a: Any, slopes: Any, z: Any, _: Any) -> tuple[Any, ...]:
+            kept = ref.SLOPES[name](z) if formula.keeps_slope else slopes
+            return ref.ACTIVATIONS[name][0](z), kept
+
+        return Case(kernel, (0, 1), forward, expected)
 
     def backward(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
-        da, a = _normal(dtype, (batch * width,), (batch * width,))
-        return np.empty_like(a), da, a, code
+        da, kept = _normal(dtype, (batch * width,), (batch * width,))
+        return np.empty_like(da), da, kept, formula
 
     return Case(
-        kernel, (0,), backward, lambda ref, dz, da, a, _: (da * ref.ACTIVATIONS[name][1](a),)
+        kernel, (0,), backward, lambda ref, dz, da, kept, _: (da * ref.ACTIVATIONS[name][1](kept),)
     )
 
 
@@ -231,7 +235,7 @@ def _update_case(name: str) -> Case:
     optimizer = cls(lr=0.01, weight_decay=1e-4)
 
     def arguments(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
-        layout = Layout([LayerSpec(width, width, "relu", True, False)], dtype)
+        layout = Layout([LayerSpec(width, width, NO_ACTIVATION, True, False)], dtype)
         w, first, second, gradients = _normal(dtype, *[(layout.parameters,)] * 4)
         # Sums and means of squares, not so near to 0 that all digits of a quotient were lost.
         second = np.abs(second) + 1

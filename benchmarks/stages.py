@@ -25,6 +25,7 @@ from fastmlp.kernels import epoch
 from fastmlp.kernels._jit import OPTIONS, inline
 from fastmlp.kernels._rates import unit_for
 from fastmlp.kernels._sync import barrier
+from fastmlp.kernels.activation import ACTIVATIONS, NO_ACTIVATION
 from fastmlp.kernels.gather import Batch, gather
 from fastmlp.kernels.network import Data, Network, Plan
 from fastmlp.kernels.packing import strided
@@ -223,10 +224,10 @@ def main() -> None:
     options = parser.parse_args()
     threads.set_num_threads(options.threads)
     widths = [int(width) for width in options.network.split("-")]
-    activations = [options.activation] * (len(widths) - 2) + ["identity"]
+    formulas = [ACTIVATIONS[options.activation]] * (len(widths) - 2) + [NO_ACTIVATION]
     layers = [
-        LayerSpec(*sizes, activation, True, False)
-        for *sizes, activation in zip(widths, widths[1:], activations, strict=False)
+        LayerSpec(*sizes, formula, True, False)
+        for *sizes, formula in zip(widths, widths[1:], formulas, strict=False)
     ]
     input_dtype = np.dtype(options.input or options.dtype)
     compute = options.compute or options.dtype

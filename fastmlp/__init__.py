@@ -8,14 +8,24 @@ if TYPE_CHECKING:
     from . import datasets
     from .history import History
     from .layers import (
+        ELU,
+        GELU,
+        SELU,
         Activation,
         BatchNorm,
         Criterion,
+        HardSigmoid,
+        HardSwish,
         Identity,
+        LeakyReLU,
         Linear,
+        Mish,
         ReLU,
         Sigmoid,
+        SiLU,
         SoftmaxCrossEntropy,
+        Softplus,
+        Softsign,
         Tanh,
     )
     from .mlp import MLP
@@ -26,16 +36,26 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "ELU",
+    "GELU",
     "MLP",
+    "SELU",
     "Activation",
     "BatchNorm",
     "Criterion",
+    "HardSigmoid",
+    "HardSwish",
     "History",
     "Identity",
+    "LeakyReLU",
     "Linear",
+    "Mish",
     "ReLU",
+    "SiLU",
     "Sigmoid",
     "SoftmaxCrossEntropy",
+    "Softplus",
+    "Softsign",
     "Tanh",
     "datasets",
     "get_num_threads",

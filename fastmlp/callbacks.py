@@ -143,7 +143,7 @@ class _Lowest:
 
 
 # Of a network, what its training changes; assigning to them copies.
-_STATE = ("parameters", "velocities", "statistics")
+_STATE = ("parameters", "velocities", "squares", "averages", "statistics")
 
 
 class EarlyStopping:

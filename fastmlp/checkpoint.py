@@ -22,13 +22,15 @@ from ._extras import require
 from ._files import write_whole
 from .initializers import zeros
 from .layers import SoftmaxCrossEntropy, activation_named
-from .layers.activation import is_compiled, name_of
-from .optimizers import Momentum, Optimizer, from_dict, to_dict
+from .layers.activation import is_compiled, is_own, name_of, parameter_of
+from .optimizers import Momentum, Optimizer
+from .optimizers._of_network import from_dict, to_dict
 
 FORMATS = (1, 2, 3, 4)
 """The versions of the file's layout that `read` knows; `save` writes the last. From 2 on a file may
 hold what products are computed in, and weights as bfloat16; from 3 on it has a checksum; from 4 on
-an optimizer stands in the place of lr, momentum and weight_decay."""
+an optimizer stands in the place of lr, momentum and weight_decay, and there may be the numbers of
+activations."""
 
 _KEY = "fastmlp"
 
@@ -54,11 +56,13 @@ _ELEMENTS: dict[str, tuple[type, ...]] = {
     "hiddens": (int,),
     "activations": (str,),
     "batchnorm_alpha": (int, float),
+    "activation_parameters": (int, float, type(None)),
 }
-# Fields of formats from 2 on, which need not be there, and from 3 on, which must.
+# Fields of formats from 2 and from 4 on, which need not be there, and from 3 on, which must.
 _FROM_2: dict[str, tuple[type, ...]] = {"compute_dtype": (str,)}
 _FROM_3: dict[str, tuple[type, ...]] = {"sha256": (str,)}
 _FROM_4: dict[str, tuple[type, ...]] = {"optimizer": (dict,), "updates": (int,)}
+_MAYBE_FROM_4: dict[str, tuple[type, ...]] = {"activation_parameters": (list,)}
 # Up to format 3: HW1P1's rule.
 _MOMENTUM = dict.fromkeys(("lr", "momentum", "weight_decay"), (int, float))
 
@@ -151,6 +155,11 @@ def read(path: str | os.PathLike[str]) -> Saved:
 
 def _describe(mlp: Any) -> dict[str, Any]:
     for activation in mlp.activations:
+        if is_own(activation):
+            raise ValueError(
+                "only networks of fastmlp's own layers can be saved, since a file keeps no "
+                f"functions, got the activation {activation!r}"
+            )
         if not is_compiled(activation):
             raise ValueError(
                 "only networks of fastmlp's own layers can be saved, "
@@ -163,6 +172,8 @@ def _describe(mlp: Any) -> dict[str, Any]:
         )
     # None stands for a network's own dtype, also where that was given by name.
     computes_in = None if mlp.compute_dtype == mlp.dtype.name else mlp.compute_dtype
+    # One per layer, None for activations that have no such number.
+    parameters = [parameter_of(activation) for activation in mlp.activations]
     return {
         "format": FORMATS[-1],
         "dtype": mlp.dtype.name,
@@ -177,6 +188,7 @@ def _describe(mlp: Any) -> dict[str, Any]:
         "optimizer": to_dict(mlp.optimizer),
         "updates": int(mlp.updates),
         **({} if computes_in is None else {"compute_dtype": computes_in}),
+        **({"activation_parameters": parameters} if any(p is not None for p in parameters) else {}),
         "sha256": _NO_CHECKSUM,
     }
 
@@ -207,7 +219,8 @@ def _parse(text: str | None) -> dict[str, Any]:
         raise ValueError(f"its format must be {known}, got {description.get('format')!r}")
     version = description["format"]
     needed = _FIELDS | (_FROM_3 if version >= 3 else {}) | (_FROM_4 if version >= 4 else _MOMENTUM)
-    fields = needed | (_FROM_2 if version >= 2 else {})
+    optional = (_FROM_2 if version >= 2 else {}) | (_MAYBE_FROM_4 if version >= 4 else {})
+    fields = needed | optional
     if not needed.keys() <= description.keys() <= fields.keys():
         raise ValueError(
             f"its metadata must have the fields {', '.join(needed)}, "
@@ -272,9 +285,16 @@ def _arguments(description: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(
             f"batchnorm_alpha must have {description['num_bn_layers']} entries, got {len(alphas)}"
         )
+    names = description["activations"]
+    parameters = description.get("activation_parameters", [None] * len(names))
+    if len(parameters) != len(names):
+        raise ValueError(
+            f"activation_parameters must have {len(names)} entries, one per layer, "
+            f"got {len(parameters)}"
+        )
     return {
         **{name: description[name] for name in _ARGUMENTS},
-        "activations": [activation_named(name) for name in description["activations"]],
+        "activations": list(map(activation_named, names, parameters)),
         "weight_init_fn": lambda fan_in, fan_out: np.zeros((fan_in, fan_out)),
         "bias_init_fn": zeros if description["bias"] else None,
         "criterion": SoftmaxCrossEntropy(),

@@ -29,7 +29,7 @@ from .kernels._host import aligned_zeros
 from .kernels._operands import WorkspaceBlocks, allocate_workspace
 from .kernels._rates import unit_for
 from .kernels._units import FLOATS, FloatUnit, Unit, rows_together
-from .kernels.activation import ACTIVATIONS
+from .kernels.activation import Formula
 from .kernels.epoch import train_steps
 from .kernels.inference import infer_few_rows, infer_rows
 from .kernels.network import (
@@ -74,7 +74,7 @@ class LayerSpec(NamedTuple):
 
     inputs: int
     outputs: int
-    activation: str
+    activation: Formula
     bias: bool
     batchnorm: bool
     alpha: float = 0.9
@@ -101,7 +101,9 @@ class Layout:
         inputs, outputs = layer.inputs, layer.outputs
         panels = panels_size(inputs, outputs, self.dtype)
         row["inputs"], row["outputs"], row["alpha"] = inputs, outputs, layer.alpha
-        row["activation"] = ACTIVATIONS[layer.activation]
+        formula = layer.activation
+        row["activation"], row["keeps_slope"] = formula.code, formula.keeps_slope
+        row["parameter"], row["address"] = formula.parameter, formula.address
         row["flat_w"] = self._take("parameters", inputs * outputs)
         row["flat_b"] = self._take("parameters", outputs) if layer.bias else -1
         row["flat_gamma"] = self._take("parameters", outputs) if layer.batchnorm else -1
@@ -129,7 +131,7 @@ class Layout:
 @lru_cache(maxsize=64)
 def layout_of(
     sizes: tuple[int, ...],
-    activations: tuple[str, ...],
+    activations: tuple[Formula, ...],
     bias: bool,
     alphas: tuple[float, ...],
     dtype: Any,
@@ -178,6 +180,7 @@ class Trainer:
         self.table["activations"] = np.cumsum([0, *sizes[:-1]])
         activations = sum(sizes)
         normalised = any(layer.batchnorm for layer in layout.layers)
+        keeps_slopes = bool(self.table["keeps_slope"].any())
         widest = max(padded_width(width, dtype) for width in outputs)
         inputs = [layer.inputs for layer in layout.layers]
         rounded = not isinstance(self.unit, FloatUnit)
@@ -200,17 +203,18 @@ class Trainer:
                 rounded * self.threads * group * padded_width(inputs[0], dtype),
                 self.geometry.rows * padded_width(outputs[-1], dtype),
                 normalised * len(outputs) * widest, normalised * len(outputs) * widest,
+                keeps_slopes * activations,
             ],
             self.threads * scratch_size(self.unit, max(inputs), max(outputs), dtype),
             np.zeros,
         )  # fmt: skip
         x, y, normals, deltas, *learnt, gradients, staged, gathered = workspace[:11]
-        labels, means, variances, scratch = workspace[11:]
+        labels, means, variances, slopes, scratch = workspace[11:]
         normed = self.update.options.norm_limit < np.inf
         return Packed(
             self.unit, Learnt(*learnt), gradients, staged,
-            np.zeros(normed * norm_terms(self.table)), scratch, gathered, x, labels,
-            y, normals, deltas, means, variances, *np.zeros((2, self.geometry.rows)),
+            np.zeros(normed * norm_terms(self.table)), scratch, gathered, x, labels, y, normals,
+            slopes, deltas, means, variances, *np.zeros((2, self.geometry.rows)),
         )  # fmt: skip
 
     def _run(self, function: Any, *arguments: Any) -> Any:

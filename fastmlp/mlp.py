@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import copy
-import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any
 
 import numpy as np
 
 from . import checkpoint, training
-from ._buffers import (
-    Buffers,
-    BufferView,
-    LayerPlaces,
-    Layers,
-    check_replacement,
-    replaceable_activations,
-)
-from .engine import FEW_ROWS, Layout, faster_compute_dtype, infer, layout_of
+from ._buffers import replaceable_activations
+from ._parts import NetworkParts
+from .engine import FEW_ROWS, infer
 from .history import History
 from .kernels._rates import unit_for
 from .kernels.loss import softmax
-from .layers import Activation, BatchNorm, Criterion, Linear, SoftmaxCrossEntropy
-from .layers.activation import check_activations_compiled, is_compiled, name_of
-from .optimizers import Optimizer, OptimizerAttribute, optimizer_of
+from .layers import Activation, Criterion, SoftmaxCrossEntropy
+from .layers.activation import check_activations_compiled
+from .optimizers import Optimizer
+from .optimizers._of_network import optimizer_of
 from .validation import (
     check_compute_dtype,
     check_count,
@@ -39,7 +32,7 @@ from .validation import (
 )
 
 
-class MLP:
+class MLP(NetworkParts):
     """A network of linear layers: linear, then batch norm if the layer has it, then activation.
 
     Parameters
@@ -82,21 +75,6 @@ class MLP:
     Raises ValueError or TypeError, naming what was expected and what came.
     Reference: CMU 11-785 HW1P1, section 3.5.
     """
-
-    parameters = BufferView("All weights, biases, gammas and betas, (P,); assigning copies.")
-    gradients = BufferView("The gradients of ``parameters``, of the same layout, (P,).")
-    velocities = BufferView("The first state of the update rule: momenta, (P,).")
-    squares = BufferView("Its second state, running means of squared gradients, (P,) or empty.")
-    averages = BufferView("Running means of ``parameters``, (P,); empty without ``average``.")
-    statistics = BufferView("The running means and variances of the batch norms, (S,).")
-
-    lr = OptimizerAttribute("Learning rate of ``step`` and ``fit``.")
-    momentum = OptimizerAttribute("Momentum, where the optimizer has it.")
-    weight_decay = OptimizerAttribute("Weight decay, as the optimizer defines it.")
-
-    linear_layers = LayerPlaces("The linear layers; one of the same shape can take a place.")
-    bn_layers = LayerPlaces("The batch norms of the first so many layers, replaceable likewise.")
-    activations = LayerPlaces("The activations, one per layer; any can be replaced.")
 
     @names_nearest
     def __init__(
@@ -158,102 +136,6 @@ class MLP:
         self._gradient_rows = 1
         self._build(weight_init_fn, bias_init_fn, dtype)
         self.compute_dtype = compute_dtype
-
-    @property
-    def optimizer(self) -> Optimizer:
-        """The update rule, this network's own: assigning one copies it.
-
-        Another rule than the present one starts from the beginning, with no moments and no updates.
-        """
-        return self._optimizer
-
-    @optimizer.setter
-    def optimizer(self, value: Optimizer) -> None:
-        check_instance("optimizer", value, Optimizer)
-        present, self._optimizer = self._optimizer, copy.copy(value)
-        self.buffers.serve(self._optimizer)
-        if value.rule != present.rule:
-            self.updates = 0
-            self.buffers.forget(self._optimizer)
-
-    @property
-    def compute_dtype(self) -> str:
-        """What the operands of products are rounded to; "auto" until ``fit`` has measured it."""
-        return self._compute_dtype or self.dtype.name
-
-    @compute_dtype.setter
-    def compute_dtype(self, value: str | None) -> None:
-        self._compute_dtype = check_compute_dtype(value, self.dtype)
-        for layer in self.linear_layers:
-            layer.compute_dtype = self._compute_dtype
-
-    def settle_compute_dtype(self, batch_size: int) -> None:
-        """Put what is faster at that batch size in the place of "auto"."""
-        if self.compute_dtype == "auto":
-            self.compute_dtype = faster_compute_dtype(self.layout, batch_size)
-
-    def _build(self, weight_init_fn: Any, bias_init_fn: Any, dtype: Any) -> None:
-        sizes = (self.input_size, *self.hiddens, self.output_size)
-        linear_layers: list[Linear] = []
-        for d0, d1 in itertools.pairwise(sizes):
-            layer = Linear(d0, d1, weight_init_fn, bias_init_fn, dtype)
-            dtype = layer.W.dtype
-            linear_layers.append(layer)
-        self.dtype = np.dtype(dtype)
-        norms = [BatchNorm(width, dtype=dtype) for width in sizes[1 : self.num_bn_layers + 1]]
-        self._own_layers(linear_layers, norms)
-        self.buffers.forget(self._optimizer)
-
-    def _own_layers(self, linear_layers: Iterable[Linear], bn_layers: Iterable[BatchNorm]) -> None:
-        """Make the layers this network's, their arrays views of new buffers."""
-        check, replace = check_replacement, self._replace_layer
-        self._linear_layers = Layers("linear_layers", linear_layers, check, replace)
-        self._bn_layers = Layers("bn_layers", bn_layers, check, replace)
-        self._bias = self._linear_layers[0].b is not None
-        self.buffers = Buffers(self.layout)
-        for layers in (self._linear_layers, self._bn_layers):
-            for index, layer in enumerate(layers):
-                self.buffers.adopt(layer, self.layout.table[index])
-        self.buffers.serve(self._optimizer)
-
-    def _replace_layer(self, index: int, present: Any, new: Any) -> None:
-        self.buffers.look()
-        present.leave()
-        self.buffers.adopt(new, self.layout.table[index])
-        if isinstance(new, Linear):
-            new.compute_dtype = self._compute_dtype
-        # What the layers keep of the last forward is not the new one's.
-        self.output = None
-
-    @property
-    def layout(self) -> Layout:
-        """Where each parameter lies in the flat buffers."""
-        sizes = (self.input_size, *self.hiddens, self.output_size)
-        names = [name_of(a) if is_compiled(a) else "identity" for a in self._activations]
-        alphas = [norm.alpha for norm in self._bn_layers]
-        return layout_of(sizes, tuple(names), self._bias, tuple(alphas), self.dtype)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # The layers carry copies of their views; the buffers are made anew from them.
-        state = {name: value for name, value in self.__dict__.items() if name != "buffers"}
-        for name in ("_linear_layers", "_bn_layers", "_activations"):
-            state[name] = list(state[name])
-        return state | {name: np.array(getattr(self, name)) for name in ("squares", "averages")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        kept = {name: state.pop(name) for name in ("squares", "averages")}
-        self.__dict__.update(state)
-        self._activations = replaceable_activations(self._activations, self.nlayers)
-        self._own_layers(self._linear_layers, self._bn_layers)
-        self.squares, self.averages = kept["squares"], kept["averages"]
-
-    def __copy__(self) -> MLP:
-        """A network of its own, as ``copy.deepcopy`` makes it: layers belong to one network."""
-        return copy.deepcopy(self)
-
-    def __repr__(self) -> str:
-        sizes = "-".join(map(str, (self.input_size, *self.hiddens, self.output_size)))
-        return f"MLP({sizes}, {self.dtype}, {self.layout.parameters:,} parameters)"
 
     # HW1P1's interface
 

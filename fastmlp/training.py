@@ -153,7 +153,6 @@ class _Session:
         schedule = self._factors(np.zeros(1), 0, 1)
         self._trainer.train(self._data(order), schedule, 0, 0, (self.losses, self.errors))
         self._trainer.unpack()
-        self._panels_are_stale = True
 
     def _data(self, order: np.ndarray) -> Data:
         x = strided(self.x)

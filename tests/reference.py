@@ -1,14 +1,13 @@
 """What tests and benchmarks judge the library by: HW1P1 in plain NumPy, and finite differences.
 
-The formulas are in ``fastmlp.recipes``, whose write-ups are raced with them; they use nothing of
-what they judge.
+The formulas are in ``fastmlp.recipes``, whose write-ups are raced with them, and in
+``tests.activations``; they use nothing of what they judge.
 """
 
 import numpy as np
 
 from fastmlp.recipes._numpy import relu, sigmoid, softmax
 from fastmlp.recipes._numpy_mlp import (
-    ACTIVATIONS,
     EPS,
     ReferenceMLP,
     batchnorm_backward,
@@ -21,11 +20,13 @@ from fastmlp.recipes._numpy_mlp import (
     tanh,
     train_epoch,
 )
+from tests.activations import FROM_ACTIVATION, FUNCTIONS, SLOPES
 from tests.rules import UPDATES
 
 __all__ = [
     "ACTIVATIONS",
     "EPS",
+    "SLOPES",
     "UPDATES",
     "ReferenceMLP",
     "batchnorm_backward",
@@ -43,6 +44,12 @@ __all__ = [
     "tanh",
     "train_epoch",
 ]
+
+# Of z the activation; of what is kept of it, the activation or the slope, the slope.
+ACTIVATIONS = {
+    name: (function, FROM_ACTIVATION.get(name, lambda slope: slope))
+    for name, function in FUNCTIONS.items()
+}
 
 
 def one_hot(labels, num_classes, dtype=np.float64):

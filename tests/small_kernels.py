@@ -19,7 +19,7 @@ x = np.array([[0.5, -1.0, 2.0]])
 results = []
 for dtype in sys.argv[2:]:
     z, y = x.astype(dtype), np.empty((1, 3), dtype)
-    activation.activation_forward(y[0], z[0], activation.ACTIVATIONS["tanh"])
+    activation.activation_forward(y[0], y[0], z[0], activation.ACTIVATIONS["tanh"])
     results.append(y.tolist())
     activation.activation_backward(y[0], z[0], z[0], activation.ACTIVATIONS["tanh"])
     results.append(y.tolist())

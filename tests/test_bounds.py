@@ -72,12 +72,16 @@ for rows, inputs, outputs in {shapes}:
 """
 
 ENGINE = """
+import math
 import sys
 import numpy as np
 from tests.guarded import guard_buffers, guarded
 from tests.networks import build, state
-from fastmlp import Identity, ReLU, Sigmoid, Tanh, engine, threads
+from fastmlp import Activation, Identity, ReLU, SiLU, engine, threads
 from fastmlp.kernels.network import Data
+
+def arctan():
+    return Activation.of(math.atan, lambda z: 1 / (1 + z * z))
 
 def run(function, wanted, arguments, run_threads=threads.run):
     if function is engine.train_steps:
@@ -108,7 +112,7 @@ for sizes, rows, batch_size, norms in [
             for place in (lambda a: a, lambda a: guarded(a, writable=False),
                           lambda a: guarded(a, at_end=False, writable=False)):
                 print(sizes, rows, batch_size, x.dtype, labels.dtype, labels.ndim, flush=True)
-                activations = [Sigmoid, Tanh, ReLU][: len(sizes) - 2] + [Identity]
+                activations = [SiLU, arctan, ReLU][: len(sizes) - 2] + [Identity]
                 mlp = build(sizes, activations, dtype=dtype, num_bn_layers=norms, momentum=0.9,
                             lr=1e-3, compute_dtype=compute)
                 here, truth = place(x), place(labels)

@@ -9,7 +9,8 @@ from numpy.testing import assert_array_equal
 from fastmlp import threads
 from fastmlp.engine import LayerSpec, Layout, Trainer, UpdatePlan, infer
 from fastmlp.kernels._rates import unit_for
-from fastmlp.kernels.network import Data
+from fastmlp.kernels.activation import ACTIVATIONS, NO_ACTIVATION
+from fastmlp.kernels.network import Data, Flat
 from fastmlp.kernels.packing import strided
 from fastmlp.kernels.update import Learnt
 from fastmlp.optimizers import Momentum
@@ -37,8 +38,8 @@ def dtype_of(compute):
 def layout_of(sizes, compute, normalised=False):
     """ReLU, with a batch norm in every hidden layer or in none."""
     *hidden, last = pairwise(sizes)
-    layers = [LayerSpec(*widths, "relu", True, normalised) for widths in hidden]
-    return Layout([*layers, LayerSpec(*last, "identity", True, False)], dtype_of(compute))
+    layers = [LayerSpec(*widths, ACTIVATIONS["relu"], True, normalised) for widths in hidden]
+    return Layout([*layers, LayerSpec(*last, NO_ACTIVATION, True, False)], dtype_of(compute))
 
 
 def random_flat(layout):
@@ -47,6 +48,10 @@ def random_flat(layout):
     velocities = rng.standard_normal(layout.parameters).astype(layout.dtype) / 100
     nothing = np.empty(0, layout.dtype)
     return Learnt(parameters, velocities, nothing, nothing)
+
+
+def read_by_infer(layout):
+    return Flat(random_flat(layout).parameters, np.ones(layout.statistics, layout.dtype))
 
 
 def training_set(layout, batch_size):
@@ -158,7 +163,7 @@ def test_finite_losses_whose_sum_is_infinite():
 def test_zero_times_a_weight_that_is_not_finite(compute, layer, value, rows):
     """Zeros of x, and zeros that ReLU leaves of what all biases of -100 make negative."""
     layout = layout_of([7, 17, 5], compute)
-    flat, x = random_flat(layout), np.zeros((20, 7), layout.dtype)
+    flat, x = read_by_infer(layout), np.zeros((20, 7), layout.dtype)
     first, second = layout.table
     flat.parameters[first["flat_b"] :][:17] = -100
     flat.parameters[(first, second)[layer]["flat_w"] + 1] = value
@@ -171,7 +176,7 @@ def test_zero_times_a_weight_that_is_not_finite(compute, layer, value, rows):
 @every_dtype
 def test_a_few_rows_skip_weights_only_where_all_are_known_to_be_finite(compute):
     layout = layout_of([7, 5], compute)
-    flat, x = random_flat(layout), np.zeros((1, 7), layout.dtype)
+    flat, x = read_by_infer(layout), np.zeros((1, 7), layout.dtype)
     flat.parameters[3] = np.inf
     biases = flat.parameters[layout.table[0]["flat_b"] :]
     assert_array_equal(infer(layout, flat, x, unit_for(compute), finite=True)[0], biases)

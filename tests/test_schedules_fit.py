@@ -160,8 +160,10 @@ class Climb(Schedule):
         (Climb(), ValueError, r"lr_schedule must not be negative, got -0\.8"),
         (Schedule(), NotImplementedError, "Schedule must define factors"),
     ],
-    ids=str,
-)
+    ids=[
+        "class", "restarts", "no monitor", "infinite", "negative", "negative later", "no factors"
+    ],
+)  # fmt: skip
 def test_what_does_not_suit_the_training_changes_nothing(schedule, error, message):
     mlp = network(lr=0.1 if schedule != Exponential(1e300) else 1e10)
     before = state(mlp)

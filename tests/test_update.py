@@ -11,6 +11,7 @@ from numpy.testing import assert_array_equal
 
 from fastmlp import optimizers
 from fastmlp.engine import LayerSpec, Layout
+from fastmlp.kernels.activation import NO_ACTIVATION
 from fastmlp.kernels.update import FlatUpdate, update_parameters
 from fastmlp.optimizers import Adagrad, Adam, Lion, Momentum, RMSprop
 from tests.rules import UPDATES
@@ -36,7 +37,7 @@ OPTIMIZERS = {
 
 def layout_of(sizes, dtype, bias=True, batchnorm=True):
     pairs = pairwise(sizes)
-    return Layout([LayerSpec(*pair, "relu", bias, batchnorm) for pair in pairs], dtype)
+    return Layout([LayerSpec(*pair, NO_ACTIVATION, bias, batchnorm) for pair in pairs], dtype)
 
 
 def groups(layout):

@@ -18,9 +18,10 @@ import sys
 import threading
 
 import numba
-from numba.core import cgutils, types
+from numba.core import types
 from numba.core.extending import intrinsic
 from numba.core.registry import CPUDispatcher
+from numba.core.typing.templates import signature
 
 from .. import threads
 from ._cache import KernelCache
@@ -31,7 +32,7 @@ _entries = []
 
 
 @contextlib.contextmanager
-def _interrupts_held():
+def interrupts_held():
     """Answer Ctrl-C at the end: raised while LLVM calls back into Python, it would be lost.
 
     A second one ends the process.
@@ -61,7 +62,7 @@ def _interrupts_held():
 def entry(function):
     """Compile an entry point, called from Python; its machine code is kept on disk."""
     compiled = numba.njit(**OPTIONS)(function)
-    compiled.compile = _interrupts_held()(compiled.compile)
+    compiled.compile = interrupts_held()(compiled.compile)
     # An installation without sources has nothing to tell fresh code by: none is kept.
     with contextlib.suppress(RuntimeError):
         compiled._cache = KernelCache(function)
@@ -127,29 +128,16 @@ class _Helper(CPUDispatcher):
         raise TypeError(f"{self.__name__} is compiled into kernels: only they can call it")
 
 
-def out_of_line(function):
-    """An intrinsic that calls a helper, given a tuple of its arguments, without inlining it.
+@intrinsic
+def stay_apart(typingctx):
+    """Called in a helper, it leaves that helper a function of its own in the machine code.
 
-    For a large one with several callers, which LLVM would copy into each.
+    For long code that is called from many places and seldom runs: a copy in each of them would take
+    time to compile.
     """
 
-    @intrinsic
-    def call(typingctx, arguments):
-        helper = typingctx.resolve_value_type(function)
-        called = typingctx.resolve_function_type(helper, tuple(arguments), {})
+    def codegen(context, builder, sig, args):
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
 
-        def codegen(context, builder, sig, args):
-            compiled = function.overloads[called.args]
-            context.add_linking_libs([compiled.library])
-            callee = context.declare_function(builder.module, compiled.fndesc)
-            values = [builder.extract_value(args[0], i) for i in range(len(called.args))]
-            status, _ = context.call_conv.call_function(
-                builder, callee, called.return_type, called.args, values, attrs=("noinline",)
-            )
-            with cgutils.if_unlikely(builder, status.is_error):
-                context.call_conv.return_status_propagate(builder, status)
-            return context.get_dummy_value()
-
-        return types.void(arguments), codegen
-
-    return call
+    return signature(types.void), codegen

@@ -1,20 +1,35 @@
-"""exp, sigmoid and tanh of a vector register, to 2 ULP over all finite inputs.
+"""exp, expm1, sigmoid and tanh of a vector register, to 2 ULP over all finite inputs.
 
 exp(x) = 2**n * exp(r): n = round(x / ln2), r = x - n*ln2, so |r| <= ln2/2. ln2 is split in two
 (Cody & Waite, Software Manual for the Elementary Functions, 1980, chapter 6): n times the high
 part is exact. exp(r) - 1 = r + r**2 * q(r), q interpolates (exp(r) - 1 - r) / r**2 at Chebyshev
 nodes; that leaves a relative error of 2.2e-10 in exp(r) for float32 and 2.3e-19 for float64.
+
+``FORMATS`` holds the pieces for each dtype; ``_math_smooth`` makes further functions of them.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from numba.core import types
 from numba.core.extending import overload
 
 from ._jit import inline
 from ._simd import VectorType, absolute, copysign, fma, polynomial, two_to_the, where
+
+
+class Pieces(NamedTuple):
+    """Functions of registers of one dtype, and what others are made of."""
+
+    exp: Any
+    expm1: Any
+    sigmoid: Any
+    tanh: Any
+    reduce: Any
+    scale: Any
+    quotient: Any
+    magic: float  # see ``_Format``
 
 
 class _Format(NamedTuple):
@@ -73,7 +88,7 @@ _FLOAT64 = _Format(
 
 
 def _compile(form):
-    """exp, sigmoid and tanh for one format."""
+    """``Pieces`` for one format."""
     magic, log2_e, high, low = form.magic, form.log2_e, form.ln2_high, form.ln2_low
     lowest, highest, flat = form.lowest, form.highest, form.flat
     q = polynomial(form.q)
@@ -108,6 +123,13 @@ def _compile(form):
         return scale(fraction + 1, shifted - magic)
 
     @inline
+    def expm1(x):
+        x = where(x > highest, highest, where(x < -4 * flat, -4 * flat, x))
+        shifted, fraction = reduce(x)
+        power = two_to_the(shifted)
+        return fma(power, fraction, power - 1)
+
+    @inline
     def sigmoid(x):
         # exp of a negative number: neither branch overflows, and small results keep their digits.
         size = absolute(x)
@@ -132,14 +154,22 @@ def _compile(form):
         low = where(e > 2, 2 - (denominator - e), e - (denominator - 2))
         return copysign(quotient(e, 0, denominator, low), x)
 
-    return exp, sigmoid, tanh
+    return Pieces(exp, expm1, sigmoid, tanh, reduce, scale, quotient, magic)
 
 
-_COMPILED = {types.float32: _compile(_FLOAT32), types.float64: _compile(_FLOAT64)}
+FORMATS = {types.float32: _compile(_FLOAT32), types.float64: _compile(_FLOAT64)}
 
 
 def exp(x):
     """e**x, at most 2 ULP off; inf and 0 beyond the range, NaN for NaN."""
+
+
+def expm1(x):
+    """e**x - 1, at most 2 ULP off for x up to 0; -1 at -inf, NaN for NaN.
+
+    For use with such x: for others it is less exact, and inf from half a power of two below the
+    largest number on.
+    """
 
 
 def sigmoid(x):
@@ -150,12 +180,17 @@ def tanh(x):
     """Hyperbolic tangent, at most 2 ULP off; -1 and 1 at the infinities, NaN for NaN."""
 
 
-def _by_format(position, stub):
+def by_format(stub, functions):
+    """Let compiled code that calls the stub call the function for its argument's dtype.
+
+    functions : a function of a register for each dtype
+    """
+
     @overload(stub)
     def choose(x):
         if not isinstance(x, VectorType):
             return None
-        compiled = _COMPILED[x.dtype][position]
+        compiled = functions[x.dtype]
 
         def call(x):
             return compiled(x)
@@ -165,5 +200,5 @@ def _by_format(position, stub):
         return call
 
 
-for _position, _stub in enumerate((exp, sigmoid, tanh)):
-    _by_format(_position, _stub)
+for _stub in (exp, expm1, sigmoid, tanh):
+    by_format(_stub, {dtype: getattr(pieces, _stub.__name__) for dtype, pieces in FORMATS.items()})

@@ -21,7 +21,7 @@ from ._jit import inline, kernel
 from ._memory import load, load_partial, store, store_partial
 from ._simd import sqrt, vector_lanes
 from ._sync import barrier, share
-from .activation import IDENTITY, activate
+from .activation import NO_ACTIVATION, store_activated
 from .packing import (
     block_stride,
     ceil_div,
@@ -92,8 +92,11 @@ def batchnorm_statistics(x, block):
 
 
 @inline
-def batchnorm_normalise(y, x, block, affine, activation):
-    """x becomes xhat in place; y = act(gamma * xhat + beta). y may be x if xhat is not needed."""
+def batchnorm_normalise(y, slopes, x, block, affine, formula):
+    """x becomes xhat in place; y = act(gamma * xhat + beta). y may be x if xhat is not needed.
+
+    slopes : those of act, written where the formula keeps them
+    """
     mean, variance, gamma, beta = affine
     lanes = vector_lanes(x)
     scale = 1 / sqrt(variance + EPS)
@@ -102,7 +105,7 @@ def batchnorm_normalise(y, x, block, affine, activation):
             i = block.at + chunk * block.stride + row * lanes
             normalised = (load(x, i) - mean) * scale
             store(x, i, normalised)
-            store(y, i, activate(gamma * normalised + beta, activation))
+            store_activated(y, slopes, i, gamma * normalised + beta, formula)
 
 
 @inline
@@ -191,7 +194,7 @@ def _batchnorm_forward(team, y, normalised, x, affine, work, training):
             load_partial(gamma, column, count),
             load_partial(beta, column, count),
         )
-        batchnorm_normalise(y_blocks, x_blocks, block, here, IDENTITY)
+        batchnorm_normalise(y_blocks, y_blocks, x_blocks, block, here, NO_ACTIVATION)
     barrier(team)
     unpack_matrix(team, y, y_blocks, features, geometry)
     if normalised.size > 0:

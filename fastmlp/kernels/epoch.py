@@ -30,7 +30,7 @@ from ._operands import Rectangle, operand_of, publish
 from ._simd import vector_lanes
 from ._sync import barrier, share
 from ._tile import tile_height
-from .activation import IDENTITY, activation_slope
+from .activation import NO_ACTIVATION, activation_slope, formula_of
 from .batchnorm import (
     Affine,
     batch_block,
@@ -81,6 +81,13 @@ def _output_of(network, index, blocks, geometry, number):
 
 
 @inline
+def _kept_of(network, index):
+    """What layer l's slopes are taken from: its activations, or the slopes themselves."""
+    packed = network.packed
+    return packed.slopes if network.table[index].keeps_slope != 0 else packed.activations.values
+
+
+@inline
 def _weights_of(network, index):
     layer = network.table[index]
     return Weights(network.packed.learnt.parameters, layer.packed_w, layer.packed_b)
@@ -92,12 +99,12 @@ def _forward_linear(team, network, index, batch):
     layer, packed = network.table[index], network.packed
     normalised = layer.flat_gamma >= 0
     y = packed.normals if normalised else packed.activations
-    activation = IDENTITY if normalised else layer.activation
+    formula = NO_ACTIVATION if normalised else formula_of(layer, True)
     for number in range(chunk_count(batch.geometry)):
         forward_product(
             team, packed.unit, _output_of(network, index, y, batch.geometry, number),
             input_of(network, index, batch, number), _weights_of(network, index), packed.scratch,
-            activation,
+            formula, packed.slopes,
         )  # fmt: skip
 
 
@@ -135,8 +142,9 @@ def _forward_batchnorm(team, network, index, geometry):
             load(packed.learnt.parameters, layer.packed_beta + column),
         )
         batchnorm_normalise(
-            packed.activations.values, packed.normals.values, block, affine, layer.activation
-        )
+            packed.activations.values, packed.slopes, packed.normals.values, block, affine,
+            formula_of(layer, True),
+        )  # fmt: skip
         _publish_block(network, index, packed.activations, number, geometry)
         store(packed.means, _moments_at(network, index) + column, mean)
         store(packed.variances, _moments_at(network, index) + column, variance)
@@ -179,7 +187,7 @@ def _hand_over(team, packed, at, gradient, group, plan, turn):
         scale = turn.norm_scale if group == NORMS else turn.scale
         factors = load_numbers(turn.factors, group * FACTORS, FACTORS)
         rule, count = plan.options.rule, vector_lanes(packed.staged)
-        apply_rule((rule, packed.learnt, at, count, staged, scale, factors))
+        apply_rule(rule, packed.learnt, at, count, staged, scale, factors)
 
 
 @inline
@@ -200,7 +208,7 @@ def _loss(team, network, geometry):
     classes = layer.outputs
     blocks = ceil_div(classes, lanes)
     step = geometry.pitch * lanes
-    z = packed.activations.values
+    z, kept, formula = packed.activations.values, _kept_of(network, last), formula_of(layer, True)
     for number in range(chunk_count(geometry)):
         deltas = _output_of(network, last, packed.deltas, geometry, number)
         begin, end = _rows_of_share(team, deltas.chunk.rows, classes, packed)
@@ -216,7 +224,7 @@ def _loss(team, network, geometry):
                 k = at + block * step
                 p = softmax_block(z, at, step, block, classes, m, normaliser)
                 delta = p - load(packed.labels, y_at + block * lanes)
-                slope = activation_slope(load(z, k), layer.activation)
+                slope = activation_slope(load(kept, k), formula)
                 store(packed.deltas.values, k, delta * slope)
         publish(packed.unit, deltas, Rectangle(0, blocks, begin, end))
 
@@ -224,12 +232,12 @@ def _loss(team, network, geometry):
 @inline
 def _input_gradient(team, network, index, geometry):
     """d of the layer before layer l, which is not the first."""
-    packed = network.packed
+    packed, before = network.packed, index - 1
     for number in range(chunk_count(geometry)):
         input_gradient_product(
-            team, packed.unit, _output_of(network, index - 1, packed.deltas, geometry, number),
-            packed.activations, _output_of(network, index, packed.deltas, geometry, number),
-            _weights_of(network, index), packed.scratch, network.table[index - 1].activation,
+            team, packed.unit, _output_of(network, before, packed.deltas, geometry, number),
+            _kept_of(network, before), _output_of(network, index, packed.deltas, geometry, number),
+            _weights_of(network, index), packed.scratch, formula_of(network.table[before], True),
         )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from ._memory import load, load_numbers, load_partial, store
 from ._operands import Chunk, Operand, Rectangle, in_step, publish, rounded_for
 from ._simd import fma, sqrt, vector_lanes
 from ._sync import barrier, share
-from .activation import IDENTITY, activate
+from .activation import NO_ACTIVATION, formula_of, store_activated
 from .batchnorm import EPS, Affine, BatchBlock, batchnorm_normalise
 from .matmul import Weights, forward_product
 from .packing import StridedMatrix, ceil_div, read_row, write_row
@@ -37,9 +37,12 @@ def _layer_blocks(alone, network, layer, y, x, scratch):
     """
     lanes = vector_lanes(network.weights)
     normalised = layer.flat_gamma >= 0
-    activation = IDENTITY if normalised else layer.activation
+    formula = formula_of(layer, False)
     weights = Weights(network.weights, layer.packed_w, layer.packed_b)
-    forward_product(alone, network.unit, y, x, weights, scratch, activation)
+    forward_product(
+        alone, network.unit, y, x, weights, scratch, NO_ACTIVATION if normalised else formula,
+        y.blocks.values,
+    )  # fmt: skip
     if normalised:
         values, chunk = y.blocks.values, y.chunk
         # All rows of the chunk, as the only chunk of a batch.
@@ -48,7 +51,7 @@ def _layer_blocks(alone, network, layer, y, x, scratch):
             column = number * lanes
             affine = _affine_of(layer, network.flat, column, min(lanes, layer.outputs - column))
             block = BatchBlock(chunk.at + column * chunk.pitch, 0, geometry)
-            batchnorm_normalise(values, values, block, affine, layer.activation)
+            batchnorm_normalise(values, values, values, block, affine, formula)
             publish(network.unit, y, Rectangle(number, number + 1, 0, chunk.rows))
 
 
@@ -167,7 +170,7 @@ def _layer_row(unit, layer, flat, y, x, factors, starts, finite):
         if layer.flat_gamma >= 0:
             mean, variance, gamma, beta = _affine_of(layer, flat, column, count)
             v = gamma * ((v - mean) * (1 / sqrt(variance + EPS))) + beta
-        store(y, column, activate(v, layer.activation))
+        store_activated(y, y, column, v, formula_of(layer, False))
 
 
 @entry

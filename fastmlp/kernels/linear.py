@@ -18,7 +18,7 @@ from ._operands import Blocks, WorkspaceBlocks, allocate_workspace, operand_of, 
 from ._simd import vector_lanes
 from ._sync import barrier, share
 from ._units import FLOATS, Unit
-from .activation import IDENTITY
+from .activation import NO_ACTIVATION
 from .batchnorm import batch_block, column_sums
 from .matmul import (
     ADD,
@@ -63,11 +63,11 @@ class BackwardWork(NamedTuple):
     scratch: np.ndarray  # see ``_geometry.scratch_size``
 
 
-def linear_forward(y, x, w, b, activation=IDENTITY, unit=FLOATS):
+def linear_forward(y, x, w, b, formula=NO_ACTIVATION, unit=FLOATS):
     """y = act(x @ w + b), fused.
 
     y : (N, O), overwritten    x : (N, I)
-    w : (I, O)    b : (O,) or None    activation : code from ``ACTIVATIONS``
+    w : (I, O)    b : (O,) or None    formula : of act, from ``ACTIVATIONS``
     unit : what multiplies, see ``units``
     Reference: CMU 11-785 HW1P1, section 3.4.
     """
@@ -86,14 +86,15 @@ def linear_forward(y, x, w, b, activation=IDENTITY, unit=FLOATS):
         wanted * scratch_size(unit, inputs, 0, x.dtype),
     )  # fmt: skip
     arguments = (
-        y.reshape(-1), x.reshape(-1), w.reshape(-1), bias.reshape(-1), activation,
+        y.reshape(-1), x.reshape(-1), w.reshape(-1), bias.reshape(-1),
+        formula._replace(keeps_slope=False),
         ForwardWork(unit, geometry, *workspace),
     )  # fmt: skip
     threads.run(_linear_forward, wanted, arguments)
 
 
 @entry
-def _linear_forward(team, y, x, w, b, activation, work):
+def _linear_forward(team, y, x, w, b, formula, work):
     unit, geometry, y_blocks, x_blocks, packed, scratch = work
     inputs, outputs = x.size // geometry.rows, b.size
     bias_at = packed.size - ceil_div(outputs, vector_lanes(w)) * vector_lanes(w)
@@ -105,7 +106,7 @@ def _linear_forward(team, y, x, w, b, activation, work):
         forward_product(
             team, unit, operand_of(y_blocks, 0, outputs, geometry, chunk),
             operand_of(x_blocks, 0, inputs, geometry, chunk), Weights(packed, 0, bias_at), scratch,
-            activation,
+            formula, y_blocks.values,
         )  # fmt: skip
     barrier(team)
     unpack_matrix(team, y, y_blocks.values, outputs, geometry)
@@ -165,7 +166,7 @@ def _linear_backward(team, dw, db, dx, x, w, dz, work):
             dx_chunk = operand_of(dx_blocks, 0, inputs, geometry, chunk)
             weights = Weights(w_panels, 0, 0)
             input_gradient_product(
-                team, unit, dx_chunk, x_blocks, dz_chunk, weights, scratch, IDENTITY
+                team, unit, dx_chunk, x, dz_chunk, weights, scratch, NO_ACTIVATION
             )
         mode = STORE if chunk == 0 else ADD
         weight_gradient_product(team, unit, target, x_chunk, dz_chunk, mode, None)

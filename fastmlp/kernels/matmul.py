@@ -2,7 +2,7 @@
 
     forward          y  = act(x @ w + b)
     weight gradient  dw = scale * x.T @ dz, handed to an update rule or to memory
-    input gradient   dx = (dz @ w.T) * act'(x)
+    input gradient   dx = (dz @ w.T) * act', from what the forward phase has kept
 
 x, y, dx and dz are ``Operand``s, chunks of a batch in blocks; weights lie in panels (see ``_tile``,
 ``packing`` and ``_operands``). Columns are cut into panels of at most three vectors, as equally as
@@ -44,7 +44,7 @@ from ._tile import (
     tiles_begin,
     tiles_end,
 )
-from .activation import IDENTITY, activate, activation_slope
+from .activation import IDENTITY, activation_slope, store_activated
 from .packing import ceil_div, panel_of, panel_start
 from .rules import MOMENTUM, momentum_rule
 from .update import PIECE, Learnt, apply_rule
@@ -135,19 +135,19 @@ def _by_width(panel_function):
 
 
 @inline
-def _activate_tile(y, start, height, row_step, vector_step, vectors, activation):
+def _activate_tile(y, slopes, start, height, row_step, vector_step, vectors, formula):
     for row in range(height):
         for v in range(vectors):
             at = start + row * row_step + v * vector_step
-            store(y, at, activate(load(y, at), activation))
+            store_activated(y, slopes, at, load(y, at), formula)
 
 
 @inline
-def _multiply_slopes(dx, x, start, height, row_step, vector_step, vectors, activation):
+def _multiply_slopes(dx, kept, start, height, row_step, vector_step, vectors, formula):
     for row in range(height):
         for v in range(vectors):
             at = start + row * row_step + v * vector_step
-            store(dx, at, load(dx, at) * activation_slope(load(x, at), activation))
+            store(dx, at, load(dx, at) * activation_slope(load(kept, at), formula))
 
 
 @inline
@@ -162,7 +162,7 @@ def _forward_panel(vectors):
     """Some tiles of one panel of y = act(x @ w + b)."""
 
     @inline
-    def compute(unit, y, x, w, b, tiles, activation):
+    def compute(unit, y, x, w, b, tiles, formula, slopes):
         values = y.blocks.values
         lanes, height = vector_lanes(values), tile_height(unit, values)
         step = height * lanes
@@ -176,8 +176,8 @@ def _forward_panel(vectors):
                 unit, tile, x.blocks.by_feature, x.chunk.at + t * step, pitch, w.array, w.at, depth
             )
             tile_store(tile, values, at, lanes, pitch * lanes)
-            if activation != IDENTITY:
-                _activate_tile(values, at, height, lanes, pitch * lanes, vectors, activation)
+            if formula.code != IDENTITY or formula.keeps_slope:
+                _activate_tile(values, slopes, at, height, lanes, pitch * lanes, vectors, formula)
             _publish_tile(unit, y, tiles.block, vectors, t, height)
 
     return compute
@@ -185,10 +185,10 @@ def _forward_panel(vectors):
 
 @_by_width
 def _input_gradient_panel(vectors):
-    """Some tiles of one panel of dx = (dz @ w.T) * act'(x), from a panel of w.T."""
+    """Some tiles of one panel of dx = (dz @ w.T) * act', from a panel of w.T."""
 
     @inline
-    def compute(unit, dx, x, dz, wt, tiles, activation):
+    def compute(unit, dx, kept, dz, wt, tiles, formula):
         values = dx.blocks.values
         lanes, height = vector_lanes(values), tile_height(unit, values)
         step = height * lanes
@@ -203,10 +203,8 @@ def _input_gradient_panel(vectors):
                 wt.array, wt.at, depth,
             )  # fmt: skip
             tile_store(tile, values, at, lanes, pitch * lanes)
-            if activation != IDENTITY:
-                _multiply_slopes(
-                    values, x.values, at, height, lanes, pitch * lanes, vectors, activation
-                )
+            if formula.code != IDENTITY or formula.keeps_slope:
+                _multiply_slopes(values, kept, at, height, lanes, pitch * lanes, vectors, formula)
             _publish_tile(unit, dx, tiles.block, vectors, t, height)
 
     return compute
@@ -256,12 +254,15 @@ def _use_tile(tile, g, at, height, width, mode, update, staged_at):
     else:
         tile_store(tile, staged, staged_at, width, vector_lanes(staged))
         place = Place(staged, staged_at)
-        apply_rule((rule, learnt, at, height * width, place, scale, factors))
+        apply_rule(rule, learnt, at, height * width, place, scale, factors)
 
 
 @inline
-def forward_product(team, unit, y, x, weights, scratch, activation):
-    """y = act(x @ w + b), this part's tiles; w and b lie in ``weights``."""
+def forward_product(team, unit, y, x, weights, scratch, formula, slopes):
+    """y = act(x @ w + b), this part's tiles; w and b lie in ``weights``.
+
+    slopes : those of act, laid out as y's values; written where the formula keeps them
+    """
     w, panels_at, bias_at = weights
     lanes, height = vector_lanes(w), tile_height(unit, w)
     tiles, blocks = ceil_div(y.chunk.rows, height), ceil_div(y.chunk.width, lanes)
@@ -275,15 +276,16 @@ def forward_product(team, unit, y, x, weights, scratch, activation):
         column = own.block * lanes
         at = Place(w, panels_at + column * panel_rows)
         panel_w = weight_panel(unit, own_scratch, at, inputs, own.vectors)
-        arguments = (unit, y, x, panel_w, Place(w, bias_at + column), own, activation)
+        arguments = (unit, y, x, panel_w, Place(w, bias_at + column), own, formula, slopes)
         _forward_panel(own.vectors, arguments)
     tiles_end(unit)
 
 
 @inline
-def input_gradient_product(team, unit, dx, x, dz, weights, scratch, activation):
-    """dx = (dz @ w.T) * act'(x), this part's tiles; x are blocks, in which x lies as dx does.
+def input_gradient_product(team, unit, dx, kept, dz, weights, scratch, formula):
+    """dx = (dz @ w.T) * act', this part's tiles.
 
+    kept : what the formula keeps of x = act(...), activations or slopes, laid out as dx's values
     The panels of w.T are made one at a time: a copy of all of w.T would take memory, and a phase of
     its own to keep it up to date.
     """
@@ -297,7 +299,7 @@ def input_gradient_product(team, unit, dx, x, dz, weights, scratch, activation):
     for panel in range(*_panels_of_share(blocks, tiles, begin, end)):
         own = _panel_tiles(blocks, panel, tiles, begin, end)
         transposed_panel(unit, own_scratch, w, inputs, outputs, panel)
-        _input_gradient_panel(own.vectors, (unit, dx, x, dz, own_scratch, own, activation))
+        _input_gradient_panel(own.vectors, (unit, dx, kept, dz, own_scratch, own, formula))
     tiles_end(unit)
 
 

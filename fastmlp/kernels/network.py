@@ -24,7 +24,10 @@ LAYER = np.dtype(
     [
         ("inputs", np.int64),
         ("outputs", np.int64),
-        ("activation", np.int64),
+        ("activation", np.int64),  # this and the next three: a ``Formula``
+        ("keeps_slope", np.int64),
+        ("parameter", np.float64),
+        ("address", np.int64),
         ("flat_w", np.int64),
         ("flat_b", np.int64),
         ("flat_gamma", np.int64),
@@ -63,6 +66,7 @@ class Packed(NamedTuple):
     labels: np.ndarray  # rows of labels, padded to whole vectors
     activations: Blocks  # of every layer's output
     normals: Blocks  # the same layout: normalised pre-activations
+    slopes: np.ndarray  # the same layout: slopes of activations that are kept
     deltas: Blocks  # the same layout: gradients with respect to pre-activations
     means: np.ndarray  # of the batch, before batch norm; a row per layer
     variances: np.ndarray  # the same layout

@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import threads
 from ._geometry import ROWS_OF_A_TERM, norm_terms
-from ._jit import entry, inline, out_of_line
+from ._jit import entry, inline, stay_apart
 from ._memory import Place, load_numbers, load_partial, store_partial
 from ._simd import sum_lanes, vector_lanes, where
 from ._sync import barrier, share
@@ -105,8 +105,14 @@ def _choice_from(code):
     return choose if code + 1 < len(RULES) else choose_last
 
 
-# (code, learnt, at, count, place of the gradients, scale, factors), as a tuple.
-apply_rule = out_of_line(_choice_from(0))
+_apply_rule = _choice_from(0)
+
+
+@inline
+def apply_rule(rule, learnt, at, count, gradients, scale, factors):
+    """Update consecutive parameters from ``at`` on, given the place of their gradients."""
+    stay_apart()
+    _apply_rule(rule, learnt, at, count, gradients, scale, factors)
 
 
 @inline
@@ -152,7 +158,7 @@ def _update_range(team, learnt, gradients, run, group, adjustment, instructions)
         at, count = start + first, min(PIECE, end - first)
         _adjust(adjusted, Place(gradients, at), count, adjustment)
         rule = instructions.options.rule
-        apply_rule((rule, learnt, at, count, adjusted, number(1), factors))
+        apply_rule(rule, learnt, at, count, adjusted, number(1), factors)
         if learnt.averages.size > 0:
             _average(learnt, at, count, number(instructions.options.average))
 

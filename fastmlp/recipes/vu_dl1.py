@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import datasets
-from ..kernels.activation import SIGMOID, activation_backward
+from ..kernels.activation import ACTIVATIONS, activation_backward
 from ..kernels.linear import linear_backward
 from ..layers import Sigmoid
 from ..mlp import MLP
@@ -104,7 +104,7 @@ def _backward_arrays(X: Any, Y: Any, A1: Any, A2: Any, W2: Any) -> Arrays:
     db1, db2 = np.empty((1, a1.shape[1]), dtype), np.empty((1, a2.shape[1]), dtype)
     dz1 = np.empty_like(a1)
     linear_backward(dw2, db2, dz1, a1, w2, dz2)
-    activation_backward(dz1.reshape(-1), dz1.reshape(-1), a1.reshape(-1), SIGMOID)
+    activation_backward(dz1.reshape(-1), dz1.reshape(-1), a1.reshape(-1), ACTIVATIONS["sigmoid"])
     # Without an input gradient the weights are not read: only their shape counts.
     linear_backward(dw1, db1, None, x, dw1, dz1)
     return dw1, db1, dw2, db2

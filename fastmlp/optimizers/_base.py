@@ -1,0 +1,145 @@
+"""What all update rules take, and how a rule's factors reach the engine."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ..kernels.rules import BIASES, CODES, FACTORS, GROUPS, NORMS, RULES, WEIGHTS
+from ..kernels.update import UpdateOptions
+from ..validation import check_number
+
+# What each number may be: least, below, and why, for the message. Above 0 is written as the least
+# positive number that float32 tells from 0.
+_TINY = 2.0**-126
+_LIMITS: dict[str, tuple[float, float, str]] = {
+    "lr": (0, np.inf, "a negative step climbs the loss"),
+    "momentum": (0, 1, "from 1 on velocities would grow without end"),
+    "dampening": (0, 1, "it is the share of the gradient that is left out"),
+    "weight_decay": (0, np.inf, "a negative one makes weights grow without end"),
+    "eps": (_TINY, np.inf, "it keeps divisors from being 0, in float32 too"),
+    "alpha": (0, 1, "it is the share of the old mean"),
+    "momentum_decay": (0, np.inf, "momentum grows from step to step"),
+    "lr_decay": (0, np.inf, "the rate falls from step to step"),
+    "initial_accumulator_value": (0, np.inf, "it is a sum of squares"),
+    "clip_value": (_TINY, np.inf, "gradients would all be 0"),
+    "clip_norm": (_TINY, np.inf, "gradients would all be 0"),
+    "average": (0, 1, "it is the share of the old mean"),
+}
+_BETA = (0, 1, "it is the share of the old mean")
+
+
+@dataclass(repr=False)
+class Optimizer:
+    """Base of the update rules, with what all of them take.
+
+    decay_all : bool
+        ``weight_decay`` acts on biases, gammas and betas too, as in torch.optim.
+    clip_value : float, optional
+        Every gradient is clipped to -clip_value ... clip_value.
+    clip_norm : float, optional
+        The gradients are scaled down where their common norm is larger (Pascanu et al., 2013).
+        After ``clip_value``, where both are given.
+    average : float, optional
+        ``mlp.averages`` holds running means of all parameters: average * mean + (1 - average) * new
+        after each update, from the parameters before the first on.
+
+    Raises ValueError or TypeError where a number is not what the rule needs, also when an attribute
+    is set.
+    """
+
+    _: KW_ONLY
+    decay_all: bool = False
+    clip_value: float | None = None
+    clip_norm: float | None = None
+    average: float | None = None
+
+    rule: ClassVar[str]
+    decoupled: ClassVar[bool] = False
+
+    if TYPE_CHECKING:  # As fields they would stand before those of a class's own.
+
+        @property
+        def lr(self) -> float: ...
+        @property
+        def weight_decay(self) -> float: ...
+
+    def __repr__(self) -> str:
+        fields = sorted(dataclasses.fields(self), key=lambda field: bool(field.kw_only))
+        changed = [f for f in fields if not f.kw_only or getattr(self, f.name) != f.default]
+        arguments = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in changed)
+        return f"{type(self).__name__}({arguments})"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in self.__dataclass_fields__:
+            raise AttributeError(f"{type(self).__name__} has no {name}")
+        optional = name in ("clip_value", "clip_norm", "average")
+        if name == "betas":
+            value = self._check_betas(value)
+        elif name in _LIMITS and not (optional and value is None):
+            value = check_number(name, value, *_LIMITS[name])
+        object.__setattr__(self, name, value)
+
+    @staticmethod
+    def _check_betas(betas: Any) -> tuple[float, float]:
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise ValueError(f"betas must be a pair of numbers, got {betas!r}")
+        first, second = (check_number(f"betas[{i}]", beta, *_BETA) for i, beta in enumerate(betas))
+        return first, second
+
+    @property
+    def code(self) -> int:
+        """Of the rule in ``kernels.rules``."""
+        return CODES[self.rule]
+
+    @property
+    def states(self) -> int:
+        """How many numbers the rule keeps per parameter, 1 or 2."""
+        return RULES[self.code].states
+
+    @property
+    def first_state(self) -> float:
+        """What the first of them starts from."""
+        return 0.0
+
+    @property
+    def options(self) -> UpdateOptions:
+        """What of an update stays the same from step to step."""
+        limit, norm = (
+            np.inf if clip is None else clip for clip in (self.clip_value, self.clip_norm)
+        )
+        return UpdateOptions(self.code, limit, norm, 1 - (self.average or 0.0))
+
+    @property
+    def apart(self) -> bool:
+        """Whether the update must wait until all gradients are known."""
+        options = self.clip_value, self.clip_norm, self.average
+        return any(option is not None for option in options)
+
+    def schedule(self, rates: np.ndarray, done: int, dtype: Any) -> np.ndarray:
+        """The rule's factors for consecutive updates, (steps, GROUPS * FACTORS) of ``dtype``.
+
+        rates : (steps,) learning rates    done : updates of the network before the first of them
+        """
+        rates = np.asarray(rates, np.float64)
+        factors = np.zeros((len(rates), GROUPS, FACTORS))
+        factors[:, :, 2] = 1
+        # Numbered from 1, as in the papers.
+        self._fill(factors, rates[:, None], np.arange(done + 1, done + 1 + len(rates))[:, None])
+        groups = [WEIGHTS, BIASES, NORMS] if self.decay_all else [WEIGHTS]
+        if self.decoupled:
+            factors[:, groups, 2] = 1 - rates[:, None] * self.weight_decay
+        else:
+            factors[:, groups, 1] = self.weight_decay
+        return factors.reshape(len(rates), -1).astype(dtype)
+
+    def _fill(self, factors: np.ndarray, rates: np.ndarray, t: np.ndarray) -> None:
+        """Write the step sizes and the rule's own factors, for all groups.
+
+        factors : (steps, GROUPS, FACTORS), of which decay is not this method's
+        rates, t : (steps, 1) learning rates, and the numbers of the updates from 1
+        """
+        raise NotImplementedError
