@@ -48,18 +48,27 @@ TEST_SECONDS = 240
 
 # The first tests of a file, which compile little. Others start with the epoch.
 FIRST = {
-    "_bfloat16": "bfloat16", "_geometry": "packing linear", "_host": "tile", "_jit": "jit",
-    "_math": "math", "_memory": "packing update", "_operands": "packing bfloat16",
-    "_rates": "bfloat16", "_simd": "math loss", "_sync": "kernels", "_tile": "tile linear",
+    "_bfloat16": "bfloat16", "_geometry": "packing linear", "_host": "tile measured", "_jit": "jit",
+    "_math": "math", "_math_smooth": "math_smooth activation", "_own": "own_activation",
+    "_memory": "packing update", "_operands": "packing bfloat16",
+    "_rates": "bfloat16 measured", "_simd": "math loss", "_sync": "kernels", "_tile": "tile linear",
     "_tile_amx": "amx", "_tile_bf16": "bfloat16", "_units": "bfloat16", "activation": "activation",
     "batchnorm": "batchnorm", "linear": "linear", "loss": "loss", "matmul": "linear",
-    "packing": "packing linear", "update": "update", "_cache": "jit kernel_files cached_kernels",
+    "packing": "packing linear", "update": "update", "rules": "update", "gather": "packing",
+    "_cache": "jit kernel_files cached_kernels",
     "training": "fit_ends fit_at_rest buffers fit_input fit_events training_stats",
-    "_buffers": "buffers fit_at_rest mlp fit_input", "engine": "fit_ends fit_at_rest",
+    "_buffers": "buffers fit_at_rest mlp fit_input", "engine": "measured fit_ends fit_at_rest",
 }  # fmt: skip
 # The epoch in one dtype after the other, each of which takes its time to compile.
 NEXT = [
-    ["fit", "epoch", "nonfinite", "-k", "not float32 and not bfloat16 and not signal"],
+    [
+        "fit",
+        "epoch",
+        "nonfinite",
+        "optimizers",
+        "-k",
+        "not float32 and not bfloat16 and not signal",
+    ],
     ["bounds", "threads", "-k", "float64 and (engine or bits or waits)"],
     ["kernels", "-k", "float64"],
     ["fit", "epoch", "threads", "bounds", "-k", "float32 and not kernel and not signal"],
