@@ -198,7 +198,7 @@ class Trainer:
             ],
             [
                 *[layout.packed * (array.size > 0) for array in self.flat],
-                (self.update.apart or self.geometry.chunks > 1) * layout.packed,
+                layout.packed,
                 self.threads * PIECE,
                 rounded * self.threads * group * padded_width(inputs[0], dtype),
                 self.geometry.rows * padded_width(outputs[-1], dtype),

@@ -10,12 +10,13 @@ import time
 from itertools import pairwise
 from typing import Any
 
+import numba
 import numpy as np
 
 from fastmlp import threads
 from fastmlp.kernels import _rates
 from fastmlp.kernels._host import aligned_zeros, lanes
-from fastmlp.kernels._jit import inline
+from fastmlp.kernels._jit import OPTIONS
 from fastmlp.kernels._memory import load, store
 from fastmlp.kernels._simd import vector_lanes
 from fastmlp.kernels._sync import barrier, share
@@ -29,7 +30,7 @@ _TOGETHER_SECONDS = 0.2
 _ARRAY_BYTES = 1 << 28
 
 
-@inline
+@numba.njit(**OPTIONS)
 def _read(team, sums, x, times):
     """Sum of x in each part's first vector of sums, ``times`` over; eight sums hide the latency."""
     lanes = vector_lanes(x)
@@ -50,7 +51,7 @@ def _read(team, sums, x, times):
     barrier(team)
 
 
-@inline
+@numba.njit(**OPTIONS)
 def _triad(team, a, b, c):
     """a = b + 3 * c."""
     lanes = vector_lanes(a)

@@ -141,8 +141,14 @@ def hard_swish(z):
 
 
 @inline
-def activate(z, formula):
-    """The activation of z."""
+def is_short(formula):
+    """Whether ``activate_short`` is all that is to be done: the most frequent activations."""
+    return formula.code <= LEAKY_RELU and not formula.keeps_slope
+
+
+@inline
+def activate_short(z, formula):
+    """The activation of z, for the first five codes."""
     code = formula.code
     if code == RELU:
         return relu(z)
@@ -152,9 +158,15 @@ def activate(z, formula):
         return tanh(z)
     if code == LEAKY_RELU:
         return where(z <= 0, formula.parameter * z, z)
-    if code == IDENTITY:
-        return z
-    return _activate_longer(z, code, formula.parameter)
+    return z
+
+
+@inline
+def activate(z, formula):
+    """The activation of z."""
+    if formula.code <= LEAKY_RELU:
+        return activate_short(z, formula)
+    return _activate_longer(z, formula.code, formula.parameter)
 
 
 @inline

@@ -60,7 +60,7 @@ from .packing import (
     panel_count,
 )
 from .rules import BIASES, FACTORS, NORMS, WEIGHTS
-from .update import PIECE, Instructions, apply_rule, update_network
+from .update import Instructions, apply_momentum, update_network
 
 
 class Turn(NamedTuple):
@@ -157,7 +157,8 @@ def _backward_batchnorm(team, network, index, geometry, plan, turn):
     layer = table[index]
     lanes = vector_lanes(packed.staged)
     keep = statistics.dtype.type(layer.alpha)
-    for number in range(*share(team, ceil_div(layer.outputs, lanes))):
+    begin, end = share(team, ceil_div(layer.outputs, lanes))
+    for number in range(begin, end):
         column = number * lanes
         count = min(lanes, layer.outputs - column)
         block = batch_block(packed.staged, layer.activations, layer.outputs, geometry, number)
@@ -170,24 +171,28 @@ def _backward_batchnorm(team, network, index, geometry, plan, turn):
         _publish_block(network, index, packed.deltas, number, geometry)
         running_average(statistics, layer.flat_mean + column, count, mean, keep)
         running_average(statistics, layer.flat_var + column, count, variance, keep)
-        for at, gradient in ((layer.packed_gamma, dgamma), (layer.packed_beta, dbeta)):
-            _hand_over(team, packed, at + column, gradient, NORMS, plan, turn)
+        _keep_gradient(packed, layer.packed_gamma + column, dgamma, turn)
+        _keep_gradient(packed, layer.packed_beta + column, dbeta, turn)
+    if not plan.apart:
+        for first in (layer.packed_gamma, layer.packed_beta):
+            count = (end - begin) * lanes
+            _update_vectors(packed, first + begin * lanes, count, NORMS, turn)
 
 
 @inline
-def _hand_over(team, packed, at, gradient, group, plan, turn):
-    """A vector of gradients of other parameters than weights: to memory, or to the update."""
-    if plan.apart:
-        if not turn.first:
-            gradient = load(packed.gradients, at) + gradient
-        store(packed.gradients, at, gradient)
-    else:
-        staged = Place(packed.staged, team.part * PIECE)
-        store(packed.staged, staged.at, gradient)
-        scale = turn.norm_scale if group == NORMS else turn.scale
-        factors = load_numbers(turn.factors, group * FACTORS, FACTORS)
-        rule, count = plan.options.rule, vector_lanes(packed.staged)
-        apply_rule(rule, packed.learnt, at, count, staged, scale, factors)
+def _keep_gradient(packed, at, gradient, turn):
+    """A vector of gradients of other parameters than weights."""
+    if not turn.first:
+        gradient = load(packed.gradients, at) + gradient
+    store(packed.gradients, at, gradient)
+
+
+@inline
+def _update_vectors(packed, at, count, group, turn):
+    """Update consecutive parameters of a group by momentum, from the gradients that were kept."""
+    scale = turn.norm_scale if group == NORMS else turn.scale
+    factors = load_numbers(turn.factors, group * FACTORS, FACTORS)
+    apply_momentum(packed.learnt, at, count, Place(packed.gradients, at), scale, factors)
 
 
 @inline
@@ -248,7 +253,8 @@ def _update_linear(team, network, index, batch, plan, turn):
     chunks = chunk_count(geometry)
     factors = load_numbers(turn.factors, WEIGHTS * FACTORS, FACTORS)
     target = GradientTarget(packed.gradients, layer.packed_w)
-    update = FusedUpdate(packed.learnt, plan.options.rule, turn.scale, factors, packed.staged)
+    learnt = packed.learnt
+    update = FusedUpdate(learnt.parameters, learnt.velocities, turn.scale, factors)
     for number in range(chunks):
         first, last = number == 0 and turn.first, number == chunks - 1 and not plan.apart
         mode = (UPDATE if first else ADD_UPDATE) if last else (STORE if first else ADD)
@@ -258,11 +264,14 @@ def _update_linear(team, network, index, batch, plan, turn):
         )  # fmt: skip
     if layer.flat_b >= 0:
         lanes = vector_lanes(packed.staged)
-        for number in range(*share(team, ceil_div(layer.outputs, lanes))):
+        begin, end = share(team, ceil_div(layer.outputs, lanes))
+        for number in range(begin, end):
             block = batch_block(packed.staged, layer.activations, layer.outputs, geometry, number)
             gradient = column_sums(packed.deltas.values, block)
-            at = layer.packed_b + number * lanes
-            _hand_over(team, packed, at, gradient, BIASES, plan, turn)
+            _keep_gradient(packed, layer.packed_b + number * lanes, gradient, turn)
+        if not plan.apart:
+            first, count = layer.packed_b + begin * lanes, (end - begin) * lanes
+            _update_vectors(packed, first, count, BIASES, turn)
 
 
 @inline

@@ -13,7 +13,7 @@ import numpy as np
 from .. import threads
 from ._geometry import Geometry, blocks_size, geometry_of, padded_width, panels_size, scratch_size
 from ._jit import entry
-from ._memory import Place, store_partial
+from ._memory import Place, load_numbers, store_partial
 from ._operands import Blocks, WorkspaceBlocks, allocate_workspace, operand_of, pack_operand
 from ._simd import vector_lanes
 from ._sync import barrier, share
@@ -23,6 +23,7 @@ from .batchnorm import batch_block, column_sums
 from .matmul import (
     ADD,
     STORE,
+    FusedUpdate,
     GradientTarget,
     Weights,
     forward_product,
@@ -37,6 +38,7 @@ from .packing import (
     unpack_matrix,
     unpack_panels,
 )
+from .rules import FACTORS
 
 
 class ForwardWork(NamedTuple):
@@ -159,6 +161,8 @@ def _linear_backward(team, dw, db, dx, x, w, dz, work):
         pack_panels(team, Place(w_panels, 0), Place(w, 0), inputs, outputs)
     barrier(team)
     target = GradientTarget(dw_panels, 0)
+    nothing = np.zeros(FACTORS, x.dtype)
+    no_update = FusedUpdate(dw_panels, dw_panels, nothing[0], load_numbers(nothing, 0, FACTORS))
     for chunk in range(chunk_count(geometry)):
         x_chunk = operand_of(x_blocks, 0, inputs, geometry, chunk)
         dz_chunk = operand_of(dz_blocks, 0, outputs, geometry, chunk)
@@ -169,7 +173,7 @@ def _linear_backward(team, dw, db, dx, x, w, dz, work):
                 team, unit, dx_chunk, x, dz_chunk, weights, scratch, NO_ACTIVATION
             )
         mode = STORE if chunk == 0 else ADD
-        weight_gradient_product(team, unit, target, x_chunk, dz_chunk, mode, None)
+        weight_gradient_product(team, unit, target, x_chunk, dz_chunk, mode, no_update)
     if db.size > 0:
         for number in range(*share(team, ceil_div(outputs, lanes))):
             block = batch_block(x, 0, outputs, geometry, number)

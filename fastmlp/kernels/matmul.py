@@ -44,10 +44,9 @@ from ._tile import (
     tiles_begin,
     tiles_end,
 )
-from .activation import IDENTITY, activation_slope, store_activated
+from .activation import IDENTITY, activate_short, activation_slope, is_short, store_activated
 from .packing import ceil_div, panel_of, panel_start
-from .rules import MOMENTUM, momentum_rule
-from .update import PIECE, Learnt, apply_rule
+from .rules import momentum_rule
 
 # Modes of a weight gradient: it is stored, added to what is stored, or used for an update, alone or
 # after the stored one was added. A batch of several chunks adds up its gradient in memory first.
@@ -72,13 +71,12 @@ class GradientTarget(NamedTuple):
 
 
 class FusedUpdate(NamedTuple):
-    """What becomes of a weight gradient that is used at once."""
+    """What becomes of a weight gradient that is used at once, by momentum."""
 
-    learnt: Learnt
-    rule: int  # a code of ``rules.RULES``
+    parameters: np.ndarray
+    velocities: np.ndarray
     scale: float  # of the gradient
     factors: tuple[float, ...]  # of the rule
-    staged: np.ndarray  # for every part a piece of gradients on the way to their update
 
 
 class PanelTiles(NamedTuple):
@@ -136,10 +134,17 @@ def _by_width(panel_function):
 
 @inline
 def _activate_tile(y, slopes, start, height, row_step, vector_step, vectors, formula):
-    for row in range(height):
-        for v in range(vectors):
-            at = start + row * row_step + v * vector_step
-            store_activated(y, slopes, at, load(y, at), formula)
+    if is_short(formula):
+        # A loop of its own, which the compiler repeats for each of them, without calls.
+        for row in range(height):
+            for v in range(vectors):
+                at = start + row * row_step + v * vector_step
+                store(y, at, activate_short(load(y, at), formula))
+    else:
+        for row in range(height):
+            for v in range(vectors):
+                at = start + row * row_step + v * vector_step
+                store_activated(y, slopes, at, load(y, at), formula)
 
 
 @inline
@@ -215,7 +220,7 @@ def _weight_gradient_panel(vectors):
     """Some tiles of one panel of dw = x.T @ dz, and what becomes of them."""
 
     @inline
-    def compute(unit, target, x, dz, tiles, mode, update, staged_at):
+    def compute(unit, target, x, dz, tiles, mode, update):
         g, panels_at = target
         lanes, height = vector_lanes(g), tile_height(unit, g)
         width = vectors * lanes
@@ -234,27 +239,15 @@ def _weight_gradient_panel(vectors):
             tile = tile_multiply_transposed(
                 unit, tile, x.blocks.by_row, block, dz.blocks.by_row, dz_at, pitch, depth
             )
-            if update is None:  # The compiler knows, and leaves the rules out.
-                tile_store(tile, g, at, width, lanes)
+            if mode in (UPDATE, ADD_UPDATE):
+                _update_by_momentum(
+                    tile, update.scale, (update.parameters, update.velocities), at, width,
+                    update.factors,
+                )  # fmt: skip
             else:
-                _use_tile(tile, g, at, height, width, mode, update, staged_at)
+                tile_store(tile, g, at, width, lanes)
 
     return compute
-
-
-@inline
-def _use_tile(tile, g, at, height, width, mode, update, staged_at):
-    """Store a tile's gradients, or update its parameters, which lie one after the other."""
-    learnt, rule, scale, factors, staged = update
-    if mode in (STORE, ADD):
-        tile_store(tile, g, at, width, vector_lanes(g))
-    elif rule == MOMENTUM:
-        arrays = learnt.parameters, learnt.velocities
-        _update_by_momentum(tile, scale, arrays, at, width, factors)
-    else:
-        tile_store(tile, staged, staged_at, width, vector_lanes(staged))
-        place = Place(staged, staged_at)
-        apply_rule(rule, learnt, at, height * width, place, scale, factors)
 
 
 @inline
@@ -307,7 +300,7 @@ def input_gradient_product(team, unit, dx, kept, dz, weights, scratch, formula):
 def weight_gradient_product(team, unit, target, x, dz, mode, update):
     """x.T @ dz, this part's tiles: kept at the target or used for an update, as ``mode`` says.
 
-    update : a ``FusedUpdate``, or None where the modes are STORE and ADD alone
+    update : a ``FusedUpdate``, which STORE and ADD do not look at
     """
     lanes, height = vector_lanes(target.gradients), tile_height(unit, target.gradients)
     tiles, blocks = ceil_div(x.chunk.width, height), ceil_div(dz.chunk.width, lanes)
@@ -315,6 +308,6 @@ def weight_gradient_product(team, unit, target, x, dz, mode, update):
     tiles_begin(unit)
     for panel in range(*_panels_of_share(blocks, tiles, begin, end)):
         own = _panel_tiles(blocks, panel, tiles, begin, end)
-        arguments = (unit, target, x, dz, own, mode, update, team.part * PIECE)
+        arguments = (unit, target, x, dz, own, mode, update)
         _weight_gradient_panel(own.vectors, arguments)
     tiles_end(unit)

@@ -57,7 +57,7 @@ class Packed(NamedTuple):
 
     unit: Unit  # what multiplies
     learnt: Learnt  # panels, biases, gammas and betas, and what is kept of each
-    gradients: np.ndarray  # the same layout; empty where every gradient is used up at once
+    gradients: np.ndarray  # the same layout; of weights not written where they are used at once
     staged: np.ndarray  # for every part a piece of gradients on the way to their update
     terms: np.ndarray  # float64, of the norm of all gradients
     scratch: np.ndarray  # for every part a panel of weights, transposed or rounded

@@ -1,7 +1,9 @@
 """The update of a network's parameters from their gradients, by any rule of ``rules``.
 
-A rule is applied to consecutive parameters: to a tile's, as soon as its gradient is computed, or to
-all, once all gradients are in memory and can be clipped together.
+A rule is applied to consecutive parameters, once all gradients are in memory and can be clipped
+together. Momentum alone may also be applied to a tile in its registers: see ``matmul``. Other rules
+took longer tile by tile than in a phase of their own (Adam 1.18 and 1.12 times as long as momentum
+on 784-512-512-10 at batch 128, 1.65 and 1.36 at batch 32; Zen 4, two threads).
 """
 
 from __future__ import annotations
@@ -13,15 +15,15 @@ import numpy as np
 
 from .. import threads
 from ._geometry import ROWS_OF_A_TERM, norm_terms
-from ._jit import entry, inline, stay_apart
+from ._jit import entry, inline
 from ._memory import Place, load_numbers, load_partial, store_partial
 from ._simd import sum_lanes, vector_lanes, where
 from ._sync import barrier, share
 from .packing import ceil_div, panel_count, panel_start
-from .rules import BIASES, FACTORS, NORMS, RULES, WEIGHTS
+from .rules import BIASES, FACTORS, NORMS, RULES, WEIGHTS, momentum_rule
 
 # Numbers that are adjusted, updated and averaged before the next ones: they stay in the first-level
-# cache. At least as many as a tile has.
+# cache.
 PIECE = 2048
 
 
@@ -106,13 +108,7 @@ def _choice_from(code):
 
 
 _apply_rule = _choice_from(0)
-
-
-@inline
-def apply_rule(rule, learnt, at, count, gradients, scale, factors):
-    """Update consecutive parameters from ``at`` on, given the place of their gradients."""
-    stay_apart()
-    _apply_rule(rule, learnt, at, count, gradients, scale, factors)
+apply_momentum = _over_stretch(momentum_rule, 1)
 
 
 @inline
@@ -156,9 +152,11 @@ def _update_range(team, learnt, gradients, run, group, adjustment, instructions)
     end = min(end * lanes, size)
     for first in range(begin * lanes, end, PIECE):
         at, count = start + first, min(PIECE, end - first)
-        _adjust(adjusted, Place(gradients, at), count, adjustment)
-        rule = instructions.options.rule
-        apply_rule(rule, learnt, at, count, adjusted, number(1), factors)
+        source, scale = Place(gradients, at), adjustment.scale
+        if instructions.options.limit < np.inf or adjustment.shrink != 1:
+            _adjust(adjusted, source, count, adjustment)
+            source, scale = adjusted, number(1)
+        _apply_rule(instructions.options.rule, learnt, at, count, source, scale, factors)
         if learnt.averages.size > 0:
             _average(learnt, at, count, number(instructions.options.average))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ..kernels.rules import BIASES, CODES, FACTORS, GROUPS, NORMS, RULES, WEIGHTS
+from ..kernels.rules import BIASES, CODES, FACTORS, GROUPS, MOMENTUM, NORMS, RULES, WEIGHTS
 from ..kernels.update import UpdateOptions
 from ..validation import check_number
 
@@ -115,9 +115,9 @@ class Optimizer:
 
     @property
     def apart(self) -> bool:
-        """Whether the update must wait until all gradients are known."""
+        """Whether the update waits until all gradients are known; momentum alone need not."""
         options = self.clip_value, self.clip_norm, self.average
-        return any(option is not None for option in options)
+        return self.code != MOMENTUM or any(option is not None for option in options)
 
     def schedule(self, rates: np.ndarray, done: int, dtype: Any) -> np.ndarray:
         """The rule's factors for consecutive updates, (steps, GROUPS * FACTORS) of ``dtype``.
