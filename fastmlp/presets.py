@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from . import schedules
+from . import optimizers, schedules
+from .optimizers import Optimizer
 from .schedules import ScheduleLike
 
 
@@ -11,6 +13,7 @@ from .schedules import ScheduleLike
 class Preset:
     """A network and how to train it; lr_schedule is one of ``SCHEDULES``, lr its highest rate.
 
+    optimizer is one of ``OPTIMIZERS``; momentum is of those that have one.
     max_steps ends the training within an epoch; standardise gives the network pixels of mean 0 and
     variance 1; without validate all training samples are trained on.
     """
@@ -26,6 +29,7 @@ class Preset:
     standardise: bool = False
     validate: bool = True
     lr_schedule: str = "one-cycle"
+    optimizer: str = "momentum"
 
 
 _OF_DATA_SETS = {
@@ -93,3 +97,26 @@ def schedule_for(preset: Preset, validation: bool) -> ScheduleLike:
         "plateau": schedules.ReduceOnPlateau(factor=0.5, patience=1, monitor=monitor),
     }
     return known[preset.lr_schedule]
+
+
+OPTIMIZERS: dict[str, Any] = {
+    name.lower(): getattr(optimizers, name) for name in optimizers.__all__ if name != "Optimizer"
+}
+
+
+def has_momentum(optimizer: str) -> bool:
+    """Whether the optimizer of that name, one of ``OPTIMIZERS``, has a momentum to be chosen."""
+    return "momentum" in OPTIMIZERS[optimizer].__dataclass_fields__
+
+
+def optimizer_for(preset: Preset) -> Optimizer:
+    """The update rule that the preset names, with its rate."""
+    options = {"momentum": preset.momentum} if has_momentum(preset.optimizer) else {}
+    optimizer: Optimizer = OPTIMIZERS[preset.optimizer](lr=preset.lr, **options)
+    return optimizer
+
+
+def usual_rate(optimizer: str) -> float | None:
+    """The rate of an optimizer that is used without one; None where it must be given."""
+    rate = OPTIMIZERS[optimizer].__dataclass_fields__["lr"].default
+    return rate if isinstance(rate, float) else None

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastmlp
-from fastmlp import MLP, datasets
+from fastmlp import MLP, datasets, optimizers
 from fastmlp.initializers import he_normal
 from tests.command_line import MODEL, RESULTS, clusters, files, history, posix, start
 
@@ -90,6 +90,36 @@ def test_without_a_name_the_schedule_is_one_cycle(command):
         assert command(f"train digits --epochs 1 {option} --out {Path(MODEL).parent}")[0] == 0
         models.append(Path(MODEL).read_bytes())
     assert models[0] == models[1] != models[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "optimizer", "words"),
+    [
+        ("", optimizers.Momentum(0.05, 0.9), "lr 0.05 (one-cycle), momentum 0.9, seed"),
+        ("--optimizer adamw", optimizers.AdamW(), "lr 0.001 (one-cycle), adamw, seed"),
+        ("--optimizer lion --lr 0.25", optimizers.Lion(0.25), "lr 0.25 (one-cycle), lion, seed"),
+        ("--optimizer sgd", optimizers.SGD(momentum=0.9), "lr 0.001 (one-cycle), sgd with momen"),
+        ("--optimizer rmsprop --momentum 0.5", optimizers.RMSprop(momentum=0.5), "momentum 0.5"),
+    ],
+)
+def test_an_optimizer_by_its_name(options, optimizer, words, command):
+    status, output, _ = command(f"train digits --epochs 1 {options}")
+    assert status == 0
+    assert words in output
+    assert MLP.load(MODEL).optimizer == optimizer
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--optimizer adm", "did you mean 'adam'?"),
+        ("--optimizer adam --momentum 0.9", "adam has no momentum"),
+    ],
+)
+def test_an_optimizer_that_is_refused(options, message, command):
+    status, _, errors = command(f"train digits {options}")
+    assert status == 2
+    assert message in " ".join(errors.split())
 
 
 @pytest.mark.parametrize("rows", [90, 8])

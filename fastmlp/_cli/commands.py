@@ -17,7 +17,7 @@ from .._extras import require
 from .._files import naming
 from ..layers import activation_named
 from ..mlp import MLP
-from ..presets import PRESETS, SCHEDULES, preset_for
+from ..presets import OPTIMIZERS, PRESETS, SCHEDULES, has_momentum, preset_for, usual_rate
 from ..threads import set_num_threads
 from ..validation import check_choice, check_compute_dtype
 from ..warmup import warmup
@@ -127,7 +127,7 @@ def train(
     ] = None,
     activation: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Of the hidden layers: relu, tanh or sigmoid."),
+        typer.Option(metavar="NAME", help="Of the hidden layers: relu, gelu, tanh and so on."),
     ] = None,
     batchnorm: Annotated[
         bool | None,
@@ -149,8 +149,17 @@ def train(
             "cosine, inverse-scaling, plateau.",
         ),
     ] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="momentum, sgd, adam, adamw, nadam, radam, rmsprop, adagrad, adamax or lion; "
+            "without --lr at its usual rate.",
+        ),
+    ] = None,
     momentum: Annotated[
-        float | None, typer.Option(metavar="NUMBER", help="From 0 to less than 1.")
+        float | None,
+        typer.Option(metavar="NUMBER", help="From 0 to less than 1, if the optimizer has one."),
     ] = None,
     preset: Annotated[
         str | None,
@@ -192,7 +201,8 @@ def train(
         "batchnorm": batchnorm,
         "epochs": _at_least("--epochs", epochs, 1),
         "batch_size": _at_least("--batch-size", batch_size, 1),
-        "lr": _positive("--lr", lr),
+        "optimizer": None if optimizer is None else _optimizer(optimizer, momentum),
+        "lr": _positive("--lr", usual_rate(optimizer) if optimizer and lr is None else lr),
         "lr_schedule": None if lr_schedule is None else _schedule(lr_schedule),
         "momentum": _fraction("--momentum", momentum),
     }
@@ -339,6 +349,16 @@ def _schedule(name: str) -> str:
         return check_choice("lr-schedule", name, SCHEDULES)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--lr-schedule") from None
+
+
+def _optimizer(name: str, momentum: float | None) -> str:
+    try:
+        check_choice("optimizer", name, tuple(OPTIMIZERS))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--optimizer") from None
+    if momentum is not None and not has_momentum(name):
+        raise typer.BadParameter(f"{name} has no momentum", param_hint="--momentum")
+    return name
 
 
 def _at_least(option: str, value: int | None, least: int) -> int | None:

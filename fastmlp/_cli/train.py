@@ -16,7 +16,7 @@ from ..history import History, NotFiniteWarning
 from ..initializers import he_normal, xavier_normal, zeros
 from ..layers import Identity, SoftmaxCrossEntropy, activation_named
 from ..mlp import MLP
-from ..presets import Preset, schedule_for
+from ..presets import Preset, has_momentum, optimizer_for, schedule_for
 from ..threads import get_num_threads
 from ..warmup import compile_kernels
 from . import report
@@ -214,8 +214,12 @@ def _split(data: Dataset) -> tuple[Rows, Rows | None]:
     return (data.train_x[~held], data.train_y[~held]), (data.train_x[held], data.train_y[held])
 
 
+# Activations that are flat on both sides, for which Glorot and Bengio derive their deviation.
+_SATURATING = ("sigmoid", "hard_sigmoid", "tanh", "softsign", "identity")
+
+
 def _network(data: Dataset, preset: Preset, seed: int, dtypes: DTypes) -> MLP:
-    initializer = he_normal if preset.activation == "relu" else xavier_normal
+    initializer = xavier_normal if preset.activation in _SATURATING else he_normal
     hidden = [activation_named(preset.activation) for _ in preset.hidden]
     return MLP(
         data.train_x.shape[1],
@@ -225,12 +229,18 @@ def _network(data: Dataset, preset: Preset, seed: int, dtypes: DTypes) -> MLP:
         initializer(seed, dtypes.parameters),
         zeros,
         SoftmaxCrossEntropy(),
-        preset.lr,
-        preset.momentum,
-        len(preset.hidden) if preset.batchnorm else 0,
-        batchnorm_reduction="mean",
+        num_bn_layers=len(preset.hidden) if preset.batchnorm else 0,
+        optimizer=optimizer_for(preset),
         compute_dtype=dtypes.compute,
     )
+
+
+def _update(preset: Preset) -> str:
+    """The update rule in words."""
+    if not has_momentum(preset.optimizer):
+        return preset.optimizer
+    name = "" if preset.optimizer == "momentum" else f"{preset.optimizer} with "
+    return f"{name}momentum {preset.momentum:g}"
 
 
 def _announce(
@@ -246,7 +256,7 @@ def _announce(
         + "".join(f"{remark}\n" for remark in table_remarks(data))
         + f"{sizes} {preset.activation}{normalised}, {mlp.dtype}{computed}, "
         f"batch {preset.batch_size}, lr {preset.lr:g} ({preset.lr_schedule}), "
-        f"momentum {preset.momentum:g}, seed {seed}, "
+        f"{_update(preset)}, seed {seed}, "
         f"threads {get_num_threads()}",
         flush=True,
     )
