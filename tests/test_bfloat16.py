@@ -166,11 +166,12 @@ def test_a_part_packs_the_forms_of_its_own_rows(unit, part):
         *(np.full(3 * pitch * LANES, 7, np.uint32) for _ in range(2)),
     )
     team, geometry = Team(part, 2, np.zeros(3 * SLOT, np.int64)), Geometry(rows, 16, pitch)
-    _operands.pack_operand(
-        team, unit, _operands.Blocks(values, *forms), x.reshape(-1), width, geometry
+    pack_operand, share_rows = (
+        compiled(helper.py_func) for helper in (_operands.pack_operand, _operands.share_rows)
     )
+    pack_operand(team, unit, _operands.Blocks(values, *forms), x.reshape(-1), width, geometry)
     of_row = forms[0].reshape(-1, LANES)[:rows]
-    begin, end = _operands.share_rows(team, unit, rows)
+    begin, end = share_rows(team, unit, rows)
     mine = np.arange(begin, end)
     assert 0 < len(mine) < rows
     assert (np.delete(of_row, mine, axis=0) == 7).all()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastmlp import MLP, LeakyReLU, ReLU, Softplus
-from tests.networks import assert_same_state, build, state
+from tests.networks import build
 
 pytest.importorskip("safetensors", reason="files of networks need safetensors")
 
@@ -20,14 +20,6 @@ def test_numbers_are_in_the_file(tmp_path):
     assert repr(list(MLP.load(tmp_path / "m").activations)) == (
         "[LeakyReLU(negative_slope=0.25), ReLU(), Softplus(beta=2.0)]"
     )
-
-
-def test_a_file_without_numbers_differs_from_format_3_by_its_version_alone(tmp_path):
-    mlp = build([5, 7, 3], num_bn_layers=1)
-    mlp.save(tmp_path / "m")
-    assert "activation_parameters" not in description_in(tmp_path / "m")
-    rewrite(tmp_path / "m", {"format": 3})
-    assert_same_state(state(MLP.load(tmp_path / "m")), state(mlp))
 
 
 @pytest.mark.parametrize(
