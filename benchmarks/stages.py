@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fastmlp import threads
-from fastmlp.engine import LayerSpec, Layout, Trainer, UpdatePlan
+from fastmlp.engine import FUSED_UPDATE, LayerSpec, Layout, Trainer
 from fastmlp.kernels import epoch
 from fastmlp.kernels._jit import OPTIONS, inline
 from fastmlp.kernels._rates import unit_for
@@ -160,8 +160,8 @@ class Bench:
         learnt = Learnt(weights, np.zeros_like(weights), nothing, nothing)
         statistics = np.zeros(layout.statistics, dtype)
         optimizer = Momentum(lr=0.0, momentum=0.9)
-        update = UpdatePlan(optimizer.options, False, 1, True)
-        self.trainer = Trainer(layout, learnt, statistics, batch, update, unit_for(compute_dtype))
+        unit = unit_for(compute_dtype)
+        self.trainer = Trainer(layout, learnt, statistics, batch, FUSED_UPDATE, unit)
         self.trainer.pack()
         self.x = generator.integers(0, 256, (SAMPLES, layers[0].inputs), np.uint8)
         if input_dtype != np.uint8:

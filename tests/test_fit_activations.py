@@ -11,6 +11,7 @@ from fastmlp import ELU, GELU, MLP, Identity, LeakyReLU, ReLU, SiLU, Softplus, T
 from fastmlp.kernels.activation import ACTIVATIONS
 from fastmlp.kernels.epoch import train_steps
 from fastmlp.kernels.loss import softmax
+from fastmlp.kernels.update import Learnt
 from fastmlp.layers import activation_named
 from tests.networks import assert_close, assert_same_state, batch, build, state
 from tests.reference import finite_difference, train_epoch
@@ -105,8 +106,9 @@ def test_one_compilation_serves_every_activation():
 def test_slopes_take_no_memory_where_none_is_kept():
     sizes = {}
     for cls in (ReLU, SiLU):
-        mlp = build([5, 4, 3], [cls, Identity])
-        trainer = engine.Trainer(mlp.layout, mlp.buffers.for_reading(), 9)
+        layout = build([5, 4, 3], [cls, Identity]).layout
+        learnt = Learnt(*np.zeros((4, layout.parameters)))
+        trainer = engine.Trainer(layout, learnt, np.zeros(0), 9, engine.FUSED_UPDATE)
         sizes[cls] = trainer.packed.slopes.size
     assert sizes[ReLU] == 0
     assert sizes[SiLU] == trainer.packed.activations.values.size

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from fastmlp import threads
-from fastmlp.engine import LayerSpec, Layout, Trainer, UpdatePlan, infer
+from fastmlp.engine import FUSED_UPDATE, LayerSpec, Layout, Trainer, infer
 from fastmlp.kernels._rates import unit_for
 from fastmlp.kernels.activation import ACTIVATIONS, NO_ACTIVATION
 from fastmlp.kernels.network import Data, Flat
@@ -67,8 +67,7 @@ def train(layout, compute, x, classes, batch_size, last):
     flat, losses = random_flat(layout), np.full(STEPS, -1.0)
     statistics = np.ones(layout.statistics, layout.dtype)
     optimizer = Momentum(0.1, momentum=0.9, weight_decay=0.01)
-    update = UpdatePlan(optimizer.options, apart=False, accumulate=1, mean_reduction=True)
-    trainer = Trainer(layout, flat, statistics, batch_size, update, unit_for(compute))
+    trainer = Trainer(layout, flat, statistics, batch_size, FUSED_UPDATE, unit_for(compute))
     trainer.pack()
     data = Data(strided(x), strided(x), classes, np.arange(len(x)))
     schedule = optimizer.schedule(np.full(STEPS, 0.1), 0, layout.dtype)
