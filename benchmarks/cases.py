@@ -28,6 +28,7 @@ from fastmlp import kernels, layers, optimizers
 from fastmlp.engine import LayerSpec, Layout
 from fastmlp.kernels.activation import ACTIVATIONS, NO_ACTIVATION
 from fastmlp.kernels.update import FlatUpdate
+from fastmlp.layers.loss import CRITERIA
 
 # Modules whose functions take the engine's packed buffers; NETWORKS measures them.
 ENGINE = {"epoch", "inference", "matmul", "network", "packing"}
@@ -219,14 +220,44 @@ def _softmax(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
     return np.empty_like(logits), logits
 
 
-def _loss(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
-    (logits,) = _normal(dtype, (batch, width))
-    return np.empty(batch, dtype), logits, _rows(batch, width, dtype)
+def _loss_case(name: str, kernel: Callable[..., None], result: int) -> Case:
+    """A criterion's loss, result 0 of its reference, or the derivative, result 1."""
+    criterion = CRITERIA[name]()
+
+    def arguments(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
+        z, labels = _loss_pair(batch, width, dtype)[0]
+        out = np.empty_like(z) if result else np.empty(batch, dtype)
+        return out, z, labels, criterion.formula(width, dtype), np.empty(0, dtype)
+
+    def expected(ref: Any, *given: Any) -> tuple[Any, ...]:
+        return (ref.loss_and_derivative(criterion, given[1], given[2])[result],)
+
+    return Case(kernel, (0,), arguments, expected)
 
 
-def _loss_gradient(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
-    (logits,) = _normal(dtype, (batch, width))
-    return np.empty_like(logits), logits, _rows(batch, width, dtype)
+def _errors_case(name: str) -> Case:
+    case = _loss_case(name, _kernel("row_errors"), 0)
+
+    def arguments(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
+        return np.empty(batch, dtype), *case.arguments(batch, width, dtype)[1:4]
+
+    def expected(ref: Any, *given: Any) -> tuple[Any, ...]:
+        return (ref.errors(CRITERIA[name](), given[1], given[2]),)
+
+    return Case(case.kernel, (0,), arguments, expected)
+
+
+def _values_case(name: str) -> Case:
+    criterion = CRITERIA[name]()
+
+    def arguments(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
+        (z,) = _normal(dtype, (batch * width,))
+        return np.empty_like(z), z, criterion.formula(width, dtype)
+
+    def expected(ref: Any, *given: Any) -> tuple[Any, ...]:
+        return (ref.values(criterion, given[1]),)
+
+    return Case(_kernel("predicted_values"), (0,), arguments, expected)
 
 
 def _update_case(name: str) -> Case:
@@ -294,14 +325,6 @@ KERNELS: dict[str, Case] = {
     "softmax": Case(
         _kernel("softmax"), (0,), _softmax, lambda ref, p, logits: (ref.softmax(logits),)
     ),
-    "softmax_cross_entropy_forward": Case(
-        _kernel("softmax_cross_entropy_forward"), (0,), _loss,
-        lambda ref, loss, *rest: ref.softmax_cross_entropy(*rest)[:1],
-    ),
-    "softmax_cross_entropy_backward": Case(
-        _kernel("softmax_cross_entropy_backward"), (0,), _loss_gradient,
-        lambda ref, dz, *rest: ref.softmax_cross_entropy(*rest)[1:],
-    ),
     "batchnorm_forward": Case(
         _kernel("batchnorm_forward"), (0, 1, 2, 3), _batchnorm_forward, _expected_batchnorm_forward
     ),
@@ -318,6 +341,17 @@ KERNELS: dict[str, Case] = {
     ),
 }  # fmt: skip
 KERNELS |= {f"update_parameters-{name}": _update_case(name) for name in OPTIMIZERS}
+KERNELS |= {
+    f"{kernel}-{name}": _loss_case(name, _kernel(kernel), result)
+    for result, kernel in enumerate(("loss_forward", "loss_backward"))
+    for name in CRITERIA
+}
+KERNELS |= {f"row_errors-{name}": _errors_case(name) for name in CRITERIA}
+KERNELS |= {
+    f"predicted_values-{name}": _values_case(name)
+    for name in CRITERIA
+    if name != "SoftmaxCrossEntropy"
+}
 KERNELS |= {
     f"{kernel}-{name}": _activation_case(name, _kernel(kernel))
     for kernel in ("activation_forward", "activation_backward")
@@ -347,9 +381,10 @@ def _activation_layer(name: str) -> LayerCase:
 LAYERS: dict[str, LayerCase] = {
     "Linear": LayerCase(_linear_layer, _matrix_pair),
     "BatchNorm": LayerCase(lambda width, dtype: layers.BatchNorm(width, dtype=dtype), _matrix_pair),
-    "SoftmaxCrossEntropy": LayerCase(
-        lambda width, dtype: layers.SoftmaxCrossEntropy(), _loss_pair, backward="derivative"
-    ),
+}
+LAYERS |= {
+    name: LayerCase(lambda width, dtype, cls=cls: cls(), _loss_pair, backward="derivative")  # type: ignore[misc]
+    for name, cls in CRITERIA.items()
 }
 LAYERS |= {
     type(layers.activation_named(name)).__name__: _activation_layer(name) for name in ACTIVATIONS

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fastmlp import threads
-from fastmlp.engine import FUSED_UPDATE, LayerSpec, Layout, Trainer
+from fastmlp.engine import LayerSpec, Layout, Objective, Trainer, data_of
 from fastmlp.kernels import epoch
 from fastmlp.kernels._jit import OPTIONS, inline
 from fastmlp.kernels._rates import unit_for
@@ -28,7 +28,6 @@ from fastmlp.kernels._sync import barrier
 from fastmlp.kernels.activation import ACTIVATIONS, NO_ACTIVATION
 from fastmlp.kernels.gather import Batch, gather
 from fastmlp.kernels.network import Data, Network, Plan
-from fastmlp.kernels.packing import strided
 from fastmlp.kernels.update import Learnt
 from fastmlp.optimizers import Momentum
 
@@ -76,7 +75,7 @@ def _forward(team, work, index, turn):
 
 @inline
 def _loss(team, work, index, turn):
-    epoch._loss(team, work.network, work.batch.geometry)
+    epoch._loss(team, work.network, work.data, work.plan, work.batch.geometry)
 
 
 @inline
@@ -93,7 +92,7 @@ def _update(team, work, index, turn):
 def _step(team, work, index, turn):
     _gather(team, work, index, turn)
     barrier(team)
-    epoch._step(team, work.network, work.batch, work.plan, work.turn)
+    epoch._step(team, work.network, work.data, work.batch, work.plan, work.turn)
 
 
 GATHER, FORWARD, LOSS, INPUT_GRADIENT, UPDATE, STEP = [
@@ -161,21 +160,21 @@ class Bench:
         statistics = np.zeros(layout.statistics, dtype)
         optimizer = Momentum(lr=0.0, momentum=0.9)
         unit = unit_for(compute_dtype)
-        self.trainer = Trainer(layout, learnt, statistics, batch, FUSED_UPDATE, unit)
+        self.trainer = Trainer(layout, learnt, statistics, batch, Objective(), unit)
         self.trainer.pack()
         self.x = generator.integers(0, 256, (SAMPLES, layers[0].inputs), np.uint8)
         if input_dtype != np.uint8:
             self.x = self.x.astype(input_dtype) / np.dtype(input_dtype).type(255)
         classes = generator.integers(0, layers[-1].outputs, SAMPLES)
         order = generator.permutation(SAMPLES)
-        data = Data(strided(self.x), strided(self.x), classes, order)
+        data = data_of(self.x, classes, order, np.zeros(0, dtype))
         trainer = self.trainer
         network = Network(trainer.table, statistics, trainer.packed)
         whole = Batch(0, 0, trainer.geometry)
         factors = optimizer.schedule(np.zeros(1), 0, dtype)[0]
         one = np.dtype(dtype).type(1)
         turn = epoch.Turn(factors, True, True, one / batch, one / batch)
-        plan = Plan(*trainer.geometry, *trainer.update)
+        plan = Plan(*trainer.geometry, *trainer.objective)
         self.work = Work(network, data, whole, plan, turn)
 
     def run(self, stage: Stage, times: int) -> float:

@@ -108,14 +108,14 @@ class Buffers:
         self._velocities[...] = optimizer.first_state
         self._squares[...] = 0
 
-    def update(self, layout: Layout, optimizer: Optimizer, done: int, norm_rows: int) -> None:
-        """A step from the gradients; those of batch norm are divided by ``norm_rows``.
+    def update(self, layout: Layout, optimizer: Optimizer, done: int, norm_scale: float) -> None:
+        """A step from the gradients; those of batch norm are multiplied by ``norm_scale``.
 
         done : how many updates the network has had
         """
         self.look()
         factors = optimizer.schedule(np.array([optimizer.lr]), done, layout.dtype)[0]
-        update = FlatUpdate(optimizer.options, factors, 1 / norm_rows)
+        update = FlatUpdate(optimizer.options, factors, norm_scale)
         update_parameters(*self._learnt(), self._gradients, layout.table, update)
 
     def adopt(self, layer: ParameterLayer, row: Any) -> None:

@@ -47,7 +47,7 @@ class ProgressBar:
         # Not Rich's is_terminal, which FORCE_COLOR turns on in a pipe.
         self._live = self._file.isatty() and not self._console.is_dumb_terminal
         self._bar: RichProgress | None = None
-        self._epochs = 0
+        self._epochs, self._in_percent = 0, True
 
     def __enter__(self) -> ProgressBar:
         return self
@@ -62,8 +62,8 @@ class ProgressBar:
             self._bar = None
 
     def on_train_begin(self, mlp: Any, plan: FitPlan) -> None:
-        self._epochs = plan.epochs
-        self._write(_HEADER)
+        self._epochs, self._in_percent = plan.epochs, not mlp.criterion.of_values
+        self._write(_HEADER if self._in_percent else _HEADER.replace("error", "mae  "))
 
     def on_progress(self, progress: Progress) -> None:
         if not self._live:
@@ -73,7 +73,7 @@ class ProgressBar:
             "total": progress.steps,
             "epoch": f"{progress.epoch + 1}/{progress.epochs}",
             "loss": progress.loss,
-            "error": 100 * progress.error,
+            "error": _error(progress.error, self._in_percent),
             "speed": progress.samples_per_second,
         }
         if self._bar is None:
@@ -83,7 +83,7 @@ class ProgressBar:
         self._bar.update(self._bar.task_ids[0], refresh=True, **shown)
 
     def on_epoch_end(self, mlp: Any, history: History) -> None:
-        self._write(_line(history, self._epochs))
+        self._write(_line(history, self._epochs, self._in_percent))
 
     def on_train_end(self, mlp: Any, history: History) -> None:
         self.close()
@@ -95,7 +95,7 @@ class ProgressBar:
         return RichProgress(
             TextColumn("{task.fields[epoch]:>7}"),
             BarColumn(bar_width=20),
-            TextColumn("loss {task.fields[loss]:.4f}  error {task.fields[error]:.2f} %"),
+            TextColumn("loss {task.fields[loss]:.4f}  error {task.fields[error]}"),
             TextColumn("{task.fields[speed]:,.0f} samples/s"),
             console=self._console,
             auto_refresh=False,
@@ -109,16 +109,22 @@ class ProgressBar:
 _HEADER = "  epoch   train loss  error    val loss  error    seconds"
 
 
-def _line(history: History, epochs: int) -> str:
+def _line(history: History, epochs: int, in_percent: bool) -> str:
     """The last epoch's figures under the header's words."""
     done = len(history.train_loss)
     text = f"{f'{done}/{epochs}':>7}   {history.train_loss[-1]:10.4f}"
-    text += f" {100 * history.train_error[-1]:6.2f} %"
+    text += f" {_error(history.train_error[-1], in_percent):>8}"
     if history.val_loss:
-        text += f"  {history.val_loss[-1]:8.4f} {100 * history.val_error[-1]:6.2f} %"
+        error = _error(history.val_error[-1], in_percent)
+        text += f"  {history.val_loss[-1]:8.4f} {error:>8}"
     else:
         text += f"  {'-':>8} {'-':>6}  "
     return f"{text}  {history.epoch_seconds[-1]:7.3f}"
+
+
+def _error(error: float, in_percent: bool) -> str:
+    """A share in percent, or the mean absolute error of values."""
+    return f"{100 * error:.2f} %" if in_percent else f"{error:.4g}"
 
 
 class _Lowest:

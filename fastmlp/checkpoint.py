@@ -21,8 +21,9 @@ import numpy as np
 from ._extras import require
 from ._files import write_whole
 from .initializers import zeros
-from .layers import SoftmaxCrossEntropy, activation_named
-from .layers.activation import is_compiled, is_own, name_of, parameter_of
+from .layers import Criterion, SoftmaxCrossEntropy, activation_named
+from .layers import activation as activations
+from .layers import loss as criteria
 from .optimizers import Momentum, Optimizer
 from .optimizers._of_network import from_dict, to_dict
 
@@ -30,7 +31,7 @@ FORMATS = (1, 2, 3, 4)
 """The versions of the file's layout that `read` knows; `save` writes the last. From 2 on a file may
 hold what products are computed in, and weights as bfloat16; from 3 on it has a checksum; from 4 on
 an optimizer stands in the place of lr, momentum and weight_decay, and there may be the numbers of
-activations."""
+activations, and a criterion other than SoftmaxCrossEntropy()."""
 
 _KEY = "fastmlp"
 
@@ -62,7 +63,10 @@ _ELEMENTS: dict[str, tuple[type, ...]] = {
 _FROM_2: dict[str, tuple[type, ...]] = {"compute_dtype": (str,)}
 _FROM_3: dict[str, tuple[type, ...]] = {"sha256": (str,)}
 _FROM_4: dict[str, tuple[type, ...]] = {"optimizer": (dict,), "updates": (int,)}
-_MAYBE_FROM_4: dict[str, tuple[type, ...]] = {"activation_parameters": (list,)}
+_MAYBE_FROM_4: dict[str, tuple[type, ...]] = {
+    "activation_parameters": (list,),
+    "criterion": (dict,),
+}
 # Up to format 3: HW1P1's rule.
 _MOMENTUM = dict.fromkeys(("lr", "momentum", "weight_decay"), (int, float))
 
@@ -155,32 +159,28 @@ def read(path: str | os.PathLike[str]) -> Saved:
 
 def _describe(mlp: Any) -> dict[str, Any]:
     for activation in mlp.activations:
-        if is_own(activation):
+        if activations.is_own(activation):
             raise ValueError(
                 "only networks of fastmlp's own layers can be saved, since a file keeps no "
                 f"functions, got the activation {activation!r}"
             )
-        if not is_compiled(activation):
+        if not activations.is_compiled(activation):
             raise ValueError(
                 "only networks of fastmlp's own layers can be saved, "
                 f"got the activation {type(activation).__name__}"
             )
-    if type(mlp.criterion) is not SoftmaxCrossEntropy:
-        raise ValueError(
-            "only networks with SoftmaxCrossEntropy can be saved, "
-            f"got {type(mlp.criterion).__name__}"
-        )
+    usual, criterion = (_criterion_to_dict(c) for c in (SoftmaxCrossEntropy(), mlp.criterion))
     # None stands for a network's own dtype, also where that was given by name.
     computes_in = None if mlp.compute_dtype == mlp.dtype.name else mlp.compute_dtype
     # One per layer, None for activations that have no such number.
-    parameters = [parameter_of(activation) for activation in mlp.activations]
+    parameters = [activations.parameter_of(activation) for activation in mlp.activations]
     return {
         "format": FORMATS[-1],
         "dtype": mlp.dtype.name,
         "input_size": int(mlp.input_size),
         "output_size": int(mlp.output_size),
         "hiddens": [int(width) for width in mlp.hiddens],
-        "activations": [name_of(activation) for activation in mlp.activations],
+        "activations": [activations.name_of(activation) for activation in mlp.activations],
         "bias": mlp.linear_layers[0].b is not None,
         "num_bn_layers": int(mlp.num_bn_layers),
         "batchnorm_alpha": [float(layer.alpha) for layer in mlp.bn_layers],
@@ -189,6 +189,7 @@ def _describe(mlp: Any) -> dict[str, Any]:
         "updates": int(mlp.updates),
         **({} if computes_in is None else {"compute_dtype": computes_in}),
         **({"activation_parameters": parameters} if any(p is not None for p in parameters) else {}),
+        **({} if criterion == usual else {"criterion": criterion}),
         "sha256": _NO_CHECKSUM,
     }
 
@@ -261,6 +262,27 @@ def _optimizer_of(description: dict[str, Any]) -> Optimizer:
     return Momentum(**{name: description[name] for name in _MOMENTUM})
 
 
+def _criterion_to_dict(criterion: Criterion) -> dict[str, Any]:
+    """A criterion as JSON can hold it: its class by name, and its arguments."""
+    if type(criterion) not in criteria.CRITERIA.values():
+        own = criteria.is_own(criterion)
+        raise ValueError(
+            "only networks with fastmlp's own criteria can be saved, "
+            + ("since a file keeps no functions, " if own else "")
+            + f"got the criterion {criterion if own else type(criterion).__name__}"
+        )
+    arguments = criteria.arguments_of(criterion)
+    return {"name": type(criterion).__name__, **arguments}
+
+
+def _criterion_of(description: dict[str, Any]) -> Criterion:
+    arguments = dict(description.get("criterion", {"name": "SoftmaxCrossEntropy"}))
+    name, known = arguments.pop("name", None), criteria.CRITERIA
+    if name not in known:
+        raise ValueError(f"its criterion must be one of {', '.join(known)}, got {name!r}")
+    return known[name](**arguments)
+
+
 def _check_tensors(file: Any, description: dict[str, Any]) -> None:
     """Refuse missing, additional and misshapen tensors before any memory is taken for them."""
     shapes, held = _shapes(description), set(file.keys())
@@ -297,7 +319,7 @@ def _arguments(description: dict[str, Any]) -> dict[str, Any]:
         "activations": list(map(activation_named, names, parameters)),
         "weight_init_fn": lambda fan_in, fan_out: np.zeros((fan_in, fan_out)),
         "bias_init_fn": zeros if description["bias"] else None,
-        "criterion": SoftmaxCrossEntropy(),
+        "criterion": _criterion_of(description),
         "optimizer": _optimizer_of(description),
         "dtype": np.dtype(description["dtype"]),
         "compute_dtype": description.get("compute_dtype"),

@@ -44,6 +44,7 @@ from .kernels.network import (
     unpack_buffer,
 )
 from .kernels.packing import strided
+from .kernels.pointwise import SOFTMAX, Loss
 from .kernels.rules import FACTORS, GROUPS, MOMENTUM
 from .kernels.update import PIECE, Learnt, UpdateOptions
 
@@ -147,17 +148,36 @@ def layout_of(
     return Layout(layers, dtype)
 
 
-class UpdatePlan(NamedTuple):
-    """How a training updates the parameters; see ``kernels.network.Plan``."""
+class Objective(NamedTuple):
+    """What a training minimises, and how it updates the parameters: see ``kernels.network.Plan``.
 
-    options: UpdateOptions
-    apart: bool
-    accumulate: int
-    mean_reduction: bool
+    By default what the fast path does: momentum in the tiles of the gradient, and nothing else.
+    """
+
+    options: UpdateOptions = UpdateOptions(MOMENTUM, np.inf, np.inf, 0.0)
+    apart: bool = False
+    accumulate: int = 1
+    mean_reduction: bool = True
+    loss: Loss = Loss(SOFTMAX)
 
 
-# Momentum in the tiles of the gradient, and nothing else: what the fast path does.
-FUSED_UPDATE = UpdatePlan(UpdateOptions(MOMENTUM, np.inf, np.inf, 0.0), False, 1, True)
+def data_of(
+    x: np.ndarray, labels: np.ndarray, order: np.ndarray, scales: np.ndarray,
+    weights: np.ndarray | None = None, class_weights: np.ndarray | None = None,
+) -> Data:  # fmt: skip
+    """A training set as compiled code reads it, in place.
+
+    labels : (N,) int64 classes, or (N, K) rows of float32 or float64
+    scales : (steps,) of the parameters' dtype    weights, class_weights : see ``Data``
+    """
+    matrix, nothing = strided(x), np.empty(0, scales.dtype)
+    in_classes = labels.ndim == 1
+    return Data(
+        matrix, matrix if in_classes else strided(labels),
+        labels if in_classes else np.empty(0, np.int64),
+        nothing if weights is None else weights,
+        nothing if class_weights is None else class_weights, order, scales,
+    )  # fmt: skip
 
 
 class Trainer:
@@ -165,11 +185,11 @@ class Trainer:
 
     def __init__(
         self, layout: Layout, flat: Learnt, statistics: np.ndarray, batch_size: int,
-        update: UpdatePlan, unit: Unit = FLOATS,
+        objective: Objective, unit: Unit = FLOATS,
     ) -> None:  # fmt: skip
         """flat, statistics : the network's own buffers, which ``unpack`` brings up to date"""
         self.layout, self.flat, self.statistics, self.unit = layout, flat, statistics, unit
-        self.update = update
+        self.objective = objective
         self.geometry = geometry_of(batch_size, layout.dtype, unit)
         self.table = layout.table.copy()
         # Forward, weight gradient and input gradient.
@@ -205,7 +225,7 @@ class Trainer:
                 layout.packed,
                 self.threads * PIECE,
                 rounded * self.threads * group * padded_width(inputs[0], dtype),
-                self.geometry.rows * padded_width(outputs[-1], dtype),
+                self.geometry.rows * padded_width(outputs[-1], dtype), self.geometry.rows,
                 normalised * len(outputs) * widest, normalised * len(outputs) * widest,
                 keeps_slopes * activations,
             ],
@@ -213,12 +233,12 @@ class Trainer:
             np.zeros,
         )  # fmt: skip
         x, y, normals, deltas, *learnt, gradients, staged, gathered = workspace[:11]
-        labels, means, variances, slopes, scratch = workspace[11:]
-        normed = self.update.options.norm_limit < np.inf
+        labels, row_weights, means, variances, slopes, scratch = workspace[11:]
+        normed = self.objective.options.norm_limit < np.inf
         return Packed(
             self.unit, Learnt(*learnt), gradients, staged,
-            np.zeros(normed * norm_terms(self.table)), scratch, gathered, x, labels, y, normals,
-            slopes, deltas, means, variances, *np.zeros((2, self.geometry.rows)),
+            np.zeros(normed * norm_terms(self.table)), scratch, gathered, x, labels, row_weights,
+            y, normals, slopes, deltas, means, variances, *np.zeros((2, self.geometry.rows)),
         )  # fmt: skip
 
     def _run(self, function: Any, *arguments: Any) -> Any:
@@ -244,7 +264,7 @@ class Trainer:
         """
         network = Network(self.table, self.statistics, self.packed)
         batch = self.geometry
-        plan = Plan(batch.rows, batch.chunk_rows, batch.pitch, *self.update)
+        plan = Plan(batch.rows, batch.chunk_rows, batch.pitch, *self.objective)
         ended: int = self._run(train_steps, network, data, plan, schedule, first, last, steps_out)
         return ended
 
@@ -284,13 +304,12 @@ class _Trial:
         learnt = Learnt(parameters, np.zeros_like(parameters), nothing, nothing)
         statistics = np.ones(layout.statistics, layout.dtype)
         unit = unit_for(compute_dtype)
-        self.trainer = Trainer(layout, learnt, statistics, batch_size, FUSED_UPDATE, unit)
+        self.trainer = Trainer(layout, learnt, statistics, batch_size, Objective(), unit)
         self.trainer.pack()
         self.x = generator.random((batch_size, layout.layers[0].inputs), np.float32)
         classes = generator.integers(0, layout.layers[-1].outputs, batch_size)
-        matrix = strided(self.x)
         self.batch = batch_size
-        self.data = Data(matrix, matrix, classes, np.arange(0))
+        self.data = data_of(self.x, classes, np.arange(0), np.zeros(0, layout.dtype))
         self.steps = 1
 
     def seconds(self, steps: int) -> float:
@@ -298,8 +317,9 @@ class _Trial:
         order = np.tile(np.arange(self.batch), steps)
         schedule = np.zeros((steps, GROUPS * FACTORS), self.x.dtype)
         out = np.zeros(steps), np.zeros(steps)
+        data = self.data._replace(order=order, scales=np.zeros(steps, self.x.dtype))
         started = time.perf_counter()
-        self.trainer.train(self.data._replace(order=order), schedule, 0, steps, out)
+        self.trainer.train(data, schedule, 0, steps, out)
         return (time.perf_counter() - started) / steps
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from . import plotting
@@ -32,6 +32,8 @@ class History:
     validation data. Losses are per sample, errors fractions of the samples, ``epoch_seconds`` the
     training alone. ``learning_rate`` is that of the epoch's last step. ``step_loss`` has the mean
     loss of every batch, also of those of an epoch that was interrupted, which is in no other list.
+    Errors of a regression are mean absolute errors, and ``val_r2`` has its R²; ``error_name`` says
+    which they are.
     """
 
     train_loss: list[float] = field(default_factory=list)
@@ -41,11 +43,13 @@ class History:
     epoch_seconds: list[float] = field(default_factory=list)
     step_loss: list[float] = field(default_factory=list, repr=False)
     learning_rate: list[float] = field(default_factory=list)
+    val_r2: list[float] = field(default_factory=list)
+    error_name: str = field(default="error", repr=False)
 
     @classmethod
     def columns(cls) -> list[str]:
         """The first line of ``to_csv``: epoch, then the lists that have a value per epoch."""
-        return ["epoch", *(f.name for f in fields(cls) if f.name != "step_loss")]
+        return ["epoch", *(f.name for f in _lists_of(cls) if f.name != "step_loss")]
 
     def row(self, epoch: int) -> list[Any]:
         """A line of ``to_csv``: its epoch, counted from 0 but written from 1, and its figures.
@@ -57,7 +61,7 @@ class History:
 
     def to_dict(self) -> dict[str, list[float]]:
         """Copies of all lists that have a value, by name."""
-        lists = {f.name: list(getattr(self, f.name)) for f in fields(self)}
+        lists = {f.name: list(getattr(self, f.name)) for f in _lists_of(type(self))}
         return {name: values for name, values in lists.items() if values}
 
     def to_csv(self, path: Path) -> None:
@@ -73,6 +77,10 @@ class History:
         The suffix of path chooses the format (.png, .pdf, .svg). Raises as ``plotting.curves``.
         """
         return plotting.curves(self, path)
+
+
+def _lists_of(cls: type[History]) -> list[Field[Any]]:
+    return [f for f in fields(cls) if f.name != "error_name"]
 
 
 @dataclass(frozen=True)

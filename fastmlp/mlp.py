@@ -10,13 +10,14 @@ import numpy as np
 
 from . import checkpoint, training
 from ._buffers import replaceable_activations
+from ._measures import Figures, figures_of, means, total_count
 from ._parts import NetworkParts
 from .engine import FEW_ROWS, infer
 from .history import History
 from .kernels._rates import unit_for
-from .kernels.loss import softmax
-from .layers import Activation, Criterion, SoftmaxCrossEntropy
+from .layers import Activation, Criterion
 from .layers.activation import check_activations_compiled
+from .layers.loss import CRITERIA, is_compiled
 from .optimizers import Optimizer
 from .optimizers._of_network import optimizer_of
 from .validation import (
@@ -24,7 +25,7 @@ from .validation import (
     check_count,
     check_dtype,
     check_instance,
-    check_labels,
+    check_sample_weight,
     check_samples,
     check_sequence,
     label_rows,
@@ -103,11 +104,7 @@ class MLP(NetworkParts):
         self.nlayers = len(self.hiddens) + 1
         self._activations = replaceable_activations(activations, self.nlayers)
         check_instance("criterion", criterion, Criterion)
-        if self.output_size == 1 and type(criterion) is SoftmaxCrossEntropy:
-            raise ValueError(
-                "output_size must be at least 2 with SoftmaxCrossEntropy, whose loss of a single "
-                "output is always 0: use 2 outputs for two classes, got 1"
-            )
+        criterion.check_outputs(self.output_size)
         self.num_bn_layers = check_count("num_bn_layers", num_bn_layers, least=0)
         if self.num_bn_layers > self.nlayers:
             raise ValueError(
@@ -131,9 +128,9 @@ class MLP(NetworkParts):
         self.train_mode = True
         self.output: np.ndarray | None = None
         self.history: History | None = None
-        # What each activation kept of the last forward, and the rows of the last backward.
+        # What each activation kept of the last forward, and what made means in the last backward.
         self._states: list[Any] = [None] * self.nlayers
-        self._gradient_rows = 1
+        self._gradient_scale = 1.0
         self._build(weight_init_fn, bias_init_fn, dtype)
         self.compute_dtype = compute_dtype
 
@@ -163,29 +160,36 @@ class MLP(NetworkParts):
         return out
 
     def _last_output(self, labels: Any) -> tuple[np.ndarray, np.ndarray]:
-        """(last output, labels as rows), once they fit each other."""
+        """(last output, labels as the criterion takes them), once they fit each other."""
         if self.output is None:
             raise RuntimeError("call forward before backward, error or total_loss")
-        labels = check_labels("labels", labels, *self.output.shape)
-        return self.output, label_rows(labels, self.output_size, self.dtype)
+        return self.output, self.criterion.check_targets("labels", labels, *self.output.shape)
 
-    def backward(self, labels: Any) -> None:
+    def _rows(self, labels: np.ndarray) -> np.ndarray:
+        return label_rows(labels, self.output_size, self.dtype)
+
+    def backward(self, labels: Any, sample_weight: Any = None) -> None:
         """Compute the gradients of all parameters from the last forward, in the mode it was in.
 
-        labels : (N, K) rows or (N,) classes. No gradient with respect to the input is computed.
+        labels : as in ``fit``    sample_weight : as in ``fit``, (N,)
+        No gradient with respect to the input is computed.
         Raises RuntimeError before the first forward, ValueError on labels of another batch size.
         """
         output, labels = self._last_output(labels)
-        self.criterion.forward(output, labels)
+        weights = check_sample_weight("sample_weight", sample_weight, len(output))
+        self.criterion.forward(output, self._rows(labels))
         delta: Any = self.criterion.derivative()
+        if weights is not None:
+            delta = weights.astype(delta.dtype)[:, None] * delta
+        scale = float(means(1, total_count(self.criterion, labels, weights)))
         for i in reversed(range(self.nlayers)):
             activation = self.activations[i]
             activation.state = self._states[i]
             delta = activation.backward(delta)
             if i < self.num_bn_layers:
                 delta = self.bn_layers[i].backward(delta)
-            delta = self.linear_layers[i].backward(delta, input_gradient=i > 0)
-        self._gradient_rows = len(output)
+            delta = self.linear_layers[i].backward(delta, input_gradient=i > 0, scale=scale)
+        self._gradient_scale = scale
 
     def zero_grads(self) -> None:
         """Set all gradients to 0."""
@@ -197,8 +201,8 @@ class MLP(NetworkParts):
         momentum_W = momentum * momentum_W - lr * dW;  W += momentum_W; the same for b. Batch norm
         learns without momentum. Reference: HW1P1, section 3.5.3.
         """
-        rows = self._gradient_rows if self.batchnorm_reduction == "mean" else 1
-        self.buffers.update(self.layout, self.optimizer, self.updates, rows)
+        scale = self._gradient_scale if self.batchnorm_reduction == "mean" else 1.0
+        self.buffers.update(self.layout, self.optimizer, self.updates, scale)
         self.updates += 1
 
     def train(self) -> None:
@@ -212,11 +216,12 @@ class MLP(NetworkParts):
     def error(self, labels: Any) -> int:
         """How many samples of the last forward are classified wrongly."""
         output, labels = self._last_output(labels)
-        return int(np.count_nonzero(output.argmax(axis=1) != labels.argmax(axis=1)))
+        return int(np.count_nonzero(output.argmax(axis=1) != self._rows(labels).argmax(axis=1)))
 
     def total_loss(self, labels: Any) -> float:
         """Sum of the per-sample losses of the last forward."""
-        return self.criterion(*self._last_output(labels)).sum()
+        output, labels = self._last_output(labels)
+        return self.criterion(output, self._rows(labels)).sum()
 
     # Training and prediction on whole data sets
 
@@ -231,7 +236,8 @@ class MLP(NetworkParts):
         max_steps: int | None = None,
         shuffle: bool = True,
         seed: Any = None,
-        validation_data: tuple[Any, Any] | None = None,
+        sample_weight: Any = None,
+        validation_data: tuple[Any, ...] | None = None,
         callbacks: Sequence[Any] = (),
         progress: bool = False,
         lr_schedule: training.ScheduleLike = None,
@@ -242,12 +248,15 @@ class MLP(NetworkParts):
 
         x : (N, D) uint8 (scaled to [0, 1]), float32 or float64, any strides, read in place; or
             booleans and other integers, taken as they are, from a copy in floats
-        labels : (N,) classes, whole numbers, or (N, K) rows
+        labels : what the criterion takes: (N,) classes, whole numbers, or (N, K) rows; numbers
+            for regression, (N, K), or (N,) for a single output
         batch_size : the last batch may be shorter
         max_steps : stop after that many steps, within an epoch if need be
         shuffle : False takes the rows in order
         seed : makes the shuffling repeatable
-        validation_data : (x, labels), evaluated after every epoch
+        sample_weight : (N,) numbers of at least 0 that multiply the losses of the rows; a batch's
+            loss is divided by the sum of its weights
+        validation_data : (x, labels) or (x, labels, sample_weight), evaluated after every epoch
         callbacks : objects with ``on_train_begin(mlp, plan)``, ``on_progress(progress)``,
             ``on_epoch_end(mlp, history)`` (True stops), ``on_train_end(mlp, history)``, or some of
             them; functions are refused. They may look at the network, and change it.
@@ -265,18 +274,20 @@ class MLP(NetworkParts):
         anything has changed.
         """
         options = training.FitOptions(
-            epochs, batch_size, max_steps, shuffle, seed, validation_data, callbacks, progress,
-            lr_schedule, check_finite, accumulate,
+            epochs, batch_size, max_steps, shuffle, seed, sample_weight, validation_data, callbacks,
+            progress, lr_schedule, check_finite, accumulate,
         )  # fmt: skip
         return training.fit(self, x, labels, options)
 
     def check_compiled(self) -> None:
         """Raise TypeError unless ``fit`` can train the network: criterion and activations."""
-        if type(self.criterion) is not SoftmaxCrossEntropy:
+        if not is_compiled(self.criterion):
             raise TypeError(
-                "fit and evaluate need the criterion SoftmaxCrossEntropy, "
+                "fit and evaluate need a criterion that fastmlp compiles, one of "
+                f"{', '.join(CRITERIA)} or one made by Criterion.of, "
                 f"got {type(self.criterion).__name__}; use forward, backward and step"
             )
+        self.criterion.check_outputs(self.output_size)
         check_activations_compiled(self.activations)
 
     def _outputs(self, x: Any) -> np.ndarray:
@@ -288,25 +299,40 @@ class MLP(NetworkParts):
         return infer(self.layout, flat, x, unit_for(self.compute_dtype), finite=finite)
 
     def predict(self, x: Any) -> np.ndarray:
-        """The most likely class of every row of x, (N,) int64. Batch norm in eval mode."""
-        return self._outputs(x).argmax(axis=1)
+        """What the criterion implies for every row of x. Batch norm in eval mode.
+
+        The most likely class, (N,) int64, of ``SoftmaxCrossEntropy``; labels 0 and 1, int64, of
+        ``BinaryCrossEntropy``; values of the others; (N, K), or (N,) for a single output.
+        """
+        return self.criterion.predict(self._outputs(x))
 
     def predict_proba(self, x: Any) -> np.ndarray:
-        """softmax of the outputs for every row of x, (N, K). Batch norm in eval mode."""
-        outputs = self._outputs(x)
-        probabilities = np.empty_like(outputs)
-        softmax(probabilities, outputs)
-        return probabilities
+        """The probabilities of classes or labels for every row of x, (N, K), in eval mode.
 
-    def evaluate(self, x: Any, labels: Any) -> tuple[float, float]:
-        """(mean loss per sample, fraction classified wrongly) on x, in eval mode."""
+        Raises TypeError for a criterion whose outputs are no probabilities.
+        """
+        return self.criterion.probabilities(self._outputs(x))
+
+    def evaluate(self, x: Any, labels: Any, sample_weight: Any = None) -> tuple[float, float]:
+        """(mean loss per sample, mean error) on x, in eval mode; both weighted.
+
+        The error is the fraction classified wrongly, the share of labels missed, or, for
+        regression, the mean absolute error.
+        """
+        return self.figures(x, labels, sample_weight)[:2]
+
+    def score(self, x: Any, labels: Any, sample_weight: Any = None) -> float:
+        """The share of classes or labels that are right; R², the mean over outputs, of values."""
+        figures = self.figures(x, labels, sample_weight)
+        return 1 - figures.error if figures.r2 is None else figures.r2
+
+    def figures(self, x: Any, labels: Any, sample_weight: Any = None) -> Figures:
+        """How good the network is on x, in eval mode: what ``evaluate`` and ``score`` return."""
         self.check_compiled()
         x = check_samples("x", x, self.input_size)
-        labels = check_labels("labels", labels, len(x), self.output_size)
-        outputs = self._outputs(x)
-        loss = SoftmaxCrossEntropy().forward(outputs, labels)
-        truth = labels if labels.ndim == 1 else labels.argmax(axis=1)
-        return float(loss.mean(dtype=np.float64)), float(np.mean(outputs.argmax(axis=1) != truth))
+        labels = self.criterion.check_targets("labels", labels, len(x), self.output_size)
+        weights = check_sample_weight("sample_weight", sample_weight, len(x))
+        return figures_of(self.criterion, self._outputs(x), labels, weights)
 
     def save(self, path: str | PathLike[str], weights_dtype: str | None = None) -> None:
         """Write the network and its optimiser state to a safetensors file.

@@ -31,10 +31,13 @@ class Curves(Protocol):
     train_error: list[float]
     val_loss: list[float]
     val_error: list[float]
+    error_name: str
 
 
 def curves(history: Curves, path: SavePath | None = None) -> Figure:
-    """Draw mean loss and error (percent of samples) per epoch, for training and validation.
+    """Draw mean loss and error per epoch, for training and validation.
+
+    The error is in percent of the samples, unless it is that of a regression.
 
     Returns the figure, also written if a path is given, whose suffix chooses the format (.png,
     .pdf, .svg). Values that are not finite leave gaps.
@@ -47,9 +50,13 @@ def curves(history: Curves, path: SavePath | None = None) -> Figure:
     figure = new_figure(9.6, 3.6)
     loss, error = figure.subplots(1, 2, gridspec_kw={"wspace": 0.06})
     _two_lines(loss, history.train_loss, history.val_loss)
-    loss.set_ylabel("cross-entropy loss per sample")
-    _two_lines(error, _percent(history.train_error), _percent(history.val_error))
-    error.set_ylabel("error (% of samples)")
+    loss.set_ylabel("loss per sample")
+    if history.error_name == "mean absolute error":
+        _two_lines(error, history.train_error, history.val_error)
+        error.set_ylabel(history.error_name)
+    else:
+        _two_lines(error, _percent(history.train_error), _percent(history.val_error))
+        error.set_ylabel(f"{history.error_name} (%)")
     if path is not None:
         write_figure(figure, path, dpi=150)
     return figure

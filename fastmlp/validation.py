@@ -201,6 +201,51 @@ def check_labels(name: str, labels: Any, rows: int, classes: int) -> np.ndarray:
     return whole
 
 
+def check_targets(
+    name: str, targets: Any, shape: tuple[int, int], limits: tuple[float, float], hint: str = ""
+) -> np.ndarray:
+    """A real array of that shape, (N, K), with numbers from ``limits``; (N,) where K is 1.
+
+    hint : ends the message where the shape is another
+    """
+    targets = check_real(name, targets)
+    rows, outputs = shape
+    if targets.shape == (rows,) and outputs == 1:
+        targets = targets.reshape(-1, 1)
+    if targets.shape != shape:
+        column = f" or ({rows},)" if outputs == 1 else ""
+        raise ValueError(f"{name} must be ({rows}, {outputs}){column}, got {targets.shape}{hint}")
+    least, most = limits
+    if math.isfinite(least):
+        bad = np.argwhere(~((targets >= least) & (targets <= most)))
+        if len(bad):
+            row, column = bad[0]
+            bounds = f"at least {least:g}" if math.isinf(most) else f"from {least:g} to {most:g}"
+            raise ValueError(
+                f"{name}[{row}, {column}] must be {bounds}, got {targets[row, column]}"
+            )
+    return targets
+
+
+def check_weights(name: str, weights: Any, count: int | None = None) -> np.ndarray:
+    """Finite numbers of at least 0, some of them above, (count,) or of any length, as float64."""
+    weights = check_real(name, weights).astype(np.float64)
+    if weights.ndim != 1 or (count is not None and len(weights) != count):
+        expected = "one-dimensional" if count is None else f"({count},)"
+        raise ValueError(f"{name} must be {expected}, got shape {weights.shape}")
+    bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    if len(bad):
+        raise ValueError(f"{name}[{bad[0]}] must be finite and at least 0, got {weights[bad[0]]}")
+    if not weights.any():
+        raise ValueError(f"{name} must have an entry above 0, got {len(weights)} zeros")
+    return weights
+
+
+def check_sample_weight(name: str, weights: Any, rows: int) -> np.ndarray | None:
+    """``check_weights`` of so many rows, or None."""
+    return None if weights is None else check_weights(name, weights, rows)
+
+
 def label_rows(labels: np.ndarray, classes: int, dtype: Any) -> np.ndarray:
     """Labels as C-contiguous rows of ``dtype``: a class k becomes the k-th unit vector."""
     if labels.ndim == 2:

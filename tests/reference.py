@@ -1,7 +1,7 @@
 """What tests and benchmarks judge the library by: HW1P1 in plain NumPy, and finite differences.
 
 The formulas are in ``fastmlp.recipes``, whose write-ups are raced with them, and in
-``tests.activations``; they use nothing of what they judge.
+``tests.activations``, ``tests.losses`` and ``tests.rules``; they use nothing of what they judge.
 """
 
 import numpy as np
@@ -21,6 +21,7 @@ from fastmlp.recipes._numpy_mlp import (
     train_epoch,
 )
 from tests.activations import FROM_ACTIVATION, FUNCTIONS, SLOPES
+from tests.losses import errors, loss_and_derivative, values
 from tests.rules import UPDATES
 
 __all__ = [
@@ -31,9 +32,11 @@ __all__ = [
     "ReferenceMLP",
     "batchnorm_backward",
     "batchnorm_forward",
+    "errors",
     "finite_difference",
     "linear_backward",
     "linear_forward",
+    "loss_and_derivative",
     "momentum_update",
     "one_hot",
     "reference_training_stats",
@@ -43,6 +46,7 @@ __all__ = [
     "softmax_cross_entropy",
     "tanh",
     "train_epoch",
+    "values",
 ]
 
 # Of z the activation; of what is kept of it, the activation or the slope, the slope.

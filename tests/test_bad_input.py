@@ -161,7 +161,7 @@ class Watcher:
         ("epochs", -1, "epochs.*0.*-1"),
         ("epochs", 1.5, r"epochs.*1\.5"),
         ("validation_data", (np.zeros((9, 5)),), "validation_data"),
-        ("validation_data", (np.zeros((9, 5)), np.zeros(9, int), np.ones(9)), "validation_data"),
+        ("validation_data", (np.zeros((9, 5)), *np.zeros((3, 9), int)), "validation_data"),
         ("validation_data", {"x": np.zeros((9, 5))}, "validation_data"),
         ("callbacks", [print], r"callbacks\[0\].*methods on_train_begin, .*got <built-in"),
         ("callbacks", [Watcher(), "bar"], r"callbacks\[1\].*methods.*got 'bar'"),

@@ -87,8 +87,11 @@ def run(function, wanted, arguments, run_threads=threads.run):
     if function is engine.train_steps:
         assert any(isinstance(a, Data) for a in arguments)
         arguments = tuple(
-            a._replace(order=place(a.order), classes=place(a.classes)) if isinstance(a, Data)
-            else place(a) if isinstance(a, np.ndarray) else a
+            a._replace(
+                order=place(a.order), classes=place(a.classes), weights=place(a.weights),
+                class_weights=place(a.class_weights), scales=place(a.scales),
+            )
+            if isinstance(a, Data) else place(a) if isinstance(a, np.ndarray) else a
             for a in arguments
         )
     return run_threads(function, wanted, arguments)

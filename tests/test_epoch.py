@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from fastmlp import MLP, Identity, ReLU, Sigmoid, Tanh, engine, threads, training
+from fastmlp import MLP, Identity, ReLU, Sigmoid, Tanh, engine, threads
 from fastmlp.kernels import _operands
 from fastmlp.kernels.epoch import train_steps
 from tests.bfloat16 import NAN_PAIR
@@ -152,8 +152,9 @@ def _poisoned(run):
             packed = arguments[0].packed
             blocks = packed.inputs, packed.activations, packed.normals, packed.deltas
             for buffer in (
-                packed.labels, packed.means, packed.variances, packed.gradients, packed.scratch,
-                packed.gathered, packed.row_losses, packed.row_errors,
+                packed.labels, packed.row_weights, packed.means, packed.variances,
+                packed.gradients, packed.scratch, packed.gathered, packed.row_losses,
+                packed.row_errors,
                 *itertools.chain.from_iterable(forms[:3] for forms in blocks),
             ):  # fmt: skip
                 buffer[:] = np.nan if buffer.dtype.kind == "f" else NAN_PAIR
@@ -180,7 +181,7 @@ def test_padding_holds_anything(batch_size, num_bn_layers, dtype, monkeypatch):
     """
     sizes, activations = [19, 49, 33, 5], [Sigmoid, ReLU, Identity]
     x, labels, _ = batch(2 * batch_size + 5, 19, 5, dtype=dtype)
-    monkeypatch.setattr(training, "SECONDS_PER_CALL", 0)
+    monkeypatch.setattr("fastmlp._session.SECONDS_PER_CALL", 0)
 
     def results():
         mlp = build(sizes, activations, dtype=dtype, num_bn_layers=num_bn_layers, momentum=0.9)

@@ -108,7 +108,7 @@ def test_slopes_take_no_memory_where_none_is_kept():
     for cls in (ReLU, SiLU):
         layout = build([5, 4, 3], [cls, Identity]).layout
         learnt = Learnt(*np.zeros((4, layout.parameters)))
-        trainer = engine.Trainer(layout, learnt, np.zeros(0), 9, engine.FUSED_UPDATE)
+        trainer = engine.Trainer(layout, learnt, np.zeros(0), 9, engine.Objective())
         sizes[cls] = trainer.packed.slopes.size
     assert sizes[ReLU] == 0
     assert sizes[SiLU] == trainer.packed.activations.values.size

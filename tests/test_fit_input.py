@@ -25,7 +25,8 @@ def test_fits_arguments_stand_in_its_signature():
     parameters = inspect.signature(MLP.fit).parameters
     assert list(parameters) == [
         "self", "x", "labels", "epochs", "batch_size", "max_steps", "shuffle", "seed",
-        "validation_data", "callbacks", "progress", "lr_schedule", "check_finite", "accumulate",
+        "sample_weight", "validation_data", "callbacks", "progress", "lr_schedule", "check_finite",
+        "accumulate",
     ]  # fmt: skip
     assert parameters["batch_size"].default == 128
     assert parameters["epochs"].kind is inspect.Parameter.KEYWORD_ONLY

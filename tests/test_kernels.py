@@ -65,6 +65,8 @@ def test_not_a_number_and_infinities_as_numpy(case, dtype, value):
     """One such entry in one array at a time: NaN and infinities come out where NumPy has them."""
     if case.kernel.__name__ == "batchnorm_backward" and np.isinf(value):
         pytest.skip("the reference starts from x, which an infinite norm or var does not determine")
+    if case is KERNELS["loss_backward-PoissonNLL"] and value == np.inf:
+        pytest.skip("its rate ends as a straight line, of a finite slope")
     count = len(float_arrays(case.arguments(19, 17, dtype)))
     for chosen in range(count):
         arguments = case.arguments(19, 17, dtype)

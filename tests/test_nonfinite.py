@@ -7,11 +7,10 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from fastmlp import threads
-from fastmlp.engine import FUSED_UPDATE, LayerSpec, Layout, Trainer, infer
+from fastmlp.engine import LayerSpec, Layout, Objective, Trainer, data_of, infer
 from fastmlp.kernels._rates import unit_for
 from fastmlp.kernels.activation import ACTIVATIONS, NO_ACTIVATION
-from fastmlp.kernels.network import Data, Flat
-from fastmlp.kernels.packing import strided
+from fastmlp.kernels.network import Flat
 from fastmlp.kernels.update import Learnt
 from fastmlp.optimizers import Momentum
 
@@ -67,9 +66,10 @@ def train(layout, compute, x, classes, batch_size, last):
     flat, losses = random_flat(layout), np.full(STEPS, -1.0)
     statistics = np.ones(layout.statistics, layout.dtype)
     optimizer = Momentum(0.1, momentum=0.9, weight_decay=0.01)
-    trainer = Trainer(layout, flat, statistics, batch_size, FUSED_UPDATE, unit_for(compute))
+    trainer = Trainer(layout, flat, statistics, batch_size, Objective(), unit_for(compute))
     trainer.pack()
-    data = Data(strided(x), strided(x), classes, np.arange(len(x)))
+    scales = np.full(STEPS, 1 / batch_size, layout.dtype)
+    data = data_of(x, classes, np.arange(len(x)), scales)
     schedule = optimizer.schedule(np.full(STEPS, 0.1), 0, layout.dtype)
     ended = trainer.train(data, schedule, 0, last, (losses, np.zeros(STEPS)))
     trainer.unpack()

@@ -39,7 +39,8 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parent.parent
 TARGETS = (
-    "fastmlp/kernels/*.py", "fastmlp/engine.py", "fastmlp/training.py", "fastmlp/_buffers.py",
+    "fastmlp/kernels/*.py", "fastmlp/engine.py", "fastmlp/training.py",
+    "fastmlp/_session.py", "fastmlp/_measures.py", "fastmlp/_buffers.py",
 )  # fmt: skip
 COPIED = "fastmlp", "tests", "benchmarks", "pyproject.toml", "README.md", "CONTRIBUTING.md"
 

@@ -41,7 +41,7 @@ from .batchnorm import (
     running_average,
 )
 from .gather import Batch, gather, input_of
-from .loss import argmax_row, row_loss, softmax_block
+from .loss import Row, row_error, row_gradient, row_loss
 from .matmul import (
     ADD,
     ADD_UPDATE,
@@ -69,7 +69,7 @@ class Turn(NamedTuple):
     factors: np.ndarray  # (GROUPS * FACTORS,) of this step's update
     first: bool  # they replace those in memory, or are added to them
     last: bool  # the update follows
-    scale: float  # of the gradients in the update: the mean over all rows that were added up
+    scale: float  # of the gradients in the update
     norm_scale: float  # of those of batch norm
 
 
@@ -205,32 +205,34 @@ def _rows_of_share(team, rows, outputs, packed):
 
 
 @inline
-def _loss(team, network, geometry):
+def _loss(team, network, data, plan, geometry):
     """Loss and error of this part's rows, and the gradient of the last pre-activations."""
     packed, last = network.packed, len(network.table) - 1
     layer = network.table[last]
     lanes = vector_lanes(packed.staged)
-    classes = layer.outputs
-    blocks = ceil_div(classes, lanes)
+    blocks = ceil_div(layer.outputs, lanes)
     step = geometry.pitch * lanes
-    z, kept, formula = packed.activations.values, _kept_of(network, last), formula_of(layer, True)
+    kept, formula = _kept_of(network, last), formula_of(layer, True)
+    out = packed.deltas.values
     for number in range(chunk_count(geometry)):
         deltas = _output_of(network, last, packed.deltas, geometry, number)
-        begin, end = _rows_of_share(team, deltas.chunk.rows, classes, packed)
+        begin, end = _rows_of_share(team, deltas.chunk.rows, layer.outputs, packed)
         for row in range(begin, end):
             i = number * geometry.chunk_rows + row
             at = deltas.chunk.at + row * lanes
-            y_at = i * blocks * lanes
-            loss, m, normaliser = row_loss(z, at, step, packed.labels, y_at, lanes, classes)
-            packed.row_losses[i] = loss
-            truth = argmax_row(packed.labels, y_at, lanes, classes)
-            packed.row_errors[i] = argmax_row(z, at, step, classes) != truth
+            z = Row(packed.activations.values, at, step, layer.outputs)
+            y = Row(packed.labels, i * blocks * lanes, lanes, layer.outputs)
+            weight = packed.row_weights[i]
+            loss, state = row_loss(z, y, plan.loss, data.class_weights, Place(out, at))
+            packed.row_losses[i] = weight * loss
+            packed.row_errors[i] = weight * row_error(z, y, plan.loss)
             for block in range(blocks):
                 k = at + block * step
-                p = softmax_block(z, at, step, block, classes, m, normaliser)
-                delta = p - load(packed.labels, y_at + block * lanes)
+                delta = row_gradient(
+                    z, y, block, plan.loss, data.class_weights, state, Place(out, k)
+                )
                 slope = activation_slope(load(kept, k), formula)
-                store(packed.deltas.values, k, delta * slope)
+                store(out, k, weight * delta * slope)
         publish(packed.unit, deltas, Rectangle(0, blocks, begin, end))
 
 
@@ -275,7 +277,7 @@ def _update_linear(team, network, index, batch, plan, turn):
 
 
 @inline
-def _step(team, network, batch, plan, turn):
+def _step(team, network, data, batch, plan, turn):
     """Forward, loss and backward of a batch, and all updates.
 
     Returns the sum of the rows' losses. Where it is not finite, the backward pass and all updates
@@ -292,7 +294,7 @@ def _step(team, network, batch, plan, turn):
         if normalised:
             _forward_batchnorm(team, network, index, batch.geometry)
             barrier(team)
-    _loss(team, network, batch.geometry)
+    _loss(team, network, data, plan, batch.geometry)
     barrier(team)
     # Every part adds up all rows, in the same order, so that all of them decide alike.
     loss = _total(packed.row_losses, batch.geometry.rows)
@@ -333,18 +335,15 @@ def _batch_of(plan, data, step, at):
 
 
 @inline
-def _turn_of(network, data, plan, schedule, step):
+def _turn_of(data, plan, schedule, step):
     """What becomes of a step's gradients."""
-    number_type = network.packed.staged.dtype.type
-    before = step % plan.accumulate
-    rows = min((step + 1) * plan.batch_size, data.order.size) - (step - before) * plan.batch_size
-    scale = number_type(1) / number_type(rows)
+    scale, before = data.scales[step], step % plan.accumulate
     return Turn(
         schedule[step],
         before == 0,
         before + 1 == plan.accumulate or step + 1 == len(schedule),
         scale,
-        scale if plan.mean_reduction else number_type(1),
+        scale if plan.mean_reduction else data.scales.dtype.type(1),
     )
 
 
@@ -354,7 +353,7 @@ def train_steps(team, network, data, plan, schedule, first, last, steps_out):
 
     network, data, plan : a ``Network``, ``Data`` and ``Plan``
     schedule : (steps, GROUPS * FACTORS) the rule's factors for every step of the order
-    steps_out : (sum of losses, count of errors) per step, overwritten for the steps done
+    steps_out : (sum of losses, of errors) per step, weighted, overwritten for the steps done
     Returns ``last``; or, once the sum of a step's losses is not finite, that step, whose sums are
     written while neither it nor any later step changes the network.
     """
@@ -365,11 +364,13 @@ def train_steps(team, network, data, plan, schedule, first, last, steps_out):
     gather(team, network, data, batch)
     barrier(team)
     for step in range(first, last):
-        turn = _turn_of(network, data, plan, schedule, step)
-        loss = _step(team, network, batch, plan, turn)
+        turn = _turn_of(data, plan, schedule, step)
+        loss = _step(team, network, data, batch, plan, turn)
         if team.part == 0:
             step_losses[step] = loss
-            step_errors[step] = _total(packed.row_errors, batch.geometry.rows)
+            errors = _total(packed.row_errors, batch.geometry.rows)
+            # Those of a loss that is NaN may be, too: a step that has been done has a number.
+            step_errors[step] = errors if errors >= 0 else 0.0
         if not np.isfinite(loss):
             # Once part 0 returns, the next call may overwrite the losses that others still add up.
             barrier(team)

@@ -83,13 +83,14 @@ def _gather_rounded(team, network, data, batch, begin, end):
 
 @inline
 def _gather_labels(network, data, batch, begin, end):
-    """Rows of labels; a class k becomes the k-th unit vector."""
-    labels = network.packed.labels
+    """Rows of labels, and their weights; a class k becomes the k-th unit vector."""
+    labels, weights = network.packed.labels, network.packed.row_weights
     lanes = vector_lanes(labels)
     classes = network.table[len(network.table) - 1].outputs
     width = ceil_div(classes, lanes) * lanes
     for i in range(begin, end):
         row = data.order[batch.first + i]
+        weights[i] = data.weights[row] if data.weights.size > 0 else 1
         if data.classes.size > 0:
             for k in range(width):
                 labels[i * width + k] = 0

@@ -115,11 +115,12 @@ def _linear_forward(team, y, x, w, b, formula, work):
     barrier(team)
 
 
-def linear_backward(dw, db, dx, x, w, dz, unit=FLOATS):
-    """dw = x.T @ dz / N,  db = mean of dz over the rows,  dx = dz @ w.T.
+def linear_backward(dw, db, dx, x, w, dz, unit=FLOATS, scale=None):
+    """dw = scale * x.T @ dz,  db = scale * sum of dz over the rows,  dx = dz @ w.T.
 
     dw : (I, O)    db : (O,) or None    dx : (N, I) or None if it is not needed; overwritten
     x : (N, I)    w : (I, O)    dz : (N, O)    unit : what multiplies, see ``units``
+    scale : 1 / N by default
     Reference: CMU 11-785 HW1P1, section 3.4.2.
     """
     rows, inputs = x.shape
@@ -143,18 +144,18 @@ def linear_backward(dw, db, dx, x, w, dz, unit=FLOATS):
     arguments = (
         dw.reshape(-1), nothing if db is None else db.reshape(-1),
         dx.reshape(-1) if through else nothing, x.reshape(-1), w.reshape(-1), dz.reshape(-1),
+        x.dtype.type(1 / rows if scale is None else scale),
         BackwardWork(unit, geometry, *workspace),
     )  # fmt: skip
     threads.run(_linear_backward, wanted, arguments)
 
 
 @entry
-def _linear_backward(team, dw, db, dx, x, w, dz, work):
+def _linear_backward(team, dw, db, dx, x, w, dz, scale, work):
     """db and dx are empty where they are not needed."""
     unit, geometry, x_blocks, dz_blocks, dx_blocks, dw_panels, w_panels, scratch = work
     inputs, outputs = x.size // geometry.rows, dz.size // geometry.rows
     lanes = vector_lanes(x)
-    scale = x.dtype.type(1) / x.dtype.type(geometry.rows)
     pack_operand(team, unit, x_blocks, x, inputs, geometry)
     pack_operand(team, unit, dz_blocks, dz, outputs, geometry)
     if dx.size > 0:

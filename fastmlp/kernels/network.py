@@ -16,6 +16,7 @@ from ._operands import Blocks
 from ._sync import barrier
 from ._units import Unit
 from .packing import StridedMatrix, pack_panels, pack_vector, unpack_panels, unpack_vector
+from .pointwise import Loss
 from .update import Learnt, UpdateOptions
 
 # One row per layer. The offsets lead into the flat buffers (what a user sees) and into the packed
@@ -64,6 +65,7 @@ class Packed(NamedTuple):
     gathered: np.ndarray  # for every part the rows that it is about to round
     inputs: Blocks  # of two batches: the present and the next
     labels: np.ndarray  # rows of labels, padded to whole vectors
+    row_weights: np.ndarray  # of the batch
     activations: Blocks  # of every layer's output
     normals: Blocks  # the same layout: normalised pre-activations
     slopes: np.ndarray  # the same layout: slopes of activations that are kept
@@ -71,7 +73,7 @@ class Packed(NamedTuple):
     means: np.ndarray  # of the batch, before batch norm; a row per layer
     variances: np.ndarray  # the same layout
     row_losses: np.ndarray  # of the batch, float64
-    row_errors: np.ndarray  # of the batch, float64: 1 where a row's class was missed
+    row_errors: np.ndarray  # of the batch, float64
 
 
 class Network(NamedTuple):
@@ -92,16 +94,19 @@ class PackedWeights(NamedTuple):
 
 
 class Data(NamedTuple):
-    """The training set, in place. ``classes`` is empty where ``y`` holds rows of labels."""
+    """The training set, in place, and what an epoch makes of it."""
 
     x: StridedMatrix
-    y: StridedMatrix
-    classes: np.ndarray
+    y: StridedMatrix  # rows of labels or other targets
+    classes: np.ndarray  # (N,) int64 in their place, or empty
+    weights: np.ndarray  # (N,) of the rows, or empty
+    class_weights: np.ndarray  # (K,) or empty
     order: np.ndarray  # (n,) int64: the rows, in the order of training
+    scales: np.ndarray  # (steps,) what multiplies the sums over a batch in its update
 
 
 class Plan(NamedTuple):
-    """How to train: the batch, and how gradients become an update."""
+    """How to train: the batch, what is minimised, and how gradients become an update."""
 
     batch_size: int
     chunk_rows: int
@@ -109,7 +114,8 @@ class Plan(NamedTuple):
     options: UpdateOptions
     apart: bool  # gradients go to memory, the update is a phase of its own
     accumulate: int  # batches whose gradients are added up for one update; apart only
-    mean_reduction: bool  # divide dgamma and dbeta by the rows of the batch
+    mean_reduction: bool  # scale dgamma and dbeta as other gradients
+    loss: Loss
 
 
 @entry

@@ -20,7 +20,16 @@ from .activation import (
 )
 from .batchnorm import BatchNorm
 from .linear import Linear
-from .loss import Criterion, SoftmaxCrossEntropy
+from .loss import (
+    BinaryCrossEntropy,
+    Criterion,
+    Huber,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    PoissonNLL,
+    Quantile,
+    SoftmaxCrossEntropy,
+)
 
 __all__ = [
     "ELU",
@@ -28,13 +37,19 @@ __all__ = [
     "SELU",
     "Activation",
     "BatchNorm",
+    "BinaryCrossEntropy",
     "Criterion",
     "HardSigmoid",
     "HardSwish",
+    "Huber",
     "Identity",
     "LeakyReLU",
     "Linear",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
     "Mish",
+    "PoissonNLL",
+    "Quantile",
     "ReLU",
     "SiLU",
     "Sigmoid",

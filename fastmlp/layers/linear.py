@@ -88,10 +88,13 @@ class Linear(ParameterLayer):
         linear_forward(y, self.x, w, b, unit=unit_for(self.compute_dtype))
         return y
 
-    def backward(self, delta: Any, input_gradient: bool = True) -> np.ndarray | None:
+    def backward(
+        self, delta: Any, input_gradient: bool = True, scale: float | None = None
+    ) -> np.ndarray | None:
         """Set dW = x.T @ delta / N and db, the mean of delta over the batch.
 
         delta : (N, out), the derivative of the loss with respect to the output of ``forward``.
+        scale : what takes the place of 1 / N, where rows have weights
         Returns delta @ W.T, (N, in), not divided by N; None where ``input_gradient`` is False.
         Raises RuntimeError before the first ``forward``, ValueError on another shape.
         """
@@ -101,5 +104,5 @@ class Linear(ParameterLayer):
         delta = contiguous(delta, w.dtype)
         check_shape("delta", delta, (len(self.x), self.out_feature))
         dx = np.empty_like(self.x) if input_gradient else None
-        linear_backward(dw, db, dx, self.x, w, delta, unit_for(self.compute_dtype))
+        linear_backward(dw, db, dx, self.x, w, delta, unit_for(self.compute_dtype), scale)
         return dx

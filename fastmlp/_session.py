@@ -1,0 +1,275 @@
+"""A fit under way: the network in the engine's panels, and who may look at it when."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Generator, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._measures import means, row_counts
+from .engine import Objective, Trainer, data_of
+from .history import FitPlan, History, Progress
+from .kernels._rates import unit_for
+from .kernels.network import Data
+from .schedules import ScheduleLike, as_schedule
+from .validation import FLOATS, label_rows
+
+# How long one call of the compiled epoch may take: progress and Ctrl-C come between calls.
+SECONDS_PER_CALL = 0.1
+
+
+class TrainingSet(NamedTuple):
+    """Rows, what the criterion takes as their targets, and their weights."""
+
+    x: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray | None = None
+
+
+class Totals(NamedTuple):
+    """What the sums over each batch are divided by, (steps,) float64 each."""
+
+    losses: np.ndarray
+    errors: np.ndarray
+
+
+class Session:
+    """A fit under way.
+
+    While it trains, weights and velocities are in the engine's panels. While it rests, inside a
+    callback, whoever looks at the network's buffers finds them up to date, and may change them:
+    the panels are made anew from them before the fit goes on.
+    """
+
+    def __init__(
+        self, mlp: Any, train: TrainingSet, plan: FitPlan, schedule: ScheduleLike = None,
+        accumulate: int = 1,
+    ) -> None:  # fmt: skip
+        self.mlp, self.train_set, self.plan, self.accumulate = mlp, train, plan, accumulate
+        self.schedule = as_schedule(schedule, plan, mlp.lr, mlp.dtype)
+        self.rate: float = mlp.lr  # of the last step
+        # Figures of the present epoch's steps; a sum of errors below 0 stands for none yet.
+        self.losses, self.errors = np.zeros(plan.steps), np.full(plan.steps, -1.0)
+        self._take_targets()
+        self.lost: str | None = None
+        self._steps_per_call = 1
+        self._buffers = mlp.buffers
+        self._resting = self._buffers_are_stale = False
+        self._panels_are_stale = True
+        self._new_trainer()
+
+    def _take_targets(self) -> None:
+        """Labels and weights as the engine reads them, which depends on the criterion."""
+        mlp, (x, labels, weights) = self.mlp, self.train_set
+        self._criterion = mlp.criterion
+        labels = mlp.criterion.check_targets("labels", labels, len(x), mlp.output_size)
+        # A copy: a read-only or strided array would be another type to the compiler.
+        in_classes = labels.ndim == 1
+        self._labels = np.array(labels, np.int64) if in_classes else _readable(labels, mlp.dtype)
+        self._weights = None if weights is None else weights.astype(mlp.dtype)
+
+    def _new_trainer(self) -> None:
+        mlp = self.mlp
+        mlp.settle_compute_dtype(self.plan.batch_size)
+        learnt, statistics = self._buffers.for_writing()
+        self._needs = self._present_needs()
+        self._trainer = Trainer(
+            mlp.layout, learnt, statistics, self.plan.batch_size, self._objective(),
+            unit_for(mlp.compute_dtype),
+        )  # fmt: skip
+
+    def _objective(self) -> Objective:
+        mlp = self.mlp
+        apart = mlp.optimizer.apart or self.accumulate > 1
+        by_mean = mlp.batchnorm_reduction == "mean"
+        loss = mlp.criterion.formula(mlp.output_size, mlp.dtype)
+        return Objective(mlp.optimizer.options, apart, self.accumulate, by_mean, loss)
+
+    def _present_needs(self) -> tuple[Any, ...]:
+        """What decides on the trainer's buffers."""
+        mlp, optimizer = self.mlp, self.mlp.optimizer
+        kept = optimizer.states, optimizer.average is None
+        return mlp.layout, mlp.compute_dtype, *kept, optimizer.apart, optimizer.clip_norm is None
+
+    def __enter__(self) -> Session:
+        self._outer = self._buffers.session
+        self._buffers.session = self
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Leave the network as of the last finished step."""
+        try:
+            self._update_buffers()
+        except KeyboardInterrupt:
+            # Half unpacked, the network would be of no step at all.
+            self._update_buffers()
+            raise
+        finally:
+            self._buffers.session = self._outer
+            self._buffers.look()
+
+    @contextlib.contextmanager
+    def rest(self) -> Iterator[None]:
+        """A pause in which others may look at the network."""
+        self._resting = True
+        try:
+            if self._buffers.held_elsewhere():
+                # Who holds a view looks without asking.
+                self.look()
+            yield
+        finally:
+            self._resting = False
+
+    def look(self) -> None:
+        if self._resting:
+            self._update_buffers()
+            self._panels_are_stale = True
+
+    def _update_buffers(self) -> None:
+        if self._buffers_are_stale:
+            self._trainer.unpack()
+            self._buffers_are_stale = False
+
+    def _resume(self) -> None:
+        """Take over what has been changed since the last step."""
+        self.mlp.check_compiled()
+        if self.mlp.criterion is not self._criterion:
+            self._take_targets()
+        if self._present_needs() != self._needs:
+            self._update_buffers()
+            self._new_trainer()
+            self._panels_are_stale = True
+        if self._panels_are_stale:
+            self._trainer.pack()
+            self._panels_are_stale = False
+        self._trainer.objective = self._objective()
+
+    def prepare(self, order: np.ndarray) -> None:
+        """Compile what an epoch needs, so that the first one's seconds are of training."""
+        self._resume()
+        schedule = self._factors(np.zeros(1), 0, 1)
+        data = self._data(order, self._totals(order))
+        self._trainer.train(data, schedule, 0, 0, (self.losses, self.errors))
+        self._trainer.unpack()
+
+    def _totals(self, order: np.ndarray) -> Totals:
+        """What the sums over each batch of an epoch are divided by."""
+        size, steps = self.plan.batch_size, self.plan.steps
+        sizes = np.full(steps, float(size))
+        sizes[-1] = len(order) - size * (steps - 1)
+        _, labels, weights = self.train_set
+        counts = row_counts(self.mlp.criterion, labels, weights)
+        if counts is None:
+            return Totals(sizes, sizes)
+
+        def sums(values: np.ndarray) -> np.ndarray:
+            """As ``backward`` adds them up."""
+            return np.array([values[order[i * size : (i + 1) * size]].sum() for i in range(steps)])
+
+        return Totals(sums(counts), sizes if weights is None else sums(weights))
+
+    def _data(self, order: np.ndarray, totals: Totals) -> Data:
+        mlp, groups = self.mlp, np.arange(self.plan.steps) // self.accumulate
+        scales = means(1, np.bincount(groups, totals.losses))[groups].astype(mlp.dtype)
+        class_weights = mlp.criterion.weights_of_classes(mlp.dtype)
+        return data_of(self.train_set.x, self._labels, order, scales, self._weights, class_weights)
+
+    def epoch(
+        self, epoch: int, order: np.ndarray, history: History
+    ) -> Generator[Progress, None, None]:
+        """Train on the rows in ``order``, pausing a few times a second to say where it stands.
+
+        Ends early, and says so in ``lost``, where a batch's loss is not finite: its update is not
+        made.
+        """
+        started, step = time.perf_counter(), 0
+        self._present_totals = self._totals(order)
+        before_epoch = epoch * self.plan.steps
+        end = min(self.plan.steps, self.plan.total_steps - before_epoch)
+        rates = np.empty(end)
+        self.errors[:] = -1
+        while step < end and self.lost is None:
+            self._resume()
+            # A call ends with an update, or with the epoch.
+            calls = max(1, self._steps_per_call // self.accumulate)
+            last = min(step + calls * self.accumulate, end)
+            steps = np.arange(before_epoch + step, before_epoch + last)
+            given = self.schedule.rates(self.mlp.lr, steps, self.plan, history)
+            rates[step:last] = given
+            before = time.perf_counter()
+            reached = self._train(self._data(order, self._present_totals), rates, step, last)
+            seconds = time.perf_counter() - before
+            self.rate = float(given[min(reached, last - 1) - step])
+            rate = (last - step) / max(seconds, 1e-6)
+            # At most twice as many as before: the first call may have been slow to start.
+            self._steps_per_call = max(
+                1, min(int(rate * SECONDS_PER_CALL), 2 * self._steps_per_call)
+            )
+            step = self.steps_done
+            if reached < last:
+                self.lost = f"the loss is {self.losses[reached]} in epoch {epoch + 1}, step {step}"
+            yield self._progress(epoch, step, time.perf_counter() - started)
+
+    def _train(self, data: Data, rates: np.ndarray, step: int, last: int) -> int:
+        """Run steps of the present epoch, and count the updates; as ``Trainer.train``."""
+        schedule = self._factors(rates, step, last)
+        self._buffers_are_stale = True
+        counted, reached = self.mlp.updates, None
+        try:
+            reached = self._trainer.train(data, schedule, step, last, (self.losses, self.errors))
+        finally:
+            done = self.steps_done if reached is None else reached
+            before, after = (_updates(n, len(rates), self.accumulate) for n in (step, done))
+            self.mlp.updates = counted + after - before
+        return reached
+
+    def _factors(self, rates: np.ndarray, step: int, last: int) -> np.ndarray:
+        """The rule's factors for steps of an epoch, a row per step; others are left as they are.
+
+        Batches whose gradients are added up have the rate of the last of them.
+        """
+        mlp, every = self.mlp, self.accumulate
+        updates = np.arange(step, last) // every
+        first, end = step // every, -(-last // every)
+        ends = np.minimum((np.arange(first, end) + 1) * every, len(rates)) - 1
+        factors = mlp.optimizer.schedule(rates[ends], mlp.updates, mlp.dtype)
+        schedule = np.empty((len(rates), factors.shape[1]), mlp.dtype)
+        schedule[step:last] = factors[updates - first]
+        return schedule
+
+    @property
+    def steps_done(self) -> int:
+        """Steps of the present epoch that have figures, also after an interrupt."""
+        return int(np.count_nonzero(self.errors >= 0))
+
+    def _progress(self, epoch: int, step: int, seconds: float) -> Progress:
+        samples = min(step * self.plan.batch_size, self.plan.samples)
+        figures = (
+            means(out[:step].sum(), total[:step].sum())
+            for out, total in zip((self.losses, self.errors), self._present_totals, strict=True)
+        )
+        return Progress(
+            epoch, self.plan.epochs, step, self.plan.steps, samples,
+            samples / max(seconds, 1e-9), *map(float, figures),
+        )  # fmt: skip
+
+    def batch_losses(self) -> list[float]:
+        """Mean loss of each batch of the present epoch so far."""
+        done = self.steps_done
+        losses: list[float] = means(self.losses[:done], self._present_totals.losses[:done]).tolist()
+        return losses
+
+
+def _updates(steps: int, all_steps: int, every: int) -> int:
+    """How many updates the first steps of an epoch make: the last few batches have one too."""
+    return -(-steps // every) if steps == all_steps else steps // every
+
+
+def _readable(labels: np.ndarray, dtype: Any) -> np.ndarray:
+    """Rows of labels as they are where the engine can read them, otherwise a copy."""
+    if labels.dtype in FLOATS and labels.dtype.isnative:
+        return labels
+    return label_rows(labels, labels.shape[1], dtype)
