@@ -9,19 +9,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from ._buffers import (
-    Buffers,
-    BufferView,
-    LayerPlaces,
-    Layers,
-    check_replacement,
-    replaceable_activations,
-)
+from ._attributes import BufferView, LayerPlaces, OptimizerAttribute
+from ._buffers import Buffers, Layers, check_replacement, replaceable_activations
 from .engine import Layout, faster_compute_dtype, layout_of
 from .layers import BatchNorm, Linear
 from .layers.activation import formula_of
 from .optimizers import Optimizer
-from .optimizers._of_network import OptimizerAttribute
 from .validation import check_compute_dtype, check_instance
 
 

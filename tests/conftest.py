@@ -43,6 +43,12 @@ def forced_threads(monkeypatch):
     fastmlp.set_num_threads(before)
 
 
+@pytest.fixture(params=[1, 2, 3], ids="{} threads".format)
+def on_threads(request, forced_threads):
+    """That many threads, however small the work."""
+    fastmlp.set_num_threads(request.param)
+
+
 @pytest.fixture
 def alone(monkeypatch, tmp_path):
     """In a folder of its own, without data sets and without mirrors that answer."""

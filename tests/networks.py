@@ -4,7 +4,7 @@ import numpy as np
 from numpy.testing import assert_allclose, assert_array_equal
 
 from fastmlp import MLP, Identity, ReLU, Sigmoid, SoftmaxCrossEntropy, Tanh
-from tests.reference import one_hot
+from tests.reference import finite_difference, one_hot, train_epoch
 
 # Sizes around the edges of register tiles (16, 48), primes, and 1.
 AWKWARD_SIZES = [1, 2, 15, 16, 17, 47, 48, 49, 97]
@@ -110,3 +110,25 @@ def assert_same_state(actual, expected, tolerance=None):
             assert_array_equal(value, expected[name], err_msg=name)
         else:
             assert_close(value, expected[name], tolerance)
+
+
+def assert_two_ways_alike(fitted, looped, data, batch_size):
+    """Two equal networks end in the same bits after two epochs of fit and of the layer path.
+
+    data : (x, integer labels, one-hot rows)
+    """
+    x, labels, y = data
+    fitted.fit(x, labels, epochs=2, batch_size=batch_size, shuffle=False)
+    for _ in range(2):
+        train_epoch(looped, x, y, batch_size)
+    assert_same_state(state(fitted), state(looped))
+
+
+def assert_descent(mlp, x, labels):
+    """A step of fit at a learning rate of 1 is minus the finite differences of evaluate's loss."""
+    arrays = [a for layer in mlp.linear_layers for a in (layer.W, layer.b)]
+    gradients = [finite_difference(lambda _: mlp.evaluate(x, labels)[0], a) for a in arrays]
+    before = [a.copy() for a in arrays]
+    mlp.fit(x, labels, batch_size=len(x))
+    for start, gradient, end in zip(before, gradients, arrays, strict=True):
+        assert_allclose(start - end, gradient, rtol=1e-6, atol=1e-8)

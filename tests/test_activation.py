@@ -70,6 +70,13 @@ def slopes_of(name, z):
     return reference.SLOPES[name](z.astype(wider(z.dtype)))
 
 
+def finite_arrays(dtype):
+    """Up to 40 numbers of any size."""
+    width = 8 * np.dtype(dtype).itemsize
+    elements = st.floats(allow_nan=False, allow_infinity=False, width=width)
+    return hnp.arrays(dtype, st.integers(1, 40), elements=elements)
+
+
 @every_activation
 @both_dtypes
 def test_forward_of_any_length(name, dtype):
@@ -84,8 +91,7 @@ def test_forward_of_any_length(name, dtype):
 @settings(deadline=None, max_examples=100)
 @given(data=st.data())
 def test_forward_of_any_values(name, dtype, data):
-    z = data.draw(hnp.arrays(dtype, st.integers(1, 40), elements=st.floats(
-        allow_nan=False, allow_infinity=False, width=8 * np.dtype(dtype).itemsize)))  # fmt: skip
+    z = data.draw(finite_arrays(dtype))
     assert ulps(forward(name, z), truth(name, z)).max() <= MOST_ULPS[name]
 
 
@@ -128,8 +134,7 @@ def test_backward_of_any_length(name, dtype):
 @settings(deadline=None, max_examples=50)
 @given(data=st.data())
 def test_slopes_of_any_values(name, dtype, data):
-    z = data.draw(hnp.arrays(dtype, st.integers(1, 40), elements=st.floats(
-        allow_nan=False, allow_infinity=False, width=8 * np.dtype(dtype).itemsize)))  # fmt: skip
+    z = data.draw(finite_arrays(dtype))
     slopes = backward(name, np.ones_like(z), forward_and_kept(name, z)[1])
     assert (np.abs(slopes - slopes_of(name, z)) <= 4 * np.finfo(dtype).eps).all()
 

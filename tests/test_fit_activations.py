@@ -13,8 +13,15 @@ from fastmlp.kernels.epoch import train_steps
 from fastmlp.kernels.loss import softmax
 from fastmlp.kernels.update import Learnt
 from fastmlp.layers import activation_named
-from tests.networks import assert_close, assert_same_state, batch, build, state
-from tests.reference import finite_difference, train_epoch
+from tests.networks import (
+    assert_close,
+    assert_descent,
+    assert_same_state,
+    assert_two_ways_alike,
+    batch,
+    build,
+    state,
+)
 
 # As arguments of ``build``, which calls them.
 MAKERS = {name: (lambda name=name: activation_named(name)) for name in ACTIVATIONS} | {
@@ -44,11 +51,7 @@ def test_fit_is_the_hand_written_loop(name, compute, num_bn_layers):
     make = MAKERS[name]
     options = {"dtype": compute, "num_bn_layers": num_bn_layers, "momentum": 0.9, "lr": 1e-3}
     fitted, looped = (build([5, 53, 17, 3], [make] * 3, **options) for _ in range(2))
-    x, labels, y = batch(705, 5, 3, dtype=compute)
-    fitted.fit(x, labels, epochs=2, batch_size=300, shuffle=False)
-    for _ in range(2):
-        train_epoch(looped, x, y, 300)
-    assert_same_state(state(fitted), state(looped))
+    assert_two_ways_alike(fitted, looped, batch(705, 5, 3, dtype=compute), 300)
     assert np.isfinite(fitted.parameters).all()
 
 
@@ -59,11 +62,7 @@ def test_kept_slopes_beside_others(name, outputs):
     makers = [MAKERS[name], Tanh, GELU, MAKERS[name]]
     options = {"num_bn_layers": 1, "momentum": 0.9, "lr": 1e-3}
     fitted, looped = (build([7, 49, 16, 17, outputs], makers, **options) for _ in range(2))
-    x, labels, y = batch(33, 7, outputs)
-    fitted.fit(x, labels, epochs=2, batch_size=8, shuffle=False)
-    for _ in range(2):
-        train_epoch(looped, x, y, 8)
-    assert_same_state(state(fitted), state(looped))
+    assert_two_ways_alike(fitted, looped, batch(33, 7, outputs), 8)
 
 
 @every_activation
@@ -86,12 +85,7 @@ def test_one_step_follows_the_gradient_of_the_loss(name):
     """fit's own: the change that a step makes at a learning rate of 1, by finite differences."""
     mlp = build([5, 4, 6, 3], [MAKERS[name]] * 3, lr=1.0, seed=3)
     x, labels, _ = batch(9, 5, 3)
-    arrays = [a for layer in mlp.linear_layers for a in (layer.W, layer.b)]
-    gradients = [finite_difference(lambda _: mlp.evaluate(x, labels)[0], a) for a in arrays]
-    before = [a.copy() for a in arrays]
-    mlp.fit(x, labels, batch_size=9)
-    for start, gradient, end in zip(before, gradients, arrays, strict=True):
-        assert_allclose(start - end, gradient, rtol=1e-6, atol=1e-8)
+    assert_descent(mlp, x, labels)
 
 
 def test_one_compilation_serves_every_activation():

@@ -8,7 +8,6 @@ from numpy.testing import assert_array_equal
 
 import fastmlp
 from benchmarks.cases import KERNELS
-from fastmlp import threads
 
 # (batch, width): 1, around a vector and a tile, primes, long and thin, and batches that are cut
 # into chunks (above 256 rows).
@@ -85,18 +84,14 @@ def test_not_a_number_and_infinities_as_numpy(case, dtype, value):
 
 @every_kernel
 @both_dtypes
-def test_bits_do_not_depend_on_threads(case, dtype, monkeypatch):
-    monkeypatch.setattr(threads, "WORK_PER_THREAD", 1)
-    before = fastmlp.get_num_threads()
+@pytest.mark.usefixtures("forced_threads")
+def test_bits_do_not_depend_on_threads(case, dtype):
     results = []
-    try:
-        for count in (1, 2, 3):
-            fastmlp.set_num_threads(count)
-            arguments = case.arguments(300, 50, dtype)
-            case.kernel(*arguments)
-            results.append(case.results(arguments))
-    finally:
-        fastmlp.set_num_threads(before)
+    for count in (1, 2, 3):
+        fastmlp.set_num_threads(count)
+        arguments = case.arguments(300, 50, dtype)
+        case.kernel(*arguments)
+        results.append(case.results(arguments))
     for others in results[1:]:
         for actual, expected in zip(others, results[0], strict=True):
             assert_array_equal(actual, expected)

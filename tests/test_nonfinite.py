@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from fastmlp import threads
 from fastmlp.engine import LayerSpec, Layout, Objective, Trainer, data_of, infer
 from fastmlp.kernels._rates import unit_for
 from fastmlp.kernels.activation import ACTIVATIONS, NO_ACTIVATION
@@ -18,16 +17,6 @@ STEPS = 5
 # Numbers that are rounded to bfloat16 take a path of their own through the epoch.
 every_dtype = pytest.mark.parametrize("compute", ["float32", "float64", "bfloat16"])
 with_and_without_batchnorm = pytest.mark.parametrize("normalised", [False, True])
-
-
-@pytest.fixture(params=[1, 2, 3], ids="{} threads".format)
-def on_threads(request, monkeypatch):
-    """That many threads, for a network of any size."""
-    monkeypatch.setattr(threads, "WORK_PER_THREAD", 1)
-    before = threads.get_num_threads()
-    threads.set_num_threads(request.param)
-    yield
-    threads.set_num_threads(before)
 
 
 def dtype_of(compute):

@@ -309,6 +309,7 @@ def test_decay_acts_on_weights_alone_unless_asked():
         (lambda: SGD(nesterov=True), ValueError, "nesterov needs a momentum above 0"),
         (lambda: SGD(clip_norm=0), ValueError, "clip_norm must be at least 1.17549e-38, got 0"),
         (lambda: SGD(average=1.0), ValueError, "average must be at least 0 and below 1, got 1.0"),
+        (optimizers.Optimizer, TypeError, "abstract class Optimizer"),
         (lambda: setattr(Adam(), "momentum", 0.9), AttributeError, "Adam has no momentum"),
         (lambda: network(None), TypeError, "MLP needs lr, the learning rate, or an optimizer"),
         (lambda: network(Adam, norms=0), TypeError, "optimizer must be an object of class Optimiz"),

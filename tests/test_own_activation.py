@@ -8,11 +8,19 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from fastmlp import MLP, Activation, Identity, SiLU, SoftmaxCrossEntropy, threads
+from fastmlp import MLP, Activation, Identity, SiLU, SoftmaxCrossEntropy
 from fastmlp.kernels import _own
 from fastmlp.kernels.epoch import train_steps
-from tests.networks import TOLERANCE, assert_close, assert_same_state, batch, build, state
-from tests.reference import finite_difference, train_epoch
+from tests.networks import (
+    TOLERANCE,
+    assert_close,
+    assert_descent,
+    assert_same_state,
+    assert_two_ways_alike,
+    batch,
+    build,
+    state,
+)
 
 
 def swish(z):
@@ -32,16 +40,6 @@ def own():
 
 every_compute = pytest.mark.parametrize("compute", [np.float64, np.float32, "bfloat16"])
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
-
-
-@pytest.fixture(params=[1, 2, 3], ids="{} threads".format)
-def on_threads(request, monkeypatch):
-    """That many threads, for arrays of any size."""
-    monkeypatch.setattr(threads, "WORK_PER_THREAD", 1)
-    before = threads.get_num_threads()
-    threads.set_num_threads(request.param)
-    yield
-    threads.set_num_threads(before)
 
 
 @both_dtypes
@@ -67,11 +65,8 @@ def test_fit_is_the_hand_written_loop(compute, num_bn_layers):
     """As hidden layers and as outputs, and predictions are those of forward."""
     options = {"dtype": compute, "num_bn_layers": num_bn_layers, "momentum": 0.9, "lr": 1e-3}
     fitted, looped = (build([5, 53, 17, 3], [own] * 3, **options) for _ in range(2))
-    x, labels, y = batch(705, 5, 3, dtype=compute)
-    fitted.fit(x, labels, epochs=2, batch_size=300, shuffle=False)
-    for _ in range(2):
-        train_epoch(looped, x, y, 300)
-    assert_same_state(state(fitted), state(looped))
+    x, labels, rows = batch(705, 5, 3, dtype=compute)
+    assert_two_ways_alike(fitted, looped, (x, labels, rows), 300)
     looped.eval()
     looped.forward(x)
     outputs = looped.output
@@ -93,12 +88,7 @@ def test_training_is_that_of_the_same_formula_in_fastmlp(dtype):
 def test_one_step_follows_the_gradient_of_the_loss():
     mlp = build([5, 4, 6, 3], [own] * 3, lr=1.0)
     x, labels, _ = batch(9, 5, 3)
-    arrays = [a for layer in mlp.linear_layers for a in (layer.W, layer.b)]
-    gradients = [finite_difference(lambda _: mlp.evaluate(x, labels)[0], a) for a in arrays]
-    before = [a.copy() for a in arrays]
-    mlp.fit(x, labels, batch_size=9)
-    for start, gradient, end in zip(before, gradients, arrays, strict=True):
-        assert_allclose(start - end, gradient, rtol=1e-6, atol=1e-8)
+    assert_descent(mlp, x, labels)
 
 
 def test_the_slope_is_the_one_that_is_given():

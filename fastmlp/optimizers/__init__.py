@@ -99,23 +99,29 @@ class SGD(Optimizer):
 
 
 @dataclass(repr=False)
-class Adam(Optimizer):
-    """Adam with coupled decay, as torch.optim.Adam.
-
-    Reference: Kingma and Ba, "Adam: a method for stochastic optimization", 2015, algorithm 1.
-    """
+class _Moments(Optimizer):
+    """What rules with running means of the gradient and of its size take, and Adam's factors."""
 
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
-    rule: ClassVar[str] = "adam"
 
     def _fill(self, factors: np.ndarray, rates: np.ndarray, t: np.ndarray) -> None:
         first, second = self.betas
         factors[:, :, 0] = rates / (1 - _powers(first, t))
         factors[:, :, 3:6] = 1 - first, 1 - second, self.eps
         factors[:, :, 6] = 1 / np.sqrt(1 - _powers(second, t))
+
+
+@dataclass(repr=False)
+class Adam(_Moments):
+    """Adam with coupled decay, as torch.optim.Adam.
+
+    Reference: Kingma and Ba, "Adam: a method for stochastic optimization", 2015, algorithm 1.
+    """
+
+    rule: ClassVar[str] = "adam"
 
 
 @dataclass(repr=False)
@@ -130,7 +136,7 @@ class AdamW(Adam):
 
 
 @dataclass(repr=False)
-class NAdam(Optimizer):
+class NAdam(_Moments):
     """Adam with Nesterov momentum, as torch.optim.NAdam with its ``decoupled_weight_decay=False``.
 
     The momentum of update t is betas[0] * (1 - 0.96 ** (t * momentum_decay) / 2).
@@ -138,14 +144,12 @@ class NAdam(Optimizer):
     """
 
     lr: float = 2e-3
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
     momentum_decay: float = 4e-3
     rule: ClassVar[str] = "nadam"
 
     def _fill(self, factors: np.ndarray, rates: np.ndarray, t: np.ndarray) -> None:
-        first, second = self.betas
+        super()._fill(factors, rates, t)
+        first = self.betas[0]
         momenta, products = _nadam_momenta(first, self.momentum_decay)
         for i in range(len(momenta), int(t.max(initial=0)) + 2):
             momenta.append(first * (1 - 0.5 * 0.96 ** (i * self.momentum_decay)))
@@ -154,8 +158,6 @@ class NAdam(Optimizer):
         so_far, then = (np.array([products[i + k] for i in t[:, 0]]) for k in (0, 1))
         factors[:, :, 0] = rates * (following / (1 - then))[:, None]
         factors[:, :, 7] = rates * ((1 - present) / (1 - so_far))[:, None]
-        factors[:, :, 3:6] = 1 - first, 1 - second, self.eps
-        factors[:, :, 6] = 1 / np.sqrt(1 - _powers(second, t))
 
 
 @lru_cache
@@ -165,20 +167,17 @@ def _nadam_momenta(beta: float, decay: float) -> tuple[list[float], list[float]]
 
 
 @dataclass(repr=False)
-class RAdam(Optimizer):
+class RAdam(_Moments):
     """Adam whose rate is rectified while its second moment is uncertain, as torch.optim.RAdam.
 
     Reference: Liu et al., "On the variance of the adaptive learning rate and beyond", 2020,
     algorithm 2.
     """
 
-    lr: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
     rule: ClassVar[str] = "radam"
 
     def _fill(self, factors: np.ndarray, rates: np.ndarray, t: np.ndarray) -> None:
+        super()._fill(factors, rates, t)
         first, second = self.betas
         limit = 2 / (1 - second) - 1
         faded = _powers(second, t)
@@ -189,7 +188,6 @@ class RAdam(Optimizer):
         step = rates / (1 - _powers(first, t))
         factors[:, :, 0] = np.where(certain, 0, step)
         factors[:, :, 7] = np.where(certain, step * rectified * np.sqrt(1 - faded), 0)
-        factors[:, :, 3:6] = 1 - first, 1 - second, self.eps
 
 
 @dataclass(repr=False)
@@ -235,22 +233,18 @@ class Adagrad(Optimizer):
 
 
 @dataclass(repr=False)
-class Adamax(Optimizer):
+class Adamax(_Moments):
     """Adam by the largest gradient of late, as torch.optim.Adamax.
 
     Reference: Kingma and Ba, 2015, algorithm 2.
     """
 
     lr: float = 2e-3
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
     rule: ClassVar[str] = "adamax"
 
     def _fill(self, factors: np.ndarray, rates: np.ndarray, t: np.ndarray) -> None:
-        first, second = self.betas
-        factors[:, :, 0] = rates / (1 - _powers(first, t))
-        factors[:, :, 3:6] = 1 - first, second, self.eps
+        super()._fill(factors, rates, t)
+        factors[:, :, 4] = self.betas[1]
 
 
 @dataclass(repr=False)

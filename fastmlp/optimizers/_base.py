@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -33,7 +34,7 @@ _BETA = (0, 1, "it is the share of the old mean")
 
 
 @dataclass(repr=False)
-class Optimizer:
+class Optimizer(ABC):
     """Base of the update rules, with what all of them take.
 
     decay_all : bool
@@ -136,10 +137,10 @@ class Optimizer:
             factors[:, groups, 1] = self.weight_decay
         return factors.reshape(len(rates), -1).astype(dtype)
 
+    @abstractmethod
     def _fill(self, factors: np.ndarray, rates: np.ndarray, t: np.ndarray) -> None:
         """Write the step sizes and the rule's own factors, for all groups.
 
         factors : (steps, GROUPS, FACTORS), of which decay is not this method's
         rates, t : (steps, 1) learning rates, and the numbers of the updates from 1
         """
-        raise NotImplementedError

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from typing import Any, overload
+from typing import Any
 
+from .. import optimizers
 from ..validation import check_instance
-from . import Adam, Momentum, Optimizer
+from . import Momentum, Optimizer
 
 
 def to_dict(optimizer: Optimizer) -> dict[str, Any]:
@@ -17,32 +18,12 @@ def to_dict(optimizer: Optimizer) -> dict[str, Any]:
 
 def from_dict(description: dict[str, Any]) -> Optimizer:
     """What ``to_dict`` described. Raises ValueError or TypeError for anything else."""
-    known = {cls.__name__: cls for cls in Optimizer.__subclasses__() + Adam.__subclasses__()}
+    known = {name: getattr(optimizers, name) for name in optimizers.__all__ if name != "Optimizer"}
     arguments = dict(description)
     name = arguments.pop("name", None)
     if name not in known:
         raise ValueError(f"its optimizer must be one of {', '.join(sorted(known))}, got {name!r}")
     return known[name](**arguments)
-
-
-class OptimizerAttribute:
-    """An attribute of a network: the one of its optimizer that has this name."""
-
-    def __init__(self, doc: str) -> None:
-        self.__doc__ = doc
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    @overload
-    def __get__(self, network: None, owner: type) -> OptimizerAttribute: ...
-    @overload
-    def __get__(self, network: object, owner: type) -> float: ...
-    def __get__(self, network: Any, owner: type) -> Any:
-        return self if network is None else getattr(network.optimizer, self._name)
-
-    def __set__(self, network: Any, value: float) -> None:
-        setattr(network.optimizer, self._name, value)
 
 
 def optimizer_of(
