@@ -32,7 +32,7 @@ from fastmlp.layers.loss import CRITERIA
 
 # Modules whose functions take the engine's packed buffers; NETWORKS measures them.
 ENGINE = {"epoch", "inference", "matmul", "network", "packing"}
-OPTIMIZERS = [name for name in optimizers.__all__ if name != "Optimizer"]
+OPTIMIZERS = list(optimizers.BY_NAME)
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,11 @@ class Buffers:
         return Learnt(self._parameters, self._velocities, self._squares, self._averages)
 
     def serve(self, optimizer: Optimizer) -> None:
-        """Have the arrays that an optimizer keeps numbers in, and no others."""
+        """Have the arrays that an optimizer keeps numbers in, and no others.
+
+        Raises TypeError, and changes nothing, where it is a function that cannot be compiled.
+        """
+        optimizer.prepare(self._parameters.dtype)
         self.look()
         size, dtype = self._parameters.size, self._parameters.dtype
         if self._squares.size != size * (optimizer.states == 2):

@@ -60,9 +60,10 @@ class NetworkParts:
     @optimizer.setter
     def optimizer(self, value: Optimizer) -> None:
         check_instance("optimizer", value, Optimizer)
-        present, self._optimizer = self._optimizer, copy.copy(value)
-        self.buffers.serve(self._optimizer)
-        if value.rule != present.rule:
+        present, new = self._optimizer, copy.copy(value)
+        self.buffers.serve(new)
+        self._optimizer = new
+        if new.kind != present.kind:
             self.updates = 0
             self.buffers.forget(self._optimizer)
 

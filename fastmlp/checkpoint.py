@@ -98,8 +98,8 @@ def save(mlp: Any, path: str | os.PathLike[str], weights_dtype: str | None = Non
         same bits afterwards, since its products round the weights anyway.
 
     Raises ValueError for another weights_dtype, for float64 weights as bfloat16 and for a network
-    with layers of the caller's own classes; OSError, which names the file, when it cannot be
-    written; ImportError without safetensors.
+    with layers or an update rule of the caller's own; OSError, which names the file, when it cannot
+    be written; ImportError without safetensors.
     """
     require("safetensors", "io")
     from safetensors.numpy import save as to_bytes

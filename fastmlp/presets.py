@@ -99,9 +99,7 @@ def schedule_for(preset: Preset, validation: bool) -> ScheduleLike:
     return known[preset.lr_schedule]
 
 
-OPTIMIZERS: dict[str, Any] = {
-    name.lower(): getattr(optimizers, name) for name in optimizers.__all__ if name != "Optimizer"
-}
+OPTIMIZERS: dict[str, Any] = {name.lower(): cls for name, cls in optimizers.BY_NAME.items()}
 
 
 def has_momentum(optimizer: str) -> bool:

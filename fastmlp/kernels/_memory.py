@@ -57,11 +57,14 @@ def load(typingctx, array, offset):
 
 @intrinsic(prefer_literal=True)
 def load_numbers(typingctx, array, offset, count):
-    """The tuple (array[offset], ..., array[offset + count - 1])."""
+    """The tuple (array[offset], ..., array[offset + count - 1]); array may also be a pointer."""
     numbers = types.UniTuple(array.dtype, count.literal_value)
 
     def codegen(context, builder, sig, args):
-        first = address_ir(context, builder, array, args[0], args[1])
+        if isinstance(array, types.CPointer):
+            first = builder.gep(args[0], [args[1]])
+        else:
+            first = address_ir(context, builder, array, args[0], args[1])
         values = [builder.load(builder.gep(first, [_INT32(i)])) for i in range(numbers.count)]
         return context.make_tuple(builder, numbers, values)
 

@@ -56,8 +56,9 @@ def _compile(loop_over, functions, dtype, pointers, numbers):
             return numba.cfunc(types.void(*arguments), **options)(loop)
     except Exception as error:  # Numba hands on errors of any kind.
         names = ", ".join(getattr(function, "__name__", repr(function)) for function in functions)
+        what = "a function" if len(functions) == 1 else "functions"
         raise TypeError(
-            f"{names} must be functions of numbers that Numba can compile, of Python's arithmetic "
+            f"{names} must be {what} of numbers that Numba can compile, of Python's arithmetic "
             f"and the functions of math: {error}"
         ) from error
 

@@ -10,17 +10,24 @@ Python computes for every step and group of parameters (see ``optimizers``):
     factors[3:]     the rule's own
 
 To add one: the function, and its row in ``RULES``; a class in ``optimizers`` computes its factors.
+A user's rule has none: it is called by its address, see ``OwnRule``.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ._jit import inline
+from ._memory import load_numbers
+from ._own import address_of
 from ._simd import absolute, sqrt, where
 
 FACTORS = 8
+# The first of a rule's own.
+FIRST_OWN = 3
 # Groups of parameters, each with factors of its own: rows of a step's schedule.
 WEIGHTS, BIASES, NORMS = 0, 1, 2
 GROUPS = 3
@@ -211,3 +218,55 @@ RULES = (
 )
 CODES = {rule.name: code for code, rule in enumerate(RULES)}
 MOMENTUM = CODES["momentum"]
+OWN = len(RULES)  # a user's, at an address
+
+
+@functools.cache
+def _loops_over(states, count):
+    """What makes a loop over consecutive parameters from a rule of so many states and numbers.
+
+    The rule maps (gradient, parameter, states..., rate, numbers...) to the new (parameter,
+    states...). Where it raises, the parameter becomes NaN: training then ends at the next loss.
+    """
+
+    def loop_over(rule):
+        def loop(parameters, first, second, gradients, factors, size):
+            rate, numbers = factors[0], load_numbers(factors, FIRST_OWN, count)
+            for i in range(size):
+                gradient = gradients[i] + factors[1] * parameters[i]
+                decayed = factors[2] * parameters[i]
+                try:
+                    # Numba takes no other numbers beside unpacked ones in a call.
+                    if states == 2:
+                        given = gradient, decayed, first[i], second[i], rate
+                        new, one, two = rule(*(given + numbers))
+                        second[i] = two
+                    else:
+                        given = gradient, decayed, first[i], rate
+                        new, one = rule(*(given + numbers))
+                    parameters[i] = new
+                    first[i] = one
+                except Exception:
+                    parameters[i] = math.nan
+
+        return loop
+
+    return loop_over
+
+
+class OwnRule(NamedTuple):
+    """A rule of a user's own, a function that ``_loops_over`` says more of."""
+
+    function: Callable[..., Any]
+    states: int  # 1 or 2
+    count: int  # of the numbers that it takes after the rate
+
+    def address(self, dtype):
+        """The address of its code for parameters of a dtype, over a stretch of them.
+
+        The code takes places of parameters, of both states (the second is left alone where there
+        is one), of gradients and of factors, and how many parameters there are.
+
+        Raises TypeError where the function cannot be compiled.
+        """
+        return address_of(_loops_over(self.states, self.count), (self.function,), dtype, 5, 1)

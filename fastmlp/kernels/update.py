@@ -17,10 +17,11 @@ from .. import threads
 from ._geometry import ROWS_OF_A_TERM, norm_terms
 from ._jit import entry, inline
 from ._memory import Place, load_numbers, load_partial, store_partial
+from ._own import call_address
 from ._simd import sum_lanes, vector_lanes, where
 from ._sync import barrier, share
 from .packing import ceil_div, panel_count, panel_start
-from .rules import BIASES, FACTORS, NORMS, RULES, WEIGHTS, momentum_rule
+from .rules import BIASES, FACTORS, NORMS, OWN, RULES, WEIGHTS, momentum_rule
 
 # Numbers that are adjusted, updated and averaged before the next ones: they stay in the first-level
 # cache.
@@ -51,6 +52,7 @@ class UpdateOptions(NamedTuple):
     limit: float  # of a gradient's size; infinite for none
     norm_limit: float  # of the norm of all gradients; infinite for none
     average: float  # share of the new parameters in their running means
+    address: int = 0  # of the code of a user's own rule
 
 
 class Instructions(NamedTuple):
@@ -112,6 +114,14 @@ apply_momentum = _over_stretch(momentum_rule, 1)
 
 
 @inline
+def _apply_own(learnt, at, count, gradients, factors, address):
+    """A user's rule over consecutive parameters; places of gradients and of factors."""
+    second = learnt.squares.size > 0
+    states = Place(learnt.velocities, at), Place(learnt.squares, at if second else 0)
+    call_address(address, (Place(learnt.parameters, at), *states, gradients, factors), (count,))
+
+
+@inline
 def _clipped(gradient, adjustment):
     gradient, limit = adjustment.scale * gradient, adjustment.limit
     return where(gradient > limit, limit, where(gradient < -limit, -limit, gradient))
@@ -146,19 +156,25 @@ def _update_range(team, learnt, gradients, run, group, adjustment, instructions)
     start, size = run
     lanes = vector_lanes(gradients)
     number = gradients.dtype.type
-    factors = load_numbers(instructions.factors, group * FACTORS, FACTORS)
+    options = instructions.options
+    own = options.rule == OWN
+    factors_at = Place(instructions.factors, group * FACTORS)
+    factors = load_numbers(factors_at.array, factors_at.at, FACTORS)
     adjusted = Place(instructions.staged, team.part * PIECE)
     begin, end = share(team, ceil_div(size, lanes))
     end = min(end * lanes, size)
     for first in range(begin * lanes, end, PIECE):
         at, count = start + first, min(PIECE, end - first)
         source, scale = Place(gradients, at), adjustment.scale
-        if instructions.options.limit < np.inf or adjustment.shrink != 1:
+        if options.limit < np.inf or adjustment.shrink != 1 or own:
             _adjust(adjusted, source, count, adjustment)
             source, scale = adjusted, number(1)
-        _apply_rule(instructions.options.rule, learnt, at, count, source, scale, factors)
+        if own:
+            _apply_own(learnt, at, count, source, factors_at, options.address)
+        else:
+            _apply_rule(options.rule, learnt, at, count, source, scale, factors)
         if learnt.averages.size > 0:
-            _average(learnt, at, count, number(instructions.options.average))
+            _average(learnt, at, count, number(options.average))
 
 
 @inline

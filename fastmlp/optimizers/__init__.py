@@ -7,7 +7,8 @@ alone, not on biases and batch norm, unless ``decay_all`` is set. ``Momentum`` i
 An optimizer says what is done, and keeps nothing: moments and the number of updates belong to the
 network, which has a copy of it, ``mlp.optimizer``. Its attributes may be changed at any time.
 
-A new rule is a function in ``kernels.rules`` and a class here, which computes its factors.
+``rule`` makes an optimizer of a function of one's own. A new rule of fastmlp's is a function in
+``kernels.rules`` and a class here, which computes its factors.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 
 from ..kernels.rules import BIASES, CODES, FACTORS, GROUPS, WEIGHTS
 from ._base import Optimizer
+from ._own import rule
 
 __all__ = [
     "SGD",
@@ -33,6 +35,7 @@ __all__ = [
     "Optimizer",
     "RAdam",
     "RMSprop",
+    "rule",
 ]
 
 
@@ -264,3 +267,9 @@ class Lion(Optimizer):
         first, second = self.betas
         factors[:, :, 0] = rates
         factors[:, :, 3:5] = 1 - first, 1 - second
+
+
+BY_NAME: dict[str, type[Optimizer]] = {
+    name: globals()[name] for name in __all__ if name not in ("Optimizer", "rule")
+}
+"""What a file or the command line can name."""

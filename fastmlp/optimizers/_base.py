@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -59,7 +60,6 @@ class Optimizer(ABC):
     average: float | None = None
 
     rule: ClassVar[str]
-    decoupled: ClassVar[bool] = False
 
     if TYPE_CHECKING:  # As fields they would stand before those of a class's own.
 
@@ -97,6 +97,16 @@ class Optimizer(ABC):
         return CODES[self.rule]
 
     @property
+    def kind(self) -> Hashable:
+        """Equal where states mean the same: they stay when one takes the place of the other."""
+        return self.rule
+
+    @property
+    def decoupled(self) -> bool:
+        """Whether weights decay by a factor of their own, not through the gradient."""
+        return False
+
+    @property
     def states(self) -> int:
         """How many numbers the rule keeps per parameter, 1 or 2."""
         return RULES[self.code].states
@@ -105,6 +115,12 @@ class Optimizer(ABC):
     def first_state(self) -> float:
         """What the first of them starts from."""
         return 0.0
+
+    def prepare(self, dtype: Any) -> None:  # noqa: B027  Most have nothing to prepare.
+        """Called by a network for its own copy, before it becomes its optimizer.
+
+        dtype : of the parameters
+        """
 
     @property
     def options(self) -> UpdateOptions:

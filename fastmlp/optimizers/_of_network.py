@@ -6,24 +6,30 @@ import copy
 import dataclasses
 from typing import Any
 
-from .. import optimizers
 from ..validation import check_instance
-from . import Momentum, Optimizer
+from . import BY_NAME, Momentum, Optimizer
 
 
 def to_dict(optimizer: Optimizer) -> dict[str, Any]:
-    """An optimizer as JSON can hold it: its class by name, and its attributes."""
+    """An optimizer as JSON can hold it: its class by name, and its attributes.
+
+    Raises ValueError for one that is none of fastmlp's own.
+    """
+    if type(optimizer) not in BY_NAME.values():
+        raise ValueError(
+            "only networks with fastmlp's own optimizers can be saved, since a file keeps no "
+            f"functions, got {optimizer!r}"
+        )
     return {"name": type(optimizer).__name__, **dataclasses.asdict(optimizer)}
 
 
 def from_dict(description: dict[str, Any]) -> Optimizer:
     """What ``to_dict`` described. Raises ValueError or TypeError for anything else."""
-    known = {name: getattr(optimizers, name) for name in optimizers.__all__ if name != "Optimizer"}
     arguments = dict(description)
     name = arguments.pop("name", None)
-    if name not in known:
-        raise ValueError(f"its optimizer must be one of {', '.join(sorted(known))}, got {name!r}")
-    return known[name](**arguments)
+    if name not in BY_NAME:
+        raise ValueError(f"its optimizer must be one of {', '.join(sorted(BY_NAME))}, got {name!r}")
+    return BY_NAME[name](**arguments)
 
 
 def optimizer_of(
