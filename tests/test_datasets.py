@@ -292,3 +292,59 @@ def test_archive_refused(tmp_path, arrays, message):
     with pytest.raises(DatasetError, match=message) as caught:
         datasets.load(path)
     assert str(caught.value).startswith(str(path))
+
+
+# A user's archive of targets
+
+
+@pytest.mark.parametrize("columns", [(), (1,), (3,)])
+@pytest.mark.parametrize(
+    ("dtype", "expected"), [("f4", "f4"), (">f4", "f4"), ("f8", "f8"), ("u1", "f8"), ("?", "f8")]
+)
+def test_targets_of_an_archive(columns, dtype, expected, tmp_path):
+    path, x = tmp_path / "mine.npz", np.arange(40.0).reshape(20, 2)
+    y = (9 * np.random.default_rng(0).random((20, *columns))).astype(dtype)
+    np.savez(path, x=x, y=y)
+    whole = datasets.load(path, task="regression")
+    np.savez(path, train_x=x[:15], train_y=y[:15], test_x=x[15:], test_y=y[15:])
+    parts = datasets.load(path, task="regression")
+    np.testing.assert_array_equal(parts.train_y, y[:15])
+    np.testing.assert_array_equal(parts.test_y, y[15:])
+    for dataset in (whole, parts):
+        assert dataset.train_y.dtype == dataset.test_y.dtype == np.dtype(expected)
+        assert (dataset.task, dataset.num_outputs) == ("regression", *(columns or (1,)))
+    # A fifth is held out, each row with its own target.
+    assert whole.test_y.shape == (4, *columns)
+    for rows, targets in ((whole.train_x, whole.train_y), (whole.test_x, whole.test_y)):
+        np.testing.assert_array_equal(targets, y[rows[:, 0].astype(int) // 2])
+
+
+TARGETS = {name: array.astype(float) for name, array in GOOD.items()}
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": np.zeros((5, 3)), "y": np.full(5, "a")}, "y must be numbers, got <U1"),
+        (
+            {"x": np.zeros((5, 3)), "y": np.zeros(4)},
+            r"y must be \(5,\) or \(5, K\), numbers for each row, got \(4,\)",
+        ),
+        ({"x": np.zeros((5, 3)), "y": np.zeros((5, 2, 2))}, r"got \(5, 2, 2\)"),
+        ({"x": np.zeros((5, 3)), "y": np.zeros((5, 0))}, r"got \(5, 0\)"),
+        ({"x": np.zeros((5, 3)), "y": np.zeros(())}, r"got \(\)"),
+        (
+            {"x": np.zeros((5, 3)), "y": np.array([0, 1, np.nan, 0, 0])},
+            r"y\[2\] must be finite, got nan",
+        ),
+        (TARGETS | {"test_y": np.array([[0, 1], [-np.inf, 0]])}, r"test_y\[1, 0\] must be finite"),
+        (TARGETS | {"test_y": np.zeros((2, 1))}, r"\(N,\) float64 as train_y is, got \(2, 1\)"),
+        (TARGETS | {"test_y": np.zeros(2, np.float32)}, r"got \(2,\) float32"),
+    ],
+)
+def test_targets_of_an_archive_refused(tmp_path, arrays, message):
+    path = tmp_path / "bad.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(DatasetError, match=message) as caught:
+        datasets.load(path, task="regression")
+    assert str(caught.value).startswith(str(path))

@@ -26,13 +26,13 @@ def written(request, tmp_path):
     if request.param == ".parquet":
         pytest.importorskip("pyarrow", reason="Parquet needs the extra tables")
 
-    def load(frame, target="kind"):
+    def load(frame, target="kind", **options):
         path = tmp_path / f"mine{request.param}"
         if request.param == ".csv":
             frame.to_csv(path, index=False)
         else:
             frame.to_parquet(path)
-        return datasets.load(path, target=target)
+        return datasets.load(path, target=target, **options)
 
     return load
 
@@ -42,9 +42,9 @@ def parquet(tmp_path):
     """Of a CSV file, the types of the columns are lost."""
     pytest.importorskip("pyarrow", reason="Parquet needs the extra tables")
 
-    def load(frame, target="kind"):
+    def load(frame, target="kind", **options):
         frame.to_parquet(tmp_path / "mine.parquet")
-        return datasets.load(tmp_path / "mine.parquet", target=target)
+        return datasets.load(tmp_path / "mine.parquet", target=target, **options)
 
     return load
 
@@ -242,10 +242,114 @@ def test_wrong_calls(tmp_path):
         ValueError, match=r"target must name the column of .*mine\.csv with the cla"
     ):
         datasets.load(tmp_path / "mine.csv")
+    with pytest.raises(ValueError, match=r"column of .*mine\.csv with the targets, got none"):
+        datasets.load(tmp_path / "mine.csv", task="regression")
+    with pytest.raises(ValueError, match="task must be one of classification, regression, got 'r"):
+        datasets.load(tmp_path / "mine.csv", target="kind", task="regresion")
+    with pytest.raises(ValueError, match="task must be classification for digits, which has clas"):
+        datasets.load("digits", task="regression")
     with pytest.raises(ValueError, match=r"target is for files ending in \.csv or \.parquet, got "):
         datasets.load("digits", target="kind")
     with pytest.raises(ValueError, match=r"or the path of an \.npz, \.csv or \.parquet file, got"):
         datasets.load("digit")
+
+
+# Targets that are numbers
+
+
+def test_a_target_for_regression_stays_a_number(written):
+    prices = np.random.default_rng(0).standard_normal(ROWS)
+    data = written(table(price=prices), target="price", task="regression")
+    x, y = in_order(data)
+    np.testing.assert_array_equal(x[:, 0], np.arange(ROWS) / 4)
+    np.testing.assert_array_equal(y, prices)
+    assert (y.dtype, data.train_y.shape, data.test_y.shape) == (np.float64, (24,), (6,))
+    assert (data.task, data.num_outputs, data.class_names) == ("regression", 1, None)
+    assert data.categories == {"kind": ("a", "b", "c")}
+    assert repr(data) == "Dataset('mine', train (24, 4), test (6, 4), float64, 1 targets)"
+    with pytest.raises(ValueError, match="mine has no classes: its task is regression"):
+        _ = data.num_classes
+
+
+@pytest.mark.parametrize("target", ["low,high", " low , high", "high,low"])
+def test_several_targets(target, written):
+    low, high = np.arange(ROWS) ** 2, np.arange(ROWS) / 8
+    data = written(table(low=low, high=high), target=target, task="regression")
+    x, y = in_order(data)
+    assert x.shape == (ROWS, 4)
+    expected = [high, low] if target.startswith("high") else [low, high]
+    np.testing.assert_array_equal(y, np.transpose(expected))
+    assert data.train_y.flags.c_contiguous
+    assert (data.train_y.shape, data.num_outputs) == ((24, 2), 2)
+
+
+def test_a_column_may_have_a_comma_in_its_name(written):
+    frame = table(**{"price, in euros": np.arange(ROWS) / 2})
+    data = written(frame, target="price, in euros", task="regression")
+    np.testing.assert_array_equal(in_order(data)[1], np.arange(ROWS) / 2)
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "expected"),
+    [
+        (["float32", "float32"], np.float32),
+        (["float32", "int8"], np.float64),
+        (["bool", "uint8"], np.float64),
+        (["Float32", "Float32"], np.float32),
+    ],
+)
+def test_targets_are_float32_where_all_of_them_are(dtypes, expected, parquet):
+    frame = table(a=np.arange(ROWS) % 2, b=np.arange(ROWS) % 3)
+    frame = frame.astype(dict(zip(["a", "b"], dtypes, strict=True)))
+    _, y = in_order(parquet(frame, target="a,b", task="regression"))
+    assert y.dtype == expected
+    np.testing.assert_array_equal(y, np.transpose([np.arange(ROWS) % 2, np.arange(ROWS) % 3]))
+
+
+@pytest.mark.parametrize(
+    ("price", "message"),
+    [
+        (with_one(np.nan, 7), "target 'price' must have a value in every row, got none in row 8$"),
+        (with_one(np.inf, 4), "target 'price' must be finite, got inf in row 5$"),
+        (
+            np.where(np.arange(ROWS) == 5, "much", "1.5"),
+            "target 'price' must be numbers for regression, got 'much' in row 6$",
+        ),
+    ],
+)
+def test_targets_that_are_refused(price, message, written):
+    with pytest.raises(DatasetError, match=rf"mine\.(csv|parquet): {message}"):
+        written(table(price=price), target="number,price", task="regression")
+
+
+def test_numbers_that_are_kept_as_text_are_none(parquet):
+    with pytest.raises(DatasetError, match=r"must be numbers for regression, got '2' in row 1$"):
+        parquet(table(price=["2"] * ROWS), target="price", task="regression")
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("number,prize", "one of its columns number, kind, price, got 'prize'; did you mean 'pri"),
+        ("price,", "got ''$"),
+        ("price,number,price", "target must name different columns, got 'price' twice"),
+        ("price,number,kind", "target 'kind' must be numbers for regression, got 'b' in row 1$"),
+    ],
+)
+def test_columns_that_are_no_targets(target, message, written):
+    with pytest.raises(DatasetError, match=message):
+        written(table(price=np.arange(ROWS)), target=target, task="regression")
+
+
+def test_several_targets_are_for_regression_alone(written):
+    with pytest.raises(DatasetError, match="one of its columns number, kind, got 'number,kind'"):
+        written(table(), target="number,kind")
+
+
+def test_a_table_of_targets_alone(written):
+    frame = table()[["number"]]
+    with pytest.raises(DatasetError, match="must have a column besides the target, got none"):
+        written(frame, target="number", task="regression")
 
 
 @pytest.mark.parametrize(("package", "name"), [("pandas", "a.csv"), ("pyarrow", "a.parquet")])

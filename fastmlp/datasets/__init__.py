@@ -9,8 +9,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..validation import check_choice
 from ._builtin import load_digits, load_synth
-from ._dataset import Dataset
+from ._dataset import CLASSIFICATION, TASKS, Dataset
 from ._errors import DatasetError, DatasetNotFoundError
 from ._files import find_idx, find_notmnist, load_idx, load_notmnist, load_npz
 from ._known import IDX_SETS
@@ -41,6 +42,7 @@ def load(
     data_dir: str | os.PathLike[str] | None = None,
     *,
     target: str | None = None,
+    task: str = CLASSIFICATION,
     progress: bool = False,
 ) -> Dataset:
     """A data set by its name, or the one in an .npz, .csv or .parquet file.
@@ -56,27 +58,36 @@ def load(
         cache. In each, the files may lie in a folder of the set's name or directly.
     target : of a table, the name of the column with the classes: text or whole numbers, which are
         numbered from 0 in sorted order
+    task : "regression" for a file whose target is a number, y (N,) float32 or float64, instead of a
+        class; or several of them, (N, K): an .npz with such a y, a table with a target of "a,b"
     progress : show a progress bar on standard error while downloading.
 
     mnist and fashion-mnist are downloaded into the user's cache when they are found nowhere; the
     base addresses in FASTMLP_MIRRORS, separated by spaces, take the place of the known mirrors, and
     the files are expected under <address>/<name>/.
 
-    Raises ValueError for an unknown name, and where target is missing for a table or given for
-    anything else; DatasetNotFoundError when nothing was found or could be downloaded; DatasetError
-    when a file cannot be read, is not what its name says, or has values that are missing, NaN or
-    infinite; ImportError for a table without pandas, or pyarrow where it is .parquet.
+    Raises ValueError for an unknown name or task, for regression on a set that has a name, and
+    where target is missing for a table or given for anything else; DatasetNotFoundError when
+    nothing was found or could be downloaded; DatasetError when a file cannot be read, is not what
+    its name says, or has values that are missing, NaN or infinite; ImportError for a table without
+    pandas, or pyarrow where it is .parquet.
     """
+    check_choice("task", task, TASKS)
     name = os.fspath(name_or_path)
     path = Path(name)
     if path.suffix in TABLE_SUFFIXES:
         if target is None:
-            raise ValueError(f"target must name the column of {name} with the classes, got none")
-        return load_table(path, target)
+            what = "classes" if task == CLASSIFICATION else "targets"
+            raise ValueError(f"target must name the column of {name} with the {what}, got none")
+        return load_table(path, target, task)
     if target is not None:
         raise ValueError(
             f"target is for files ending in {' or '.join(TABLE_SUFFIXES)}, "
             f"got {target!r} for {name!r}"
+        )
+    if task != CLASSIFICATION and name in (*IDX_SETS, *_OTHERS):
+        raise ValueError(
+            f"task must be {CLASSIFICATION} for {name}, which has classes, got {task!r}"
         )
     if name in IDX_SETS:
         return load_idx(name, data_dir, progress)
@@ -87,7 +98,7 @@ def load(
     if name == "digits":
         return load_digits()
     if path.suffix == ".npz" or path.name != name or path.exists():
-        return load_npz(path)
+        return load_npz(path, task)
     names = ", ".join([*IDX_SETS, *_OTHERS])
     raise ValueError(
         f"data set must be one of {names}, or the path of an .npz, .csv or .parquet "

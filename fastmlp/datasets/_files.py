@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ._dataset import Dataset, hold_out_fifth
+from ._dataset import CLASSIFICATION, Dataset, hold_out_fifth
 from ._download import download
 from ._errors import DatasetError, DatasetNotFoundError
 from ._known import IDX_SETS
-from ._npz import as_classes, as_rows, image_shape, read_npz
+from ._npz import as_classes, as_rows, as_targets, image_shape, read_npz
 from ._search import DataDir, cache_dir, folders
 
 NOTMNIST = "notMNIST*.npz"
@@ -85,27 +85,35 @@ def load_notmnist(data_dir: DataDir) -> Dataset:
     )  # fmt: skip
 
 
-def load_npz(path: Path) -> Dataset:
+def load_npz(path: Path, task: str = CLASSIFICATION) -> Dataset:
     """A user's archive: train_x, train_y, test_x, test_y; or x, y, of which a fifth is held out."""
+    as_task = as_classes if task == CLASSIFICATION else as_targets
     if not path.exists():
         raise DatasetNotFoundError(f"{path}: no such file")
     arrays = read_npz(path, ("train_x", "train_y", "test_x", "test_y"), ("x", "y"))
     if len(arrays) == 2:
         x = as_rows(f"{path}: x", arrays[0])
-        y = as_classes(f"{path}: y", arrays[1], len(x))
+        y = as_task(f"{path}: y", arrays[1], len(x))
         if len(x) < 2:
             raise DatasetError(f"{path}: x must have at least 2 rows to hold out a fifth, got 1")
-        return hold_out_fifth(path.stem, x, y, image_shape(arrays[0]))
+        return hold_out_fifth(path.stem, x, y, image_shape(arrays[0]), task)
     train_x, test_x = as_rows(f"{path}: train_x", arrays[0]), as_rows(f"{path}: test_x", arrays[2])
-    if test_x.shape[1] != train_x.shape[1] or test_x.dtype != train_x.dtype:
-        raise DatasetError(
-            f"{path}: test_x must be (N, {train_x.shape[1]}) {train_x.dtype} as train_x is, "
-            f"got {test_x.shape} {test_x.dtype}"
-        )
-    train_y = as_classes(f"{path}: train_y", arrays[1], len(train_x))
-    test_y = as_classes(f"{path}: test_y", arrays[3], len(test_x))
+    _check_alike(path, "x", train_x, test_x)
+    train_y = as_task(f"{path}: train_y", arrays[1], len(train_x))
+    test_y = as_task(f"{path}: test_y", arrays[3], len(test_x))
+    _check_alike(path, "y", train_y, test_y)
     shape = image_shape(arrays[0])
-    return Dataset(path.stem, train_x, train_y, test_x, test_y, image_shape=shape)
+    return Dataset(path.stem, train_x, train_y, test_x, test_y, image_shape=shape, task=task)
+
+
+def _check_alike(path: Path, name: str, train: np.ndarray, test: np.ndarray) -> None:
+    """Refuse a test part of other columns or of another dtype than the training part."""
+    if test.shape[1:] != train.shape[1:] or test.dtype != train.dtype:
+        columns = "".join(f" {size}" for size in train.shape[1:])
+        raise DatasetError(
+            f"{path}: test_{name} must be (N,{columns}) {train.dtype} as train_{name} is, "
+            f"got {test.shape} {test.dtype}"
+        )
 
 
 def _not_found(

@@ -106,3 +106,17 @@ def as_classes(where: str, y: np.ndarray, samples: int) -> np.ndarray:
     if y.max() > LARGEST_CLASS:
         raise DatasetError(f"{where} must be at most {LARGEST_CLASS}, got {y.max()}")
     return y.astype(np.int64)
+
+
+def as_targets(where: str, y: np.ndarray, samples: int) -> np.ndarray:
+    """y (N,) or (N, K), finite numbers for each of the samples, as float32 if it is, or float64."""
+    if y.dtype.kind not in "biuf":
+        raise DatasetError(f"{where} must be numbers, got {y.dtype}")
+    if y.ndim not in (1, 2) or len(y) != samples or y.size == 0:
+        raise DatasetError(
+            f"{where} must be ({samples},) or ({samples}, K), numbers for each row, got {y.shape}"
+        )
+    single = y.dtype.newbyteorder("=") == np.float32
+    targets = np.ascontiguousarray(y, np.float32 if single else np.float64)
+    _check_finite(where, targets)
+    return targets

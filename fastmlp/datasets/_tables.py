@@ -1,4 +1,4 @@
-"""Tables with named columns, .csv and .parquet: features as numbers, a column of classes."""
+"""Tables with named columns, .csv and .parquet: features as numbers, classes or targets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from .._extras import require
 from ..validation import nearest
-from ._dataset import Dataset, hold_out_fifth
+from ._dataset import CLASSIFICATION, Dataset, hold_out_fifth
 from ._errors import DatasetError, DatasetNotFoundError
 from ._npz import image_shape
 
@@ -20,31 +20,48 @@ MOST_CATEGORIES = 100
 """Different texts that a column may have: one with more is a name or a note, not a category."""
 
 
-def load_table(path: Path, target: str) -> Dataset:
+def load_table(path: Path, target: str, task: str = CLASSIFICATION) -> Dataset:
     """The rows of a table, of which a fifth is held out.
 
     Numbers are taken as they are: a table of uint8 or float32 alone as such, any other as float64.
     A column of text has a feature for each of its texts, in sorted order, 1 where the row has it
-    and 0 elsewhere. The target's values, text or whole numbers, are numbered in sorted order.
+    and 0 elsewhere. The target's values, text or whole numbers, are numbered in sorted order; for
+    regression the targets are numbers, float32 where all of them are, otherwise float64.
 
     Raises DatasetError, which names file and column, and ImportError without pandas.
     """
     frame = _read(path)
     frame.columns = [str(name) for name in frame.columns]
-    if target not in frame.columns:
-        known = frame.columns.tolist()
-        raise DatasetError(
-            f"{path}: target must be one of its columns {_shortened(known)}, "
-            f"got {target!r}{nearest(target, known)}"
-        )
+    targets = [target] if task == CLASSIFICATION else _names_in(target, frame.columns)
+    _check_targets(path, targets, frame.columns.tolist())
     if len(frame) < 2:
         raise DatasetError(
             f"{path}: must have at least 2 rows to hold out a fifth, got {len(frame)}"
         )
-    y, names = _classes(f"{path}: target {target!r}", frame[target])
-    x, categories = _features(path, frame.drop(columns=target))
-    data = hold_out_fifth(path.stem, x, y, image_shape(x))
+    names = None
+    if task == CLASSIFICATION:
+        y, names = _classes(f"{path}: target {target!r}", frame[target])
+    else:
+        y = _numbers(path, frame[targets])
+    x, categories = _features(path, frame.drop(columns=targets))
+    data = hold_out_fifth(path.stem, x, y, image_shape(x), task)
     return replace(data, class_names=names, categories=categories)
+
+
+def _names_in(target: str, columns: Any) -> list[str]:
+    """The column of that name, or the columns whose names it lists, separated by commas."""
+    return [target] if target in columns else [name.strip() for name in target.split(",")]
+
+
+def _check_targets(path: Path, targets: list[str], known: list[str]) -> None:
+    for i, name in enumerate(targets):
+        if name not in known:
+            raise DatasetError(
+                f"{path}: target must be one of its columns {_shortened(known)}, "
+                f"got {name!r}{nearest(name, known)}"
+            )
+        if name in targets[:i]:
+            raise DatasetError(f"{path}: target must name different columns, got {name!r} twice")
 
 
 def _read(path: Path) -> Any:
@@ -81,6 +98,32 @@ def _classes(where: str, column: Any) -> tuple[np.ndarray, tuple[str, ...]]:
     if values.dtype.kind == "f":
         found = [int(value) for value in found]
     return classes, tuple(map(str, found))
+
+
+def _numbers(path: Path, frame: Any) -> np.ndarray:
+    """The targets in the columns of a table: (N,) of a single one, (N, K) of several."""
+    columns = []
+    for name in frame.columns:
+        where = f"{path}: target {name!r}"
+        values = _values(where, frame[name])
+        if values.dtype.kind == "O":
+            # The first that is none; or the first at all, where numbers are kept as text.
+            row = next((i for i, text in enumerate(values) if not _is_number(text)), 0)
+            raise DatasetError(
+                f"{where} must be numbers for regression, got {values[row]!r:.60} in row {row + 1}"
+            )
+        columns.append(values)
+    single = all(values.dtype == np.float32 for values in columns)
+    y = np.column_stack(columns).astype(np.float32 if single else np.float64)
+    return y[:, 0] if len(columns) == 1 else y
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _numbered(values: np.ndarray) -> tuple[np.ndarray, list[Any]]:
