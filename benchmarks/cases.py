@@ -86,6 +86,7 @@ class Network:
     sizes : D, hidden widths, K    activation : of the hidden layers; the output has none
     samples : rows of the training set that are used, None for all
     batchnorm : on all hidden layers, in "mean" reduction
+    optimizer : a name in ``optimizers``; None stands for HW1P1's rule with lr and momentum
     """
 
     sizes: tuple[int, ...]
@@ -95,6 +96,7 @@ class Network:
     samples: int | None = None
     batchnorm: bool = False
     momentum: float = 0.9
+    optimizer: str | None = None
 
     @property
     def flops_per_sample(self) -> int:
@@ -116,6 +118,11 @@ class Network:
             for a, b in pairwise(self.sizes)
         ]
 
+    def _rule(self) -> dict[str, Any]:
+        if self.optimizer is None:
+            return {"lr": self.lr, "momentum": self.momentum}
+        return {"optimizer": optimizers.BY_NAME[self.optimizer](lr=self.lr)}
+
     def build(self, dtype: Any = np.float32, cls: type = fastmlp.MLP, seed: int = 0) -> Any:
         """The network with its initial weights and zero biases; cls has MLP's constructor."""
         weights = iter(self.initial_weights(dtype, seed))
@@ -129,8 +136,7 @@ class Network:
             lambda fan_in, fan_out: next(weights),
             lambda fan_out: np.zeros((1, fan_out), dtype),
             layers.SoftmaxCrossEntropy(),
-            self.lr,
-            momentum=self.momentum,
+            **self._rule(),
             num_bn_layers=len(hidden) if self.batchnorm else 0,
             dtype=dtype,
             batchnorm_reduction="mean",
@@ -383,7 +389,7 @@ LAYERS: dict[str, LayerCase] = {
     "BatchNorm": LayerCase(lambda width, dtype: layers.BatchNorm(width, dtype=dtype), _matrix_pair),
 }
 LAYERS |= {
-    name: LayerCase(lambda width, dtype, cls=cls: cls(), _loss_pair, backward="derivative")  # type: ignore[misc]
+    name: LayerCase(lambda width, dtype, cls=cls: cls(), _loss_pair, backward="derivative")
     for name, cls in CRITERIA.items()
 }
 LAYERS |= {

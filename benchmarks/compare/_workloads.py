@@ -131,6 +131,16 @@ def _rounding(name: str) -> Workload:
     )  # fmt: skip
 
 
+def _adam(name: str, aim: float) -> Workload:
+    """A network under Adam. Rates at which a difference in the last bit stays small."""
+    network = replace(NETWORKS[name], optimizer="Adam", lr=1e-4)
+    label = f"{name} {'ReLU' if network.activation == 'relu' else network.activation}, Adam"
+    return Workload(
+        f"{name}-adam", label, "train", network, peers=("torch", "torch-compile"),
+        aims={"torch": aim},
+    )  # fmt: skip
+
+
 _ALL = [
     _training(
         "784-512-512-10", "784-512-512-10 ReLU", 0.80,
@@ -167,6 +177,9 @@ _ALL = [
         {"torch": 2.5, "jax": 1.2, "numpy-f32": 2, "fastmlp-1-thread": 1.85},
         peers=(*LIBRARIES, *_SELF),
     ),
+    _adam("784-512-512-10", 3.3),
+    _adam("784-128-10", 6),
+    _adam("784-300-10", 6),
     _rounding("784-512-512-10"),
     _rounding("784-1024-1024-1024-10"),
     _rounding("784-1000-10"),
