@@ -148,6 +148,10 @@ def _normal(dtype: Any, *shapes: tuple[int, ...], seed: int = 0) -> list[np.ndar
     return [rng.standard_normal(shape).astype(dtype) for shape in shapes]
 
 
+def _empty(batch: int, width: int, dtype: Any) -> np.ndarray:
+    return np.empty((batch, width), dtype)
+
+
 def _rows(batch: int, width: int, dtype: Any) -> np.ndarray:
     """Labels: positive rows that sum to 1."""
     rows = np.random.default_rng(1).random((batch, width)) + 0.01
@@ -219,6 +223,17 @@ def _expected_batchnorm_backward(
 
 def _batchnorm_running(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
     return (*_normal(dtype, (width,), (width,)), 0.9)
+
+
+def _layernorm_forward(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
+    x, gamma, beta = _normal(dtype, (batch, width), (1, width), (1, width))
+    return np.empty_like(x), np.empty_like(x), np.empty(batch, dtype), x, gamma, beta
+
+
+def _layernorm_backward(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
+    dy, x, scales, gamma = _normal(dtype, *[(batch, width)] * 2, (batch,), (1, width))
+    normalised = x - x.mean(axis=1, keepdims=True)
+    return np.empty_like(dy), *np.empty((2, 1, width), dtype), dy, normalised, scales, gamma
 
 
 def _softmax(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
@@ -341,6 +356,18 @@ KERNELS: dict[str, Case] = {
     "batchnorm_backward": Case(
         _kernel("batchnorm_backward"), (0, 1, 2), _batchnorm_backward, _expected_batchnorm_backward
     ),
+    "layernorm_forward": Case(
+        _kernel("layernorm_forward"), (0, 1, 2), _layernorm_forward,
+        lambda ref, y, norm, scales, *x: ref.layernorm_forward(*x),
+    ),
+    "layernorm_backward": Case(
+        _kernel("layernorm_backward"), (0, 1, 2), _layernorm_backward,
+        lambda ref, dx, dgamma, dbeta, *dy: ref.layernorm_backward(*dy),
+    ),
+    "dropout_factors": Case(
+        _kernel("dropout_factors"), (0,), lambda *size: (_empty(*size), 0.4, 1, 3, 5),
+        lambda ref, factors, *place: (ref.dropout_factors(factors.shape, *place),),
+    ),
     "batchnorm_running": Case(
         _kernel("batchnorm_running"), (0,), _batchnorm_running,
         lambda ref, running, value, alpha: (alpha * running + (1 - alpha) * value,),
@@ -387,6 +414,7 @@ def _activation_layer(name: str) -> LayerCase:
 LAYERS: dict[str, LayerCase] = {
     "Linear": LayerCase(_linear_layer, _matrix_pair),
     "BatchNorm": LayerCase(lambda width, dtype: layers.BatchNorm(width, dtype=dtype), _matrix_pair),
+    "LayerNorm": LayerCase(lambda width, dtype: layers.LayerNorm(width, dtype), _matrix_pair),
 }
 LAYERS |= {
     name: LayerCase(lambda width, dtype, cls=cls: cls(), _loss_pair, backward="derivative")

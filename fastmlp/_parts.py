@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import secrets
 from collections.abc import Iterable
 from typing import Any, Self
 
@@ -12,10 +13,11 @@ import numpy as np
 from ._attributes import BufferView, LayerPlaces, OptimizerAttribute
 from ._buffers import Buffers, Layers, check_replacement, replaceable_activations
 from .engine import Layout, faster_compute_dtype, layout_of
-from .layers import BatchNorm, Linear
+from .kernels.dropout import dropout_factors
+from .layers import BatchNorm, LayerNorm, Linear
 from .layers.activation import formula_of
 from .optimizers import Optimizer
-from .validation import check_compute_dtype, check_instance
+from .validation import check_compute_dtype, check_count, check_dropout, check_instance, check_word
 
 
 class NetworkParts:
@@ -26,13 +28,19 @@ class NetworkParts:
     hiddens: tuple[int, ...]
     nlayers: int
     num_bn_layers: int
+    num_ln_layers: int
+    residual: bool
     dtype: np.dtype[Any]
     buffers: Buffers
     output: np.ndarray | None
+    train_mode: bool
     updates: int
+    dropout_steps: int
     _activations: Layers
     _optimizer: Optimizer
     _compute_dtype: str | None
+    _dropout: tuple[float, ...]
+    _dropout_seed: int
 
     parameters = BufferView("All weights, biases, gammas and betas, (P,); assigning copies.")
     gradients = BufferView("The gradients of ``parameters``, of the same layout, (P,).")
@@ -47,6 +55,7 @@ class NetworkParts:
 
     linear_layers = LayerPlaces("The linear layers; one of the same shape can take a place.")
     bn_layers = LayerPlaces("The batch norms of the first so many layers, replaceable likewise.")
+    ln_layers = LayerPlaces("The layer norms of the first so many layers, replaceable likewise.")
     activations = LayerPlaces("The activations, one per layer; any can be replaced.")
 
     @property
@@ -83,6 +92,77 @@ class NetworkParts:
         if self.compute_dtype == "auto":
             self.compute_dtype = faster_compute_dtype(self.layout, batch_size)
 
+    @property
+    def dropout(self) -> tuple[float, ...]:
+        """The share of each layer's input that is dropped in training mode; (nlayers,) numbers.
+
+        One number sets it for the outputs of all hidden layers.
+        """
+        return self._dropout
+
+    @dropout.setter
+    def dropout(self, value: Any) -> None:
+        self._dropout = check_dropout(value, self.nlayers)
+
+    @property
+    def drops(self) -> bool:
+        """Whether anything is dropped in training mode."""
+        return any(self._dropout)
+
+    @property
+    def dropout_seed(self) -> int:
+        """What is dropped follows from this, of 64 bits, and from ``dropout_steps``.
+
+        Assigning begins anew: ``dropout_steps``, the number of forward passes in training mode that
+        have dropped anything, becomes 0.
+        """
+        return self._dropout_seed
+
+    @dropout_seed.setter
+    def dropout_seed(self, value: int | None) -> None:
+        self._dropout_seed = (
+            secrets.randbits(64) if value is None else check_word("dropout_seed", value)
+        )
+        self.dropout_steps = 0
+
+    def _check_norms(self, name: str, count: int) -> int:
+        """How many of the first layers have a norm."""
+        if check_count(name, count, least=0) > self.nlayers:
+            raise ValueError(
+                f"{name} must be at most {self.nlayers}, the number of layers, got {count}"
+            )
+        return int(count)
+
+    def _check_residual(self, residual: Any) -> bool:
+        if not isinstance(residual, (bool, np.bool_)):
+            raise TypeError(f"residual must be True or False, got {residual!r}")
+        widths = (self.input_size, *self.hiddens)
+        if residual and not any(a == b for a, b in itertools.pairwise(widths)):
+            raise ValueError(
+                "residual=True needs a hidden layer whose input is as wide as its output, got the "
+                f"widths {'-'.join(map(str, widths))}"
+            )
+        return bool(residual)
+
+    def _adds_input(self, index: int) -> bool:
+        """Whether a layer's input is added to its output."""
+        linear = self.linear_layers[index]
+        same = linear.in_feature == linear.out_feature
+        return self.residual and same and index + 1 < self.nlayers
+
+    def _draw_factors(self, rows: int) -> list[np.ndarray | None]:
+        """What each layer's input is multiplied by in the next forward pass, None for nothing."""
+        factors: list[np.ndarray | None] = [None] * self.nlayers
+        if self.train_mode and self.drops:
+            for i, (share, linear) in enumerate(
+                zip(self._dropout, self._linear_layers, strict=True)
+            ):
+                if share:
+                    drawn = factors[i] = np.empty((rows, linear.in_feature), self.dtype)
+                    dropout_factors(drawn, share, i, self.dropout_steps, self._dropout_seed)
+            self.dropout_steps += 1
+        return factors
+
     def _build(self, weight_init_fn: Any, bias_init_fn: Any, dtype: Any) -> None:
         sizes = (self.input_size, *self.hiddens, self.output_size)
         linear_layers: list[Linear] = []
@@ -91,18 +171,25 @@ class NetworkParts:
             dtype = layer.W.dtype
             linear_layers.append(layer)
         self.dtype = np.dtype(dtype)
-        norms = [BatchNorm(width, dtype=dtype) for width in sizes[1 : self.num_bn_layers + 1]]
-        self._own_layers(linear_layers, norms)
+        bn_layers = [BatchNorm(width, dtype=dtype) for width in sizes[1 : self.num_bn_layers + 1]]
+        ln_layers = [LayerNorm(width, dtype=dtype) for width in sizes[1 : self.num_ln_layers + 1]]
+        self._own_layers(linear_layers, bn_layers, ln_layers)
         self.buffers.forget(self._optimizer)
 
-    def _own_layers(self, linear_layers: Iterable[Linear], bn_layers: Iterable[BatchNorm]) -> None:
+    def _own_layers(
+        self,
+        linear_layers: Iterable[Linear],
+        bn_layers: Iterable[BatchNorm],
+        ln_layers: Iterable[LayerNorm],
+    ) -> None:
         """Make the layers this network's, their arrays views of new buffers."""
         check, replace = check_replacement, self._replace_layer
         self._linear_layers = Layers("linear_layers", linear_layers, check, replace)
         self._bn_layers = Layers("bn_layers", bn_layers, check, replace)
+        self._ln_layers = Layers("ln_layers", ln_layers, check, replace)
         self._bias = self._linear_layers[0].b is not None
         self.buffers = Buffers(self.layout)
-        for layers in (self._linear_layers, self._bn_layers):
+        for layers in (self._linear_layers, self._bn_layers, self._ln_layers):
             for index, layer in enumerate(layers):
                 self.buffers.adopt(layer, self.layout.table[index])
         self.buffers.serve(self._optimizer)
@@ -122,12 +209,13 @@ class NetworkParts:
         sizes = (self.input_size, *self.hiddens, self.output_size)
         formulas = [formula_of(a, self.dtype) for a in self._activations]
         alphas = [norm.alpha for norm in self._bn_layers]
-        return layout_of(sizes, tuple(formulas), self._bias, tuple(alphas), self.dtype)
+        extras = self._dropout, len(self._ln_layers), self.residual
+        return layout_of(sizes, tuple(formulas), self._bias, tuple(alphas), *extras, self.dtype)
 
     def __getstate__(self) -> dict[str, Any]:
         # The layers carry copies of their views; the buffers are made anew from them.
         state = {name: value for name, value in self.__dict__.items() if name != "buffers"}
-        for name in ("_linear_layers", "_bn_layers", "_activations"):
+        for name in ("_linear_layers", "_bn_layers", "_ln_layers", "_activations"):
             state[name] = list(state[name])
         return state | {name: np.array(getattr(self, name)) for name in ("squares", "averages")}
 
@@ -135,7 +223,7 @@ class NetworkParts:
         kept = {name: state.pop(name) for name in ("squares", "averages")}
         self.__dict__.update(state)
         self._activations = replaceable_activations(self._activations, self.nlayers)
-        self._own_layers(self._linear_layers, self._bn_layers)
+        self._own_layers(self._linear_layers, self._bn_layers, self._ln_layers)
         self.squares, self.averages = kept["squares"], kept["averages"]
 
     def __copy__(self) -> Self:

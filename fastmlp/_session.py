@@ -218,12 +218,15 @@ class Session:
         schedule = self._factors(rates, step, last)
         self._buffers_are_stale = True
         counted, reached = self.mlp.updates, None
+        masks = self.mlp.dropout_steps
+        self._trainer.draw_masks(self.mlp.dropout_seed, masks - step)
         try:
             reached = self._trainer.train(data, schedule, step, last, (self.losses, self.errors))
         finally:
             done = self.steps_done if reached is None else reached
             before, after = (_updates(n, len(rates), self.accumulate) for n in (step, done))
             self.mlp.updates = counted + after - before
+            self.mlp.dropout_steps = masks + (done - step) * self.mlp.drops
         return reached
 
     def _factors(self, rates: np.ndarray, step: int, last: int) -> np.ndarray:

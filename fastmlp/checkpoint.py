@@ -26,12 +26,14 @@ from .layers import activation as activations
 from .layers import loss as criteria
 from .optimizers import Momentum, Optimizer
 from .optimizers._of_network import from_dict, to_dict
+from .validation import check_word
 
 FORMATS = (1, 2, 3, 4)
 """The versions of the file's layout that `read` knows; `save` writes the last. From 2 on a file may
 hold what products are computed in, and weights as bfloat16; from 3 on it has a checksum; from 4 on
 an optimizer stands in the place of lr, momentum and weight_decay, and there may be the numbers of
-activations, and a criterion other than SoftmaxCrossEntropy()."""
+activations, layer norm, residual connections, dropout, and a criterion other than
+SoftmaxCrossEntropy()."""
 
 _KEY = "fastmlp"
 
@@ -58,19 +60,29 @@ _ELEMENTS: dict[str, tuple[type, ...]] = {
     "activations": (str,),
     "batchnorm_alpha": (int, float),
     "activation_parameters": (int, float, type(None)),
+    "dropout": (int, float),
 }
 # Fields of formats from 2 and from 4 on, which need not be there, and from 3 on, which must.
 _FROM_2: dict[str, tuple[type, ...]] = {"compute_dtype": (str,)}
 _FROM_3: dict[str, tuple[type, ...]] = {"sha256": (str,)}
 _FROM_4: dict[str, tuple[type, ...]] = {"optimizer": (dict,), "updates": (int,)}
-_MAYBE_FROM_4: dict[str, tuple[type, ...]] = {
+_DROPOUT: dict[str, tuple[type, ...]] = {
+    "dropout": (list,),
+    "dropout_seed": (int,),
+    "dropout_steps": (int,),
+}
+_MAYBE_FROM_4 = {
     "activation_parameters": (list,),
+    "num_ln_layers": (int,),
+    "residual": (bool,),
+    **_DROPOUT,
     "criterion": (dict,),
 }
 # Up to format 3: HW1P1's rule.
 _MOMENTUM = dict.fromkeys(("lr", "momentum", "weight_decay"), (int, float))
 
-_BATCHNORM = ("gamma", "momentum_gamma", "beta", "momentum_beta", "running_mean", "running_var")
+_LAYERNORM = ("gamma", "momentum_gamma", "beta", "momentum_beta")
+_BATCHNORM = (*_LAYERNORM, "running_mean", "running_var")
 
 _DTYPES = {"F32": "float32", "F64": "float64", "BF16": "bfloat16"}
 # What may be stored as bfloat16: the most of a network.
@@ -83,6 +95,7 @@ class Saved(NamedTuple):
     arguments: dict[str, Any]  # of MLP
     alphas: list[float]  # of the batch norms
     updates: int  # that training has made
+    dropout_steps: int  # forward passes that have dropped anything
     tensors: dict[str, np.ndarray]  # by the names of ``arrays_of``
 
 
@@ -154,7 +167,9 @@ def read(path: str | os.PathLike[str]) -> Saved:
     except SafetensorError as error:
         raise ValueError(str(error)) from error
     updates = description.get("updates", 0)
-    return Saved(_arguments(description), description["batchnorm_alpha"], updates, tensors)
+    masks = check_word("dropout_steps", description.get("dropout_steps", 0))
+    alphas = description["batchnorm_alpha"]
+    return Saved(_arguments(description), alphas, updates, masks, tensors)
 
 
 def _describe(mlp: Any) -> dict[str, Any]:
@@ -190,6 +205,9 @@ def _describe(mlp: Any) -> dict[str, Any]:
         **({} if computes_in is None else {"compute_dtype": computes_in}),
         **({"activation_parameters": parameters} if any(p is not None for p in parameters) else {}),
         **({} if criterion == usual else {"criterion": criterion}),
+        **({"num_ln_layers": mlp.num_ln_layers} if mlp.num_ln_layers else {}),
+        **({"residual": True} if mlp.residual else {}),
+        **({name: getattr(mlp, name) for name in _DROPOUT} if mlp.drops else {}),
         "sha256": _NO_CHECKSUM,
     }
 
@@ -203,9 +221,10 @@ def arrays_of(mlp: Any) -> Iterator[tuple[str, Any, str]]:
         for name in ("W", "momentum_W", "b", "momentum_b"):
             if getattr(linear, name) is not None:
                 yield f"layers.{k}.{name}", linear, name
-    for k, batchnorm in enumerate(mlp.bn_layers):
-        for name in _BATCHNORM:
-            yield f"layers.{k}.{name}", batchnorm, name
+    for layers, names in ((mlp.bn_layers, _BATCHNORM), (mlp.ln_layers, _LAYERNORM)):
+        for k, norm in enumerate(layers):
+            for name in names:
+                yield f"layers.{k}.{name}", norm, name
 
 
 def _parse(text: str | None) -> dict[str, Any]:
@@ -248,6 +267,8 @@ def _shapes(description: dict[str, Any]) -> dict[str, tuple[int, ...]]:
         rows = ["b", "momentum_b"] if description["bias"] else []
         if k < description["num_bn_layers"]:
             rows += _BATCHNORM
+        if k < description.get("num_ln_layers", 0):
+            rows += _LAYERNORM
         shapes |= {f"layers.{k}.{name}": (1, fan_out) for name in rows}
     optimizer = _optimizer_of(description)
     kept = {"squares": optimizer.states == 2, "averages": optimizer.average is not None}
@@ -323,6 +344,10 @@ def _arguments(description: dict[str, Any]) -> dict[str, Any]:
         "optimizer": _optimizer_of(description),
         "dtype": np.dtype(description["dtype"]),
         "compute_dtype": description.get("compute_dtype"),
+        "num_ln_layers": description.get("num_ln_layers", 0),
+        "residual": description.get("residual", False),
+        "dropout": description.get("dropout", 0.0),
+        "dropout_seed": description.get("dropout_seed"),
     }
 
 

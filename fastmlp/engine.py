@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +27,7 @@ from .kernels._geometry import (
 )
 from .kernels._host import aligned_zeros
 from .kernels._operands import WorkspaceBlocks, allocate_workspace
+from .kernels._philox import signed
 from .kernels._rates import unit_for
 from .kernels._units import FLOATS, FloatUnit, Unit, rows_together
 from .kernels.activation import Formula
@@ -71,7 +72,12 @@ TRIAL_MARGIN = 0.97
 
 
 class LayerSpec(NamedTuple):
-    """One layer of a network; ``alpha`` is of batch norm's running statistics."""
+    """One layer of a network; ``alpha`` is of batch norm's running statistics.
+
+    batchnorm, layernorm : not both
+    residual : whether its input is added to its output, which is as wide
+    dropout : share of its input that is dropped in training
+    """
 
     inputs: int
     outputs: int
@@ -79,6 +85,14 @@ class LayerSpec(NamedTuple):
     bias: bool
     batchnorm: bool
     alpha: float = 0.9
+    dropout: float = 0.0
+    layernorm: bool = False
+    residual: bool = False
+
+    @property
+    def normalised(self) -> bool:
+        """Whether it has gammas and betas."""
+        return self.batchnorm or self.layernorm
 
 
 class Layout:
@@ -102,20 +116,21 @@ class Layout:
         inputs, outputs = layer.inputs, layer.outputs
         panels = panels_size(inputs, outputs, self.dtype)
         row["inputs"], row["outputs"], row["alpha"] = inputs, outputs, layer.alpha
+        row["dropout"], row["residual"] = layer.dropout, layer.residual
         formula = layer.activation
         row["activation"], row["keeps_slope"] = formula.code, formula.keeps_slope
         row["parameter"], row["address"] = formula.parameter, formula.address
         row["flat_w"] = self._take("parameters", inputs * outputs)
         row["flat_b"] = self._take("parameters", outputs) if layer.bias else -1
-        row["flat_gamma"] = self._take("parameters", outputs) if layer.batchnorm else -1
-        row["flat_beta"] = self._take("parameters", outputs) if layer.batchnorm else -1
+        row["flat_gamma"] = self._take("parameters", outputs) if layer.normalised else -1
+        row["flat_beta"] = self._take("parameters", outputs) if layer.normalised else -1
         row["flat_mean"] = self._take("statistics", outputs) if layer.batchnorm else -1
         row["flat_var"] = self._take("statistics", outputs) if layer.batchnorm else -1
         row["packed_w"] = self._take("packed", panels)
         padded = padded_width(outputs, self.dtype)
         row["packed_b"] = self._take("packed", padded)
-        row["packed_gamma"] = self._take("packed", padded) if layer.batchnorm else -1
-        row["packed_beta"] = self._take("packed", padded) if layer.batchnorm else -1
+        row["packed_gamma"] = self._take("packed", padded) if layer.normalised else -1
+        row["packed_beta"] = self._take("packed", padded) if layer.normalised else -1
 
     def _take(self, buffer: str, size: int) -> int:
         """Reserve ``size`` numbers at the end of a buffer; returns where they start."""
@@ -135,16 +150,27 @@ def layout_of(
     activations: tuple[Formula, ...],
     bias: bool,
     alphas: tuple[float, ...],
+    dropout: tuple[float, ...],
+    layernorms: int,
+    residual: bool,
     dtype: Any,
 ) -> Layout:
     """The layout of a network, from a cache: callers share it and must not change it.
 
     alphas : of the batch norms, which the first so many layers have
+    layernorms : how many have layer norm instead
+    residual : whether the input is added to the output, where widths agree but in the last layer
     """
     layers = [
-        LayerSpec(*widths, activations[i], bias, i < len(alphas), *alphas[i : i + 1])
-        for i, widths in enumerate(pairwise(sizes))
-    ]
+        LayerSpec(
+            inputs, outputs, formula, bias, alpha is not None,
+            1.0 if alpha is None else alpha, share, i < layernorms,
+            residual and inputs == outputs and i < len(sizes) - 2,
+        )
+        for i, ((inputs, outputs), formula, alpha, share) in enumerate(
+            zip_longest(pairwise(sizes), activations, alphas, dropout)
+        )
+    ]  # fmt: skip
     return Layout(layers, dtype)
 
 
@@ -203,8 +229,11 @@ class Trainer:
         sizes = [blocks_size(self.geometry, width, dtype) for width in outputs]
         self.table["activations"] = np.cumsum([0, *sizes[:-1]])
         activations = sum(sizes)
-        normalised = any(layer.batchnorm for layer in layout.layers)
-        keeps_slopes = bool(self.table["keeps_slope"].any())
+        normalised = any(layer.normalised for layer in layout.layers)
+        by_rows = any(layer.layernorm for layer in layout.layers)
+        residual = self.table["residual"].astype(bool)
+        changed = [*self.table["keeps_slope"], *self.table["dropout"][1:], *residual]
+        keeps_slopes = any(changed)
         widest = max(padded_width(width, dtype) for width in outputs)
         inputs = [layer.inputs for layer in layout.layers]
         rounded = not isinstance(self.unit, FloatUnit)
@@ -214,7 +243,7 @@ class Trainer:
             [
                 WorkspaceBlocks(
                     2 * blocks_size(self.geometry, inputs[0], dtype),
-                    by_feature=True, by_row=True, values=False, turned=True,
+                    by_feature=True, by_row=True, values=bool(residual[0]), turned=True,
                 ),
                 WorkspaceBlocks(activations, by_feature=True, by_row=True, turned=True),
                 WorkspaceBlocks(normalised * activations),
@@ -227,19 +256,30 @@ class Trainer:
                 rounded * self.threads * group * padded_width(inputs[0], dtype),
                 self.geometry.rows * padded_width(outputs[-1], dtype), self.geometry.rows,
                 normalised * len(outputs) * widest, normalised * len(outputs) * widest,
+                max(np.multiply(residual, sizes)),
+                by_rows * len(outputs) * self.geometry.rows,
                 keeps_slopes * activations,
             ],
             self.threads * scratch_size(self.unit, max(inputs), max(outputs), dtype),
             np.zeros,
         )  # fmt: skip
         x, y, normals, deltas, *learnt, gradients, staged, gathered = workspace[:11]
-        labels, row_weights, means, variances, slopes, scratch = workspace[11:]
+        labels, row_weights, means, variances, skips, scales, slopes, scratch = workspace[11:]
+        losses, errors = np.zeros((2, self.geometry.rows))
         normed = self.objective.options.norm_limit < np.inf
         return Packed(
             self.unit, Learnt(*learnt), gradients, staged,
             np.zeros(normed * norm_terms(self.table)), scratch, gathered, x, labels, row_weights,
-            y, normals, slopes, deltas, means, variances, *np.zeros((2, self.geometry.rows)),
+            y, normals, slopes, deltas, skips, means, variances, scales, losses, errors,
+            np.zeros(2, np.int64),
         )  # fmt: skip
+
+    def draw_masks(self, seed: int, before: int) -> None:
+        """Say what dropout draws from: a seed, and as which step an epoch's first one counts.
+
+        Both of 64 bits; a negative ``before`` wraps around.
+        """
+        self.packed.masks[:] = signed(seed), before
 
     def _run(self, function: Any, *arguments: Any) -> Any:
         return threads.run(function, self.threads, arguments)

@@ -16,8 +16,8 @@ from .engine import FEW_ROWS, infer
 from .history import History
 from .kernels._rates import unit_for
 from .layers import Activation, Criterion
-from .layers.activation import check_activations_compiled
-from .layers.loss import CRITERIA, is_compiled
+from .layers.activation import check_activations_compiled, is_compiled
+from .layers.loss import CRITERIA, is_compiled_criterion
 from .optimizers import Optimizer
 from .optimizers._of_network import optimizer_of
 from .validation import (
@@ -34,7 +34,7 @@ from .validation import (
 
 
 class MLP(NetworkParts):
-    """A network of linear layers: linear, then batch norm if the layer has it, then activation.
+    """A network of linear layers: linear, then a norm if the layer has one, then activation.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class MLP(NetworkParts):
         c of a term c * sum(W**2) in the loss: adds 2*c*W to the gradients of the weights.
     batchnorm_reduction : "sum" or "mean"
         "sum" updates gamma and beta by batch sums, as HW1P1; "mean" divides them by the
-        rows of the batch, as dW and db are.
+        rows of the batch, as dW and db are, and is the default with an optimizer or layer norm.
     compute_dtype : "float32", "float64", "bfloat16" or "auto", optional
         What the operands of the three products of a linear layer are rounded to; by default
         they are of the parameters' dtype. "bfloat16" needs float32 parameters, and makes them so
@@ -66,6 +66,16 @@ class MLP(NetworkParts):
         float32. It runs on AVX-512-BF16, and with the same rounding, slowly, on any processor.
         "auto" lets ``fit`` measure which is the faster for the network and the batch, float32 or
         bfloat16: results may then differ from machine to machine.
+    num_ln_layers : int
+        The first so many layers get layer norm, in the place of batch norm.
+    residual : bool
+        Whether layers whose input is as wide as their output, but not the last, add it to their
+        output: act(...) + input. Reference: He et al., "Deep residual learning", 2016.
+    dropout : float or list of float
+        Share, in [0, 1), of the outputs of every hidden layer that training mode sets to 0, others
+        growing by 1 / (1 - share); or a share for the input of each layer, x first.
+    dropout_seed : int, optional
+        Decides, with the number of forward passes, on what is dropped; by default a random one.
 
     All parameters lie in one flat array, ``parameters``, their gradients in ``gradients`` and
     momenta in ``velocities``, of the same layout; ``statistics`` holds the running means and
@@ -96,6 +106,10 @@ class MLP(NetworkParts):
         weight_decay: float = 0.0,
         batchnorm_reduction: str | None = None,
         compute_dtype: str | None = None,
+        num_ln_layers: int = 0,
+        residual: bool = False,
+        dropout: float | Sequence[float] = 0.0,
+        dropout_seed: int | None = None,
     ) -> None:
         self.input_size = check_count("input_size", input_size)
         self.output_size = check_count("output_size", output_size)
@@ -105,14 +119,16 @@ class MLP(NetworkParts):
         self._activations = replaceable_activations(activations, self.nlayers)
         check_instance("criterion", criterion, Criterion)
         criterion.check_outputs(self.output_size)
-        self.num_bn_layers = check_count("num_bn_layers", num_bn_layers, least=0)
-        if self.num_bn_layers > self.nlayers:
+        self.num_bn_layers = self._check_norms("num_bn_layers", num_bn_layers)
+        self.num_ln_layers = self._check_norms("num_ln_layers", num_ln_layers)
+        if self.num_bn_layers and self.num_ln_layers:
             raise ValueError(
-                f"num_bn_layers must be at most {self.nlayers}, the number of layers, "
-                f"got {num_bn_layers}"
+                "the first layers have batch norm or layer norm, not both: leave out one of "
+                f"num_bn_layers={num_bn_layers} and num_ln_layers={num_ln_layers}"
             )
         if batchnorm_reduction is None:
-            batchnorm_reduction = "sum" if optimizer is None else "mean"
+            by_mean = optimizer is not None or self.num_ln_layers > 0
+            batchnorm_reduction = "mean" if by_mean else "sum"
         if batchnorm_reduction not in ("sum", "mean"):
             raise ValueError(
                 f"batchnorm_reduction must be 'sum' or 'mean', got {batchnorm_reduction!r}"
@@ -120,6 +136,9 @@ class MLP(NetworkParts):
         dtype = None if dtype is None else check_dtype(dtype)
         if check_compute_dtype(compute_dtype, dtype) == "bfloat16":
             dtype = np.dtype(np.float32)
+        self.residual = self._check_residual(residual)
+        self.dropout = dropout
+        self.dropout_seed = dropout_seed
         self.batchnorm_reduction = batchnorm_reduction
         self.criterion = criterion
         self._optimizer = optimizer_of(optimizer, lr, momentum, weight_decay)
@@ -128,8 +147,10 @@ class MLP(NetworkParts):
         self.train_mode = True
         self.output: np.ndarray | None = None
         self.history: History | None = None
-        # What each activation kept of the last forward, and what made means in the last backward.
+        # What each activation kept of the last forward, what its inputs were multiplied by, and
+        # what made means in the last backward.
         self._states: list[Any] = [None] * self.nlayers
+        self._factors: list[np.ndarray | None] = [None] * self.nlayers
         self._gradient_scale = 1.0
         self._build(weight_init_fn, bias_init_fn, dtype)
         self.compute_dtype = compute_dtype
@@ -143,17 +164,24 @@ class MLP(NetworkParts):
         """The output activations, (N, K), of a batch x, (N, D); kept in ``output``.
 
         x : uint8 (scaled to [0, 1]), float32 or float64, as in ``fit``
-        In training mode batch norm uses the batch's own moments.
+        In training mode batch norm uses the batch's own moments, and dropout drops.
         """
         out = check_samples("x", x, self.input_size)
         if out.dtype == np.uint8:
             out = out.astype(self.dtype) / self.dtype.type(255)
-        for i in range(self.nlayers):
+        self._factors = self._draw_factors(len(out))
+        for i, factors in enumerate(self._factors):
+            if factors is not None:
+                out = out.astype(self.dtype, copy=False) * factors
             out = self.linear_layers[i].forward(out)
             if i < self.num_bn_layers:
                 out = self.bn_layers[i].forward(out, eval=not self.train_mode)
+            if i < self.num_ln_layers:
+                out = self.ln_layers[i].forward(out)
             activation = self.activations[i]
             out = activation.forward(out)
+            if self._adds_input(i):
+                out = out + self.linear_layers[i].x
             # An activation may have several places, here or in other networks, but one state.
             self._states[i] = activation.state
         self.output = out
@@ -185,10 +213,19 @@ class MLP(NetworkParts):
         for i in reversed(range(self.nlayers)):
             activation = self.activations[i]
             activation.state = self._states[i]
-            delta = activation.backward(delta)
+            factors = None if i + 1 == self.nlayers else self._factors[i + 1]
+            adds_input = self._adds_input(i)
+            if adds_input and factors is not None:
+                delta, factors = delta * factors, None
+            passing = delta
+            delta = _backward_through(activation, delta, factors)
             if i < self.num_bn_layers:
                 delta = self.bn_layers[i].backward(delta)
+            if i < self.num_ln_layers:
+                delta = self.ln_layers[i].backward(delta)
             delta = self.linear_layers[i].backward(delta, input_gradient=i > 0, scale=scale)
+            if adds_input and i > 0:
+                delta = delta + passing
         self._gradient_scale = scale
 
     def zero_grads(self) -> None:
@@ -206,11 +243,11 @@ class MLP(NetworkParts):
         self.updates += 1
 
     def train(self) -> None:
-        """Training mode: batch norm uses and records the moments of each batch."""
+        """Training mode: batch norm uses and records the moments of each batch; dropout drops."""
         self.train_mode = True
 
     def eval(self) -> None:
-        """Evaluation mode: batch norm uses the running statistics."""
+        """Evaluation mode: batch norm uses the running statistics, and nothing is dropped."""
         self.train_mode = False
 
     def error(self, labels: Any) -> int:
@@ -253,7 +290,7 @@ class MLP(NetworkParts):
         batch_size : the last batch may be shorter
         max_steps : stop after that many steps, within an epoch if need be
         shuffle : False takes the rows in order
-        seed : makes the shuffling repeatable
+        seed : makes the shuffling repeatable, and what is dropped: it sets ``dropout_seed``
         sample_weight : (N,) numbers of at least 0 that multiply the losses of the rows; a batch's
             loss is divided by the sum of its weights
         validation_data : (x, labels) or (x, labels, sample_weight), evaluated after every epoch
@@ -281,7 +318,7 @@ class MLP(NetworkParts):
 
     def check_compiled(self) -> None:
         """Raise TypeError unless ``fit`` can train the network: criterion and activations."""
-        if not is_compiled(self.criterion):
+        if not is_compiled_criterion(self.criterion):
             raise TypeError(
                 "fit and evaluate need a criterion that fastmlp compiles, one of "
                 f"{', '.join(CRITERIA)} or one made by Criterion.of, "
@@ -352,9 +389,21 @@ class MLP(NetworkParts):
         with checkpoint.reading(path):
             saved = checkpoint.read(path)
             mlp = cls(**saved.arguments)
-            mlp.updates = saved.updates
+            mlp.updates, mlp.dropout_steps = saved.updates, saved.dropout_steps
             for layer, alpha in zip(mlp.bn_layers, saved.alphas, strict=True):
                 layer.alpha = alpha
             for name, layer, attribute in checkpoint.arrays_of(mlp):
                 setattr(layer, attribute, saved.tensors[name])
         return mlp
+
+
+def _backward_through(
+    activation: Activation, delta: np.ndarray, factors: np.ndarray | None
+) -> np.ndarray:
+    """The gradient before an activation, from that after it and after dropout by ``factors``."""
+    if factors is None:
+        return activation.backward(delta)
+    if is_compiled(activation):
+        # In the order of the compiled epoch, which keeps the slopes and the factors in one.
+        return delta * activation.backward(factors)
+    return activation.backward(delta * factors)

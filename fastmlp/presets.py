@@ -13,7 +13,8 @@ from .schedules import ScheduleLike
 class Preset:
     """A network and how to train it; lr_schedule is one of ``SCHEDULES``, lr its highest rate.
 
-    optimizer is one of ``OPTIMIZERS``; momentum is of those that have one.
+    optimizer is one of ``OPTIMIZERS``; momentum is of those that have one. dropout is the share of
+    the hidden layers' outputs.
     max_steps ends the training within an epoch; standardise gives the network pixels of mean 0 and
     variance 1; without validate all training samples are trained on.
     """
@@ -30,6 +31,8 @@ class Preset:
     validate: bool = True
     lr_schedule: str = "one-cycle"
     optimizer: str = "momentum"
+    dropout: float = 0.0
+    layernorm: bool = False
 
 
 _OF_DATA_SETS = {

@@ -92,6 +92,8 @@ def fit(mlp: Any, x: Any, labels: Any, options: FitOptions) -> History:
     order = np.arange(len(x), dtype=np.int64)
     train = TrainingSet(x, labels, weights)
     session = Session(mlp, train, plan, options.lr_schedule, accumulate)
+    if options.seed is not None and mlp.drops:
+        mlp.dropout_seed = int(generator.integers(1 << 64, dtype=np.uint64))
     listeners = _Listeners(callbacks, session)
     mlp.history = history = History(error_name=mlp.criterion.error_name)
     with session:

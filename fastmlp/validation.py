@@ -80,6 +80,28 @@ def check_sequence(name: str, value: Any) -> list[Any]:
     return list(value)
 
 
+def check_dropout(value: Any, layers: int) -> tuple[float, ...]:
+    """The share that is dropped of each layer's input, from one for all hidden layers or a list."""
+    if not isinstance(value, Iterable) or isinstance(value, str):
+        share = check_number("dropout", value, 0, 1)
+        return (0.0, *[share] * (layers - 1))
+    shares = list(value)
+    if len(shares) != layers:
+        raise ValueError(
+            f"dropout must be a number, or a list of {layers}, a share for the input of each "
+            f"layer, got {len(shares)} shares"
+        )
+    return tuple(check_number(f"dropout[{i}]", share, 0, 1) for i, share in enumerate(shares))
+
+
+def check_word(name: str, value: Any) -> int:
+    """A whole number of 64 bits, from 0, as an int."""
+    number = check_count(name, value, least=0)
+    if number >= 1 << 64:
+        raise ValueError(f"{name} must be below 2**64, got {value}")
+    return number
+
+
 def check_callbacks(callbacks: Any) -> list[Any]:
     """Objects with at least one of the methods in ``EVENTS``, as a list."""
     callbacks = check_sequence("callbacks", callbacks)

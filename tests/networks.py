@@ -72,6 +72,9 @@ def state(mlp):
     for k, layer in enumerate(mlp.bn_layers or []):
         for name in ("gamma", "beta", "running_mean", "running_var"):
             arrays[f"{name}{k}"] = getattr(layer, name).copy()
+    for k, layer in enumerate(getattr(mlp, "ln_layers", ())):
+        for name in ("gamma", "beta"):
+            arrays[f"{name}{k}"] = getattr(layer, name).copy()
     return arrays
 
 
@@ -80,7 +83,7 @@ def gradients(mlp):
     arrays = {}
     for k, layer in enumerate(mlp.linear_layers):
         arrays[f"dW{k}"], arrays[f"db{k}"] = layer.dW.copy(), layer.db.copy()
-    for k, layer in enumerate(mlp.bn_layers or []):
+    for k, layer in enumerate([*(mlp.bn_layers or []), *getattr(mlp, "ln_layers", ())]):
         arrays[f"dgamma{k}"], arrays[f"dbeta{k}"] = layer.dgamma.copy(), layer.dbeta.copy()
     return arrays
 

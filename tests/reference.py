@@ -22,6 +22,8 @@ from fastmlp.recipes._numpy_mlp import (
 )
 from tests.activations import FROM_ACTIVATION, FUNCTIONS, SLOPES
 from tests.losses import errors, loss_and_derivative, values
+from tests.masks import dropout_factors
+from tests.norms import layernorm_backward, layernorm_forward
 from tests.rules import UPDATES
 
 __all__ = [
@@ -32,8 +34,11 @@ __all__ = [
     "ReferenceMLP",
     "batchnorm_backward",
     "batchnorm_forward",
+    "dropout_factors",
     "errors",
     "finite_difference",
+    "layernorm_backward",
+    "layernorm_forward",
     "linear_backward",
     "linear_forward",
     "loss_and_derivative",

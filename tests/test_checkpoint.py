@@ -343,7 +343,7 @@ METADATA = {
     "format 1 with a checksum": ({"format": 1}, r"must have the fields .*got .*sha256"),
     "without a field": ({"updates": ...}, r"must have the fields .*updates"),
     "a field of format 3 in 4": ({"lr": 0.1}, r"must have the fields .*got .*lr"),
-    "with a field more": ({"dropout": 0.5}, r"must have the fields .*dropout"),
+    "with a field more": ({"pruning": 0.5}, r"must have the fields .*pruning"),
     "text for a number": ({"updates": "3"}, r"field updates .*'3'"),
     "bool for a number": ({"num_bn_layers": True}, r"field num_bn_layers .*True"),
     "number in place of a list": ({"hiddens": 7}, r"field hiddens .*7"),

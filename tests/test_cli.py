@@ -122,6 +122,34 @@ def test_an_optimizer_that_is_refused(options, message, command):
     assert message in " ".join(errors.split())
 
 
+def test_layer_norm_in_the_place_of_batch_norm(command):
+    """The preset of the digits has batch norm."""
+    status, output, _ = command("train digits --epochs 1 --layer-norm")
+    assert status == 0
+    assert "relu, layer norm, float32" in output
+    mlp = MLP.load(MODEL)
+    assert (mlp.num_bn_layers, mlp.num_ln_layers) == (0, 2)
+    status, _, errors = command("train digits --layer-norm --batchnorm")
+    assert status == 2
+    assert "--layer-norm: takes the place of batch norm" in errors
+
+
+def test_dropout_by_its_share(command):
+    """Repeatable as the rest is: what is dropped follows from the seed too."""
+    models = []
+    for seed in (0, 0, 1):
+        line = f"train digits --epochs 1 --dropout 0.2 --seed {seed} --out {Path(MODEL).parent}"
+        status, output, _ = command(line)
+        assert status == 0
+        assert ", dropout 0.2, float32" in output
+        models.append(Path(MODEL).read_bytes())
+    assert models[0] == models[1] != models[2]
+    assert MLP.load(MODEL).dropout == (0, 0.2, 0.2)
+    status, _, errors = command("train digits --dropout 1")
+    assert status == 2
+    assert "--dropout: must be from 0 to less than 1, got 1.0" in errors
+
+
 @pytest.mark.parametrize("rows", [90, 8])
 def test_a_plateau_is_seen_on_what_there_is(rows, command):
     """Of 8 rows none are held out. At this rate the loss goes up and down."""

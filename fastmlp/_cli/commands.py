@@ -133,6 +133,16 @@ def train(
         bool | None,
         typer.Option("--batchnorm/--no-batchnorm", help="Use batch norm in every hidden layer."),
     ] = None,
+    layer_norm: Annotated[
+        bool, typer.Option("--layer-norm", help="Use layer norm there instead.")
+    ] = False,
+    dropout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Share of the hidden layers' outputs that each step drops, from 0 to less than 1.",
+        ),
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option(metavar="N", help="Passes over the training set.")
     ] = None,
@@ -198,7 +208,9 @@ def train(
     given: dict[str, Any] = {
         "hidden": None if hidden is None else _sizes(hidden),
         "activation": None if activation is None else _activation(activation),
-        "batchnorm": batchnorm,
+        "batchnorm": _batchnorm(batchnorm, layer_norm),
+        "layernorm": layer_norm,
+        "dropout": _fraction("--dropout", dropout),
         "epochs": _at_least("--epochs", epochs, 1),
         "batch_size": _at_least("--batch-size", batch_size, 1),
         "optimizer": None if optimizer is None else _optimizer(optimizer, momentum),
@@ -342,6 +354,12 @@ def _activation(name: str) -> str:
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--activation") from None
     return name
+
+
+def _batchnorm(wanted: bool | None, layer_norm: bool) -> bool | None:
+    if wanted and layer_norm:
+        raise typer.BadParameter("takes the place of batch norm", param_hint="--layer-norm")
+    return False if layer_norm else wanted
 
 
 def _schedule(name: str) -> str:

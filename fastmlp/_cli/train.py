@@ -230,8 +230,10 @@ def _network(data: Dataset, preset: Preset, seed: int, dtypes: DTypes) -> MLP:
         zeros,
         SoftmaxCrossEntropy(),
         num_bn_layers=len(preset.hidden) if preset.batchnorm else 0,
+        num_ln_layers=len(preset.hidden) if preset.layernorm else 0,
         optimizer=optimizer_for(preset),
         compute_dtype=dtypes.compute,
+        dropout=preset.dropout,
     )
 
 
@@ -248,13 +250,15 @@ def _announce(
 ) -> None:
     held = 0 if validation is None else len(validation[1])
     sizes = "-".join(map(str, (mlp.input_size, *preset.hidden, mlp.output_size)))
-    normalised = ", batch norm" if preset.batchnorm else ""
+    extras = ", batch norm" if preset.batchnorm else ""
+    extras += ", layer norm" if preset.layernorm else ""
+    extras += f", dropout {preset.dropout:g}" if preset.dropout else ""
     computed = f" computed in {mlp.compute_dtype}" if mlp.compute_dtype != mlp.dtype.name else ""
     print(
         f"{data.name}: {len(train[1]):,} training, {held:,} validation, "
         f"{len(data.test_y):,} test samples\n"
         + "".join(f"{remark}\n" for remark in table_remarks(data))
-        + f"{sizes} {preset.activation}{normalised}, {mlp.dtype}{computed}, "
+        + f"{sizes} {preset.activation}{extras}, {mlp.dtype}{computed}, "
         f"batch {preset.batch_size}, lr {preset.lr:g} ({preset.lr_schedule}), "
         f"{_update(preset)}, seed {seed}, "
         f"threads {get_num_threads()}",

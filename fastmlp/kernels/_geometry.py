@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._host import TILE_VECTORS, lanes
+from ._host import TILE_VECTORS, aligned_arrays, lanes
 from ._units import FLOATS, FloatUnit, Unit, depth_multiple, step_depth, unit_rows
 
 # A batch up to this size is one chunk: 256 rows of 512 float32 features fill half of a 1 MiB
@@ -90,4 +90,20 @@ def norm_terms(table) -> int:
     return max(
         -(-int(layer["inputs"]) // ROWS_OF_A_TERM) * -(-int(layer["outputs"]) // shortest)
         for layer in table
+    )
+
+
+class NormWork(NamedTuple):
+    """What a pass of a norm works with: one argument, since each named tuple takes time to pass."""
+
+    geometry: Geometry
+    outputs: np.ndarray  # blocks of the batch
+    normals: np.ndarray  # the same layout
+
+
+def norm_work(x):
+    """Buffers for a batch of x's shape and dtype."""
+    geometry = geometry_of(len(x), x.dtype)
+    return NormWork(
+        geometry, *aligned_arrays([blocks_size(geometry, x.shape[1], x.dtype)] * 2, x.dtype)
     )

@@ -29,7 +29,7 @@ _INT32 = ir.IntType(32)
 
 
 class VectorType(types.Type):
-    """A register of ``count`` float32 or float64; or of uint32, which are only moved."""
+    """A register of ``count`` float32 or float64; or of uint32 or uint64, which are only moved."""
 
     def __init__(self, dtype):
         self.dtype = dtype
@@ -53,6 +53,7 @@ _ELEMENTS = {
     types.float32: ir.FloatType(),
     types.float64: ir.DoubleType(),
     types.uint32: _INT32,
+    types.uint64: ir.IntType(64),
 }
 
 

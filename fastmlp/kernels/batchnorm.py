@@ -15,8 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._geometry import Geometry, blocks_size, geometry_of
-from ._host import aligned_arrays
+from ._geometry import Geometry, norm_work
 from ._jit import inline, kernel
 from ._memory import load, load_partial, store, store_partial
 from ._simd import sqrt, vector_lanes
@@ -51,12 +50,10 @@ class Affine(NamedTuple):
     beta: np.ndarray
 
 
-class NormWork(NamedTuple):
-    """What either pass works with: one argument, since each named tuple takes time to pass."""
-
-    geometry: Geometry
-    outputs: np.ndarray  # blocks of the batch
-    normals: np.ndarray  # the same layout
+@inline
+def has_batchnorm(layer):
+    """Whether a row of the layer table has batch norm: it alone has running statistics."""
+    return layer.flat_mean >= 0
 
 
 @inline
@@ -109,8 +106,8 @@ def batchnorm_normalise(y, slopes, x, block, affine, formula):
 
 
 @inline
-def batchnorm_input_gradient(dy, xhat, block, variance, gamma):
-    """dy becomes dx in place; returns (dgamma, dbeta), sums over the batch."""
+def affine_gradients(dy, xhat, block):
+    """(dgamma, dbeta) of y = gamma * xhat + beta, sums over the rows of a block."""
     lanes = vector_lanes(dy)
     dgamma = load(dy, block.at) * 0
     dbeta = dgamma
@@ -120,6 +117,14 @@ def batchnorm_input_gradient(dy, xhat, block, variance, gamma):
             delta = load(dy, i)
             dgamma = dgamma + delta * load(xhat, i)
             dbeta = dbeta + delta
+    return dgamma, dbeta
+
+
+@inline
+def batchnorm_input_gradient(dy, xhat, block, variance, gamma):
+    """dy becomes dx in place; returns (dgamma, dbeta), sums over the batch."""
+    lanes = vector_lanes(dy)
+    dgamma, dbeta = affine_gradients(dy, xhat, block)
     count = dy.dtype.type(block.geometry.rows)
     scale = gamma / sqrt(variance + EPS)
     mean_gamma, mean_beta = dgamma / count, dbeta / count
@@ -138,14 +143,6 @@ def running_average(statistics, at, count, value, keep):
     store_partial(statistics, at, count, keep * running + (1 - keep) * value)
 
 
-def _work(x):
-    """Buffers for a batch of x's shape and dtype."""
-    geometry = geometry_of(len(x), x.dtype)
-    return NormWork(
-        geometry, *aligned_arrays([blocks_size(geometry, x.shape[1], x.dtype)] * 2, x.dtype)
-    )
-
-
 def batchnorm_forward(y, normalised, mean, var, x, gamma, beta):
     """Training mode: mean, var = moments of x;  y = gamma * normalised + beta.
 
@@ -154,7 +151,9 @@ def batchnorm_forward(y, normalised, mean, var, x, gamma, beta):
     Reference: CMU 11-785 HW1P1, equations 1 to 4.
     """
     affine = Affine(mean.reshape(-1), var.reshape(-1), gamma.reshape(-1), beta.reshape(-1))
-    _batchnorm_forward(y.reshape(-1), normalised.reshape(-1), x.reshape(-1), affine, _work(x), True)
+    _batchnorm_forward(
+        y.reshape(-1), normalised.reshape(-1), x.reshape(-1), affine, norm_work(x), True
+    )
 
 
 def batchnorm_inference(y, x, gamma, beta, mean, var):
@@ -165,7 +164,7 @@ def batchnorm_inference(y, x, gamma, beta, mean, var):
     """
     affine = Affine(mean.reshape(-1), var.reshape(-1), gamma.reshape(-1), beta.reshape(-1))
     nothing = np.empty(0, x.dtype)
-    _batchnorm_forward(y.reshape(-1), nothing, x.reshape(-1), affine, _work(x), False)
+    _batchnorm_forward(y.reshape(-1), nothing, x.reshape(-1), affine, norm_work(x), False)
 
 
 @kernel(cost=lambda y, *rest: 8 * y.size)
@@ -212,7 +211,7 @@ def batchnorm_backward(dx, dgamma, dbeta, dy, normalised, var, gamma):
     gradients = dx.reshape(-1), dgamma.reshape(-1), dbeta.reshape(-1)
     _batchnorm_backward(
         gradients, dy.reshape(-1), normalised.reshape(-1), var.reshape(-1), gamma.reshape(-1),
-        _work(dy),
+        norm_work(dy),
     )  # fmt: skip
 
 

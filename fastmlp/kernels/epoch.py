@@ -2,7 +2,8 @@
 
 A step has one phase per layer forward and one per layer backward, with a barrier between them:
 
-    forward l     a_l = act(a_(l-1) @ W_l + b_l), batch norm in a phase of its own
+    forward l     a_l = act(a_(l-1) @ W_l + b_l), norms, residual connections and
+                  dropout in phases of their own
     loss          in the last forward phase if each thread has whole rows of logits, otherwise in
                   one of its own; training ends here if the batch's loss is not finite
     backward l    d_(l-1) = (d_l @ W_l.T) * act'(a_(l-1)), which reads W_l; and, since all have
@@ -26,7 +27,7 @@ import numpy as np
 from ._geometry import Geometry
 from ._jit import entry, inline
 from ._memory import Place, load, load_numbers, store
-from ._operands import Rectangle, operand_of, publish
+from ._operands import Rectangle, publish
 from ._simd import vector_lanes
 from ._sync import barrier, share
 from ._tile import tile_height
@@ -38,9 +39,27 @@ from .batchnorm import (
     batchnorm_normalise,
     batchnorm_statistics,
     column_sums,
+    has_batchnorm,
     running_average,
 )
+from .extras import (
+    backward_layernorm,
+    backward_residual,
+    forward_extras,
+    forward_layernorm,
+    is_dropped,
+    is_residual,
+    keep_gradient,
+    kept_of,
+    output_of,
+    publish_block,
+    slope_of,
+    takes_whole_gradient,
+    update_affine,
+    update_vectors,
+)
 from .gather import Batch, gather, input_of
+from .layernorm import has_layernorm
 from .loss import Row, row_error, row_gradient, row_loss
 from .matmul import (
     ADD,
@@ -59,8 +78,8 @@ from .packing import (
     chunk_count,
     panel_count,
 )
-from .rules import BIASES, FACTORS, NORMS, WEIGHTS
-from .update import Instructions, apply_momentum, update_network
+from .rules import BIASES, FACTORS, WEIGHTS
+from .update import Instructions, update_network
 
 
 class Turn(NamedTuple):
@@ -71,20 +90,6 @@ class Turn(NamedTuple):
     last: bool  # the update follows
     scale: float  # of the gradients in the update
     norm_scale: float  # of those of batch norm
-
-
-@inline
-def _output_of(network, index, blocks, geometry, number):
-    """Chunk ``number`` of layer l's activations, or of what else lies in such blocks."""
-    layer = network.table[index]
-    return operand_of(blocks, layer.activations, layer.outputs, geometry, number)
-
-
-@inline
-def _kept_of(network, index):
-    """What layer l's slopes are taken from: its activations, or the slopes themselves."""
-    packed = network.packed
-    return packed.slopes if network.table[index].keeps_slope != 0 else packed.activations.values
 
 
 @inline
@@ -102,18 +107,10 @@ def _forward_linear(team, network, index, batch):
     formula = NO_ACTIVATION if normalised else formula_of(layer, True)
     for number in range(chunk_count(batch.geometry)):
         forward_product(
-            team, packed.unit, _output_of(network, index, y, batch.geometry, number),
+            team, packed.unit, output_of(network, index, y, batch.geometry, number),
             input_of(network, index, batch, number), _weights_of(network, index), packed.scratch,
             formula, packed.slopes,
         )  # fmt: skip
-
-
-@inline
-def _publish_block(network, index, blocks, block, geometry):
-    """Round a block of a layer's outputs, or of their gradients, over all rows of the batch."""
-    for number in range(chunk_count(geometry)):
-        operand = _output_of(network, index, blocks, geometry, number)
-        publish(network.packed.unit, operand, Rectangle(block, block + 1, 0, operand.chunk.rows))
 
 
 @inline
@@ -145,7 +142,7 @@ def _forward_batchnorm(team, network, index, geometry):
             packed.activations.values, packed.slopes, packed.normals.values, block, affine,
             formula_of(layer, True),
         )  # fmt: skip
-        _publish_block(network, index, packed.activations, number, geometry)
+        publish_block(network, index, packed.activations, number, geometry)
         store(packed.means, _moments_at(network, index) + column, mean)
         store(packed.variances, _moments_at(network, index) + column, variance)
 
@@ -157,8 +154,7 @@ def _backward_batchnorm(team, network, index, geometry, plan, turn):
     layer = table[index]
     lanes = vector_lanes(packed.staged)
     keep = statistics.dtype.type(layer.alpha)
-    begin, end = share(team, ceil_div(layer.outputs, lanes))
-    for number in range(begin, end):
+    for number in range(*share(team, ceil_div(layer.outputs, lanes))):
         column = number * lanes
         count = min(lanes, layer.outputs - column)
         block = batch_block(packed.staged, layer.activations, layer.outputs, geometry, number)
@@ -168,31 +164,13 @@ def _backward_batchnorm(team, network, index, geometry, plan, turn):
         dgamma, dbeta = batchnorm_input_gradient(
             packed.deltas.values, packed.normals.values, block, variance, gamma
         )
-        _publish_block(network, index, packed.deltas, number, geometry)
+        publish_block(network, index, packed.deltas, number, geometry)
         running_average(statistics, layer.flat_mean + column, count, mean, keep)
         running_average(statistics, layer.flat_var + column, count, variance, keep)
-        _keep_gradient(packed, layer.packed_gamma + column, dgamma, turn)
-        _keep_gradient(packed, layer.packed_beta + column, dbeta, turn)
+        keep_gradient(packed, layer.packed_gamma + column, dgamma, turn)
+        keep_gradient(packed, layer.packed_beta + column, dbeta, turn)
     if not plan.apart:
-        for first in (layer.packed_gamma, layer.packed_beta):
-            count = (end - begin) * lanes
-            _update_vectors(packed, first + begin * lanes, count, NORMS, turn)
-
-
-@inline
-def _keep_gradient(packed, at, gradient, turn):
-    """A vector of gradients of other parameters than weights."""
-    if not turn.first:
-        gradient = load(packed.gradients, at) + gradient
-    store(packed.gradients, at, gradient)
-
-
-@inline
-def _update_vectors(packed, at, count, group, turn):
-    """Update consecutive parameters of a group by momentum, from the gradients that were kept."""
-    scale = turn.norm_scale if group == NORMS else turn.scale
-    factors = load_numbers(turn.factors, group * FACTORS, FACTORS)
-    apply_momentum(packed.learnt, at, count, Place(packed.gradients, at), scale, factors)
+        update_affine(team, network, index, turn)
 
 
 @inline
@@ -212,10 +190,10 @@ def _loss(team, network, data, plan, geometry):
     lanes = vector_lanes(packed.staged)
     blocks = ceil_div(layer.outputs, lanes)
     step = geometry.pitch * lanes
-    kept, formula = _kept_of(network, last), formula_of(layer, True)
+    kept, formula = kept_of(network, last), formula_of(layer, True)
     out = packed.deltas.values
     for number in range(chunk_count(geometry)):
-        deltas = _output_of(network, last, packed.deltas, geometry, number)
+        deltas = output_of(network, last, packed.deltas, geometry, number)
         begin, end = _rows_of_share(team, deltas.chunk.rows, layer.outputs, packed)
         for row in range(begin, end):
             i = number * geometry.chunk_rows + row
@@ -240,11 +218,14 @@ def _loss(team, network, data, plan, geometry):
 def _input_gradient(team, network, index, geometry):
     """d of the layer before layer l, which is not the first."""
     packed, before = network.packed, index - 1
+    formula = slope_of(network, before)
+    if takes_whole_gradient(network, before):
+        formula = NO_ACTIVATION
     for number in range(chunk_count(geometry)):
         input_gradient_product(
-            team, packed.unit, _output_of(network, before, packed.deltas, geometry, number),
-            _kept_of(network, before), _output_of(network, index, packed.deltas, geometry, number),
-            _weights_of(network, index), packed.scratch, formula_of(network.table[before], True),
+            team, packed.unit, output_of(network, before, packed.deltas, geometry, number),
+            kept_of(network, before), output_of(network, index, packed.deltas, geometry, number),
+            _weights_of(network, index), packed.scratch, formula,
         )  # fmt: skip
 
 
@@ -262,7 +243,7 @@ def _update_linear(team, network, index, batch, plan, turn):
         mode = (UPDATE if first else ADD_UPDATE) if last else (STORE if first else ADD)
         weight_gradient_product(
             team, packed.unit, target, input_of(network, index, batch, number),
-            _output_of(network, index, packed.deltas, geometry, number), mode, update,
+            output_of(network, index, packed.deltas, geometry, number), mode, update,
         )  # fmt: skip
     if layer.flat_b >= 0:
         lanes = vector_lanes(packed.staged)
@@ -270,10 +251,10 @@ def _update_linear(team, network, index, batch, plan, turn):
         for number in range(begin, end):
             block = batch_block(packed.staged, layer.activations, layer.outputs, geometry, number)
             gradient = column_sums(packed.deltas.values, block)
-            _keep_gradient(packed, layer.packed_b + number * lanes, gradient, turn)
+            keep_gradient(packed, layer.packed_b + number * lanes, gradient, turn)
         if not plan.apart:
             first, count = layer.packed_b + begin * lanes, (end - begin) * lanes
-            _update_vectors(packed, first, count, BIASES, turn)
+            update_vectors(packed, first, count, BIASES, turn)
 
 
 @inline
@@ -287,12 +268,20 @@ def _step(team, network, data, batch, plan, turn):
     layers = len(table)
     for index in range(layers):
         _forward_linear(team, network, index, batch)
-        normalised = table[index].flat_gamma >= 0
+        batchnorm, layernorm = has_batchnorm(table[index]), has_layernorm(table[index])
         whole_rows = panel_count(ceil_div(table[index].outputs, vector_lanes(packed.staged))) == 1
-        if normalised or index < layers - 1 or not whole_rows:
+        if batchnorm or layernorm or index < layers - 1 or not whole_rows:
             barrier(team)
-        if normalised:
+        changed = is_dropped(network, index) or is_residual(network, index)
+        if layernorm:
+            forward_layernorm(team, network, index, batch.geometry)
+            barrier(team)
+        if batchnorm:
             _forward_batchnorm(team, network, index, batch.geometry)
+        if changed:
+            # Each part changes the blocks that it has normalised: no barrier between them.
+            forward_extras(team, network, index, batch)
+        if batchnorm or changed:
             barrier(team)
     _loss(team, network, data, plan, batch.geometry)
     barrier(team)
@@ -301,9 +290,17 @@ def _step(team, network, data, batch, plan, turn):
     if not np.isfinite(loss):
         return loss
     for index in range(layers - 1, -1, -1):
-        if table[index].flat_gamma >= 0:
+        if takes_whole_gradient(network, index):
+            backward_residual(team, network, index, batch)
+            barrier(team)
+        if has_batchnorm(table[index]):
             _backward_batchnorm(team, network, index, batch.geometry, plan, turn)
             barrier(team)
+        if has_layernorm(table[index]):
+            backward_layernorm(team, network, index, batch.geometry, turn)
+            barrier(team)
+            if not plan.apart:
+                update_affine(team, network, index, turn)
         if index + 1 < layers:
             _update_linear(team, network, index + 1, batch, plan, turn)
         if index > 0:
@@ -331,7 +328,7 @@ def _batch_of(plan, data, step, at):
     """A step's batch, to lie at ``at`` in the input buffer; the last of an epoch may be short."""
     first = step * plan.batch_size
     rows = min(plan.batch_size, data.order.size - first)
-    return Batch(first, at, Geometry(rows, plan.chunk_rows, plan.pitch))
+    return Batch(first, at, Geometry(rows, plan.chunk_rows, plan.pitch), step)
 
 
 @inline

@@ -8,12 +8,13 @@ import numpy as np
 from ..threads import Team
 from ._geometry import Geometry
 from ._jit import entry, inline
-from ._memory import load, load_numbers, load_partial, store
+from ._memory import Place, load, load_numbers, load_partial, store
 from ._operands import Chunk, Operand, Rectangle, in_step, publish, rounded_for
 from ._simd import fma, sqrt, vector_lanes
 from ._sync import barrier, share
 from .activation import NO_ACTIVATION, formula_of, store_activated
-from .batchnorm import EPS, Affine, BatchBlock, batchnorm_normalise
+from .batchnorm import EPS, Affine, BatchBlock, batchnorm_normalise, has_batchnorm
+from .layernorm import Row, RowAffine, has_layernorm, layernorm_row
 from .matmul import Weights, forward_product
 from .packing import StridedMatrix, ceil_div, read_row, write_row
 
@@ -30,6 +31,26 @@ def _affine_of(layer, flat, column, count):
 
 
 @inline
+def _row_affine_of(layer, flat):
+    """What follows the normalisation of a row."""
+    gamma, beta = Place(flat.parameters, layer.flat_gamma), Place(flat.parameters, layer.flat_beta)
+    return RowAffine(gamma, beta)
+
+
+@inline
+def _add_blocks(unit, y, x):
+    """y += x, operands of one width."""
+    lanes = vector_lanes(y.blocks.values)
+    blocks = ceil_div(y.chunk.width, lanes)
+    for block in range(blocks):
+        for row in range(y.chunk.rows):
+            i = (block * y.chunk.pitch + row) * lanes
+            v = load(y.blocks.values, y.chunk.at + i) + load(x.blocks.values, x.chunk.at + i)
+            store(y.blocks.values, y.chunk.at + i, v)
+    publish(unit, y, Rectangle(0, blocks, 0, y.chunk.rows))
+
+
+@inline
 def _layer_blocks(alone, network, layer, y, x, scratch):
     """One layer on one chunk that this thread has to itself; operands y and x may be overwritten.
 
@@ -43,16 +64,24 @@ def _layer_blocks(alone, network, layer, y, x, scratch):
         alone, network.unit, y, x, weights, scratch, NO_ACTIVATION if normalised else formula,
         y.blocks.values,
     )  # fmt: skip
-    if normalised:
-        values, chunk = y.blocks.values, y.chunk
+    values, chunk = y.blocks.values, y.chunk
+    if has_layernorm(layer):
+        affine = _row_affine_of(layer, network.flat)
+        for number in range(chunk.rows):
+            row = Row(chunk.at + number * lanes, chunk.pitch * lanes, chunk.width)
+            layernorm_row(values, values, values, row, affine, formula)
+        publish(network.unit, y, Rectangle(0, ceil_div(layer.outputs, lanes), 0, chunk.rows))
+    if has_batchnorm(layer):
         # All rows of the chunk, as the only chunk of a batch.
         geometry = Geometry(chunk.rows, chunk.rows, chunk.pitch)
         for number in range(ceil_div(layer.outputs, lanes)):
             column = number * lanes
-            affine = _affine_of(layer, network.flat, column, min(lanes, layer.outputs - column))
+            moments = _affine_of(layer, network.flat, column, min(lanes, layer.outputs - column))
             block = BatchBlock(chunk.at + column * chunk.pitch, 0, geometry)
-            batchnorm_normalise(values, values, values, block, affine, formula)
+            batchnorm_normalise(values, values, values, block, moments, formula)
             publish(network.unit, y, Rectangle(number, number + 1, 0, chunk.rows))
+    if layer.residual != 0:
+        _add_blocks(network.unit, y, x)
 
 
 @entry
@@ -164,13 +193,17 @@ def _layer_row(unit, layer, flat, y, x, factors, starts, finite):
         _add_eight_rows(unit, y, factors, flat.parameters, starts, k, outputs)
     for k in range(eights, left):
         _add_row(unit, y, factors, flat.parameters, starts, k, outputs)
-    for column in range(0, layer.outputs, lanes):
-        count = min(lanes, layer.outputs - column)
+    formula = formula_of(layer, False)
+    if has_layernorm(layer):
+        layernorm_row(y, y, y, Row(0, lanes, outputs), _row_affine_of(layer, flat), formula)
+        return
+    for column in range(0, outputs, lanes):
+        count = min(lanes, outputs - column)
         v = load(y, column)
-        if layer.flat_gamma >= 0:
+        if has_batchnorm(layer):
             mean, variance, gamma, beta = _affine_of(layer, flat, column, count)
             v = gamma * ((v - mean) * (1 / sqrt(variance + EPS))) + beta
-        store_activated(y, y, column, v, formula_of(layer, False))
+        store_activated(y, y, column, v, formula)
 
 
 @entry
@@ -188,10 +221,18 @@ def infer_few_rows(out, table, flat, source, unit, finite):
         widest = max(widest, layer.inputs, layer.outputs)
     padded = ceil_div(widest, lanes) * lanes
     x, y = np.empty(padded, out.dtype), np.empty(padded, out.dtype)
+    skip = np.empty(padded, out.dtype)
     factors, starts = np.empty(padded, out.dtype), np.empty(widest, np.int64)
     for row in range(len(out)):
         read_row(x, 0, lanes, matrix, row, table[0].inputs)
         for index in range(len(table)):
-            _layer_row(unit, table[index], flat, y, x, factors, starts, finite)
+            layer = table[index]
+            if layer.residual != 0:
+                # The product may round x in its place.
+                skip[:] = x
+            _layer_row(unit, layer, flat, y, x, factors, starts, finite)
+            if layer.residual != 0:
+                for column in range(0, layer.outputs, lanes):
+                    store(y, column, load(y, column) + load(skip, column))
             x, y = y, x
         write_row(out[row], 0, out.shape[1], x, 0, lanes)

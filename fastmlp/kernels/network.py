@@ -41,6 +41,8 @@ LAYER = np.dtype(
         ("packed_beta", np.int64),
         ("activations", np.int64),
         ("alpha", np.float64),  # of the running statistics
+        ("dropout", np.float64),  # share of its input that a training step drops
+        ("residual", np.int64),  # 1: its input is added to its output
     ],
     align=True,
 )
@@ -70,10 +72,13 @@ class Packed(NamedTuple):
     normals: Blocks  # the same layout: normalised pre-activations
     slopes: np.ndarray  # the same layout: slopes of activations that are kept
     deltas: Blocks  # the same layout: gradients with respect to pre-activations
+    skips: np.ndarray  # blocks of one layer: the gradient that passes by it; empty if none does
     means: np.ndarray  # of the batch, before batch norm; a row per layer
     variances: np.ndarray  # the same layout
+    row_scales: np.ndarray  # of layer norm: what rows were multiplied by; so many per layer
     row_losses: np.ndarray  # of the batch, float64
     row_errors: np.ndarray  # of the batch, float64
+    masks: np.ndarray  # (2,) int64: dropout's key, and the step that an epoch's first one counts as
 
 
 class Network(NamedTuple):

@@ -19,6 +19,7 @@ from .activation import (
     activation_named,
 )
 from .batchnorm import BatchNorm
+from .layernorm import LayerNorm
 from .linear import Linear
 from .loss import (
     BinaryCrossEntropy,
@@ -43,6 +44,7 @@ __all__ = [
     "HardSwish",
     "Huber",
     "Identity",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "MeanAbsoluteError",

@@ -430,6 +430,6 @@ def is_own(criterion: Any) -> bool:
     return isinstance(criterion, _Own)
 
 
-def is_compiled(criterion: Any) -> bool:
+def is_compiled_criterion(criterion: Any) -> bool:
     """Whether the engine knows the criterion: its very class, not one derived from it."""
     return type(criterion) in (*CRITERIA.values(), _Own)

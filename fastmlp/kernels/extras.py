@@ -1,0 +1,246 @@
+"""What layers have besides products and activations: dropout, layer norm, residual connections.
+
+``network`` is a ``Network``, ``index`` counts its layers. Layers without such extras run none of
+this.
+"""
+
+from __future__ import annotations
+
+from ._jit import inline
+from ._memory import Place, load, load_numbers, store
+from ._operands import Rectangle, operand_of, publish, share_rows
+from ._simd import vector_lanes
+from ._sync import barrier, share
+from .activation import Formula, activation_slope, formula_of
+from .batchnorm import affine_gradients, batch_block
+from .dropout import drop_activated, drop_rows
+from .gather import dropout_of, input_of
+from .layernorm import Row, RowAffine, layernorm_row, layernorm_row_gradient
+from .packing import ceil_div, chunk_count, rows_in_chunk
+from .rules import FACTORS, NORMS
+from .update import apply_momentum
+
+
+@inline
+def output_of(network, index, blocks, geometry, number):
+    """Chunk ``number`` of layer l's activations, or of what else lies in such blocks."""
+    layer = network.table[index]
+    return operand_of(blocks, layer.activations, layer.outputs, geometry, number)
+
+
+@inline
+def kept_of(network, index):
+    """What layer l's slopes are taken from: its activations, or the slopes themselves."""
+    packed = network.packed
+    kept = slope_of(network, index).keeps_slope
+    return packed.slopes if kept else packed.activations.values
+
+
+@inline
+def is_dropped(network, index):
+    """Whether a training step drops some of layer l's outputs."""
+    return index + 1 < len(network.table) and network.table[index + 1].dropout > 0
+
+
+@inline
+def is_residual(network, index):
+    """Whether layer l's input is added to its output; False behind the last layer."""
+    return index < len(network.table) and network.table[index].residual != 0
+
+
+@inline
+def takes_whole_gradient(network, index):
+    """Whether the gradient of layer l's output is wanted before it is multiplied by the slopes."""
+    return is_residual(network, index) or is_residual(network, index + 1)
+
+
+@inline
+def slope_of(network, index):
+    """The formula of layer l's slopes, all of which are kept where its output is changed later."""
+    formula = formula_of(network.table[index], True)
+    kept = formula.keeps_slope or is_dropped(network, index) or is_residual(network, index)
+    return Formula(formula.code, kept, formula.parameter, formula.address)
+
+
+@inline
+def publish_block(network, index, blocks, block, geometry):
+    """Round a block of a layer's outputs, or of their gradients, over all rows of the batch."""
+    for number in range(chunk_count(geometry)):
+        operand = output_of(network, index, blocks, geometry, number)
+        publish(network.packed.unit, operand, Rectangle(block, block + 1, 0, operand.chunk.rows))
+
+
+@inline
+def _stretch_of(network, index, geometry, block, chunk):
+    """Where the rows of a chunk begin in a block of layer l, and (first, end) of these rows."""
+    layer = network.table[index]
+    place = batch_block(network.packed.staged, layer.activations, layer.outputs, geometry, block)
+    first = chunk * geometry.chunk_rows
+    return place.at + chunk * place.stride, (first, first + rows_in_chunk(geometry, chunk))
+
+
+@inline
+def forward_block(network, index, block, batch):
+    """A block of layer l's outputs, once it is activated: its input is added, some are dropped."""
+    packed, geometry = network.packed, batch.geometry
+    y, slopes, lanes = packed.activations.values, packed.slopes, vector_lanes(packed.staged)
+    residual, dropped = is_residual(network, index), is_dropped(network, index)
+    formula = formula_of(network.table[index], True)
+    for chunk in range(chunk_count(geometry)):
+        at, rows = _stretch_of(network, index, geometry, block, chunk)
+        if residual:
+            operand = input_of(network, index, batch, chunk)
+            x_at = operand.chunk.at + block * operand.chunk.pitch * lanes
+            add_input(y, slopes, at, Place(operand.blocks.values, x_at), rows, formula)
+        if dropped:
+            draw = dropout_of(network, index + 1, batch)
+            if residual:
+                drop_rows(y, at, rows, block * lanes, draw)
+            else:
+                drop_activated(y, slopes, at, rows, block * lanes, draw, formula)
+    publish_block(network, index, packed.activations, block, geometry)
+
+
+@inline
+def add_input(y, slopes, at, x, rows, formula):
+    """Rows of a block of y = act(z) become act(z) + x; all slopes of act are kept.
+
+    x : a ``Place``    rows : (first, end)    slopes : those of act where the formula keeps them
+    """
+    lanes = vector_lanes(y)
+    first, end = rows
+    for row in range(end - first):
+        i = at + row * lanes
+        a = load(y, i)
+        if not formula.keeps_slope:
+            store(slopes, i, activation_slope(a, formula))
+        store(y, i, a + load(x.array, x.at + row * lanes))
+
+
+@inline
+def forward_extras(team, network, index, batch):
+    """``forward_block`` for this part's blocks."""
+    lanes = vector_lanes(network.packed.staged)
+    for block in range(*share(team, ceil_div(network.table[index].outputs, lanes))):
+        forward_block(network, index, block, batch)
+
+
+@inline
+def backward_residual(team, network, index, batch):
+    """d of layer l's output, whole, becomes d of what its activation is of.
+
+    What passed by the layer behind is added; what passes by this one is kept.
+    """
+    packed, geometry = network.packed, batch.geometry
+    deltas, lanes = packed.deltas.values, vector_lanes(packed.staged)
+    residual, behind = is_residual(network, index), is_residual(network, index + 1)
+    kept, formula, layer = kept_of(network, index), slope_of(network, index), network.table[index]
+    for block in range(*share(team, ceil_div(layer.outputs, lanes))):
+        for chunk in range(chunk_count(geometry)):
+            at, rows = _stretch_of(network, index, geometry, block, chunk)
+            end = at + (rows[1] - rows[0]) * lanes
+            # The same part has had the same block of the layer behind, which is as wide.
+            to_skips = -layer.activations
+            if behind:
+                for i in range(at, end, lanes):
+                    store(deltas, i, load(deltas, i) + load(packed.skips, i + to_skips))
+            if residual and is_dropped(network, index):
+                drop_rows(deltas, at, rows, block * lanes, dropout_of(network, index + 1, batch))
+            for i in range(at, end, lanes):
+                v = load(deltas, i)
+                if residual:
+                    store(packed.skips, i + to_skips, v)
+                store(deltas, i, v * activation_slope(load(kept, i), formula))
+        publish_block(network, index, packed.deltas, block, geometry)
+
+
+@inline
+def _rows_of_part(team, network, geometry, number):
+    """(begin, end) of this part's rows of a chunk."""
+    return share_rows(team, network.packed.unit, rows_in_chunk(geometry, number))
+
+
+@inline
+def _row_of(network, index, geometry, number, row):
+    """A row of a chunk of layer l's blocks."""
+    lanes = vector_lanes(network.packed.staged)
+    chunk = output_of(network, index, network.packed.deltas, geometry, number).chunk
+    return Row(chunk.at + row * lanes, chunk.pitch * lanes, chunk.width)
+
+
+@inline
+def _scale_at(network, index, geometry, number):
+    """Where it is kept by what the first row of a chunk was divided in layer l."""
+    each = network.packed.row_scales.size // len(network.table)
+    return index * each + number * geometry.chunk_rows
+
+
+@inline
+def forward_layernorm(team, network, index, geometry):
+    """Layer norm, and the activation, of this part's rows."""
+    layer, packed = network.table[index], network.packed
+    parameters, formula = packed.learnt.parameters, formula_of(layer, True)
+    gamma, beta = Place(parameters, layer.packed_gamma), Place(parameters, layer.packed_beta)
+    blocks = ceil_div(layer.outputs, vector_lanes(packed.staged))
+    for number in range(chunk_count(geometry)):
+        begin, end = _rows_of_part(team, network, geometry, number)
+        scale_at = _scale_at(network, index, geometry, number)
+        for row in range(begin, end):
+            packed.row_scales[scale_at + row] = layernorm_row(
+                packed.activations.values, packed.slopes, packed.normals.values,
+                _row_of(network, index, geometry, number, row), RowAffine(gamma, beta), formula,
+            )  # fmt: skip
+        operand = output_of(network, index, packed.activations, geometry, number)
+        publish(packed.unit, operand, Rectangle(0, blocks, begin, end))
+
+
+@inline
+def backward_layernorm(team, network, index, geometry, turn):
+    """d of layer norm's output becomes d of its input; gammas and betas are to be updated then."""
+    layer, packed = network.table[index], network.packed
+    deltas, normals = packed.deltas.values, packed.normals.values
+    lanes = vector_lanes(packed.staged)
+    blocks = ceil_div(layer.outputs, lanes)
+    for number in range(*share(team, blocks)):
+        block = batch_block(packed.staged, layer.activations, layer.outputs, geometry, number)
+        dgamma, dbeta = affine_gradients(deltas, normals, block)
+        keep_gradient(packed, layer.packed_gamma + number * lanes, dgamma, turn)
+        keep_gradient(packed, layer.packed_beta + number * lanes, dbeta, turn)
+    # Those sums are over all rows: none may change before.
+    barrier(team)
+    gamma = Place(packed.learnt.parameters, layer.packed_gamma)
+    for number in range(chunk_count(geometry)):
+        begin, end = _rows_of_part(team, network, geometry, number)
+        scale_at = _scale_at(network, index, geometry, number)
+        for row in range(begin, end):
+            place = _row_of(network, index, geometry, number, row)
+            scale = packed.row_scales[scale_at + row]
+            layernorm_row_gradient(deltas, normals, place, gamma, scale)
+        operand = output_of(network, index, packed.deltas, geometry, number)
+        publish(packed.unit, operand, Rectangle(0, blocks, begin, end))
+
+
+@inline
+def keep_gradient(packed, at, gradient, turn):
+    """A vector of gradients of other parameters than weights."""
+    if not turn.first:
+        gradient = load(packed.gradients, at) + gradient
+    store(packed.gradients, at, gradient)
+
+
+@inline
+def update_vectors(packed, at, count, group, turn):
+    """Update consecutive parameters of a group by momentum, from the gradients that were kept."""
+    scale = turn.norm_scale if group == NORMS else turn.scale
+    factors = load_numbers(turn.factors, group * FACTORS, FACTORS)
+    apply_momentum(packed.learnt, at, count, Place(packed.gradients, at), scale, factors)
+
+
+@inline
+def update_affine(team, network, index, turn):
+    """Update this part's share of layer l's gammas and betas by momentum."""
+    layer, packed = network.table[index], network.packed
+    lanes = vector_lanes(packed.staged)
+    begin, end = share(team, ceil_div(layer.outputs, lanes))
+    for first in (layer.packed_gamma, layer.packed_beta):
+        update_vectors(packed, first + begin * lanes, (end - begin) * lanes, NORMS, turn)
