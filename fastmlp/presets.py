@@ -33,6 +33,7 @@ class Preset:
     optimizer: str = "momentum"
     dropout: float = 0.0
     layernorm: bool = False
+    label_smoothing: float = 0.0
 
 
 _OF_DATA_SETS = {

@@ -119,8 +119,15 @@ def train(
     ] = None,
     target: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN", help="Of a table, the column with the classes."),
+        typer.Option(
+            metavar="COLUMN",
+            help="Of a table, the column with the classes, or with the numbers of a regression; "
+            "several of these as a,b.",
+        ),
     ] = None,
+    task: Annotated[
+        str, typer.Option(metavar="NAME", help="classification, or regression of a file's targets.")
+    ] = datasets.CLASSIFICATION,
     hidden: Annotated[
         str | None,
         typer.Option(metavar="WIDTHS", help="Widths of the hidden layers, like 512,512; or none."),
@@ -227,8 +234,9 @@ def train(
         raise _bad("--preset", f"one of {', '.join(PRESETS)}", preset)
     for package, extra in (("matplotlib", "plot"), ("safetensors", "io")):
         require(package, extra)
+    _task(task, dataset)
     if dataset is not None:
-        data = _named(dataset, data_dir, target)
+        data = _named(dataset, data_dir, target, task)
     elif target is None:
         data = _mnist_or_digits(data_dir)
     else:
@@ -309,9 +317,21 @@ def _absent(entry: datasets.Availability) -> str:
     return f"not here; put it into {datasets.cache_dir() / entry.name}"
 
 
-def _named(name: str, data_dir: Path | None, target: str | None) -> datasets.Dataset:
+def _task(task: str, dataset: str | None) -> None:
     try:
-        return datasets.load(name, data_dir, target=target, progress=sys.stderr.isatty())
+        check_choice("task", task, datasets.TASKS)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--task") from None
+    if task != datasets.CLASSIFICATION and (dataset is None or Path(dataset).suffix == ""):
+        raise typer.BadParameter(
+            f"{task} is for a file with targets, an .npz, .csv or .parquet", param_hint="--task"
+        )
+
+
+def _named(name: str, data_dir: Path | None, target: str | None, task: str) -> datasets.Dataset:
+    progress = sys.stderr.isatty()
+    try:
+        return datasets.load(name, data_dir, target=target, task=task, progress=progress)
     except ValueError as error:
         about_target = target is not None or Path(name).suffix in datasets.TABLE_SUFFIXES
         hint = "--target" if about_target else "DATASET"

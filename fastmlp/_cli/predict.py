@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 def lines(mlp: MLP, path: Path, invert: bool) -> Iterator[str]:
-    """A line for the image, or for each row of the archive: its class, and how probable it is.
+    """A line for the image, or for each row of the archive.
+
+    It has the class and how probable that is, or the values that a network of a regression gives.
 
     Raises ValueError or DatasetError, which name the file, when it cannot be read or does not fit
     the network.
@@ -32,6 +34,10 @@ def lines(mlp: MLP, path: Path, invert: bool) -> Iterator[str]:
         x, names = _read_image(path, mlp.input_size, invert), [str(path)]
     if x.shape[1] != mlp.input_size:
         raise ValueError(f"{path}: x must be (N, {mlp.input_size}) for this network, got {x.shape}")
+    if mlp.criterion.of_values:
+        for name, row in zip(names, mlp.predict(x).reshape(len(x), -1), strict=True):
+            yield f"{name}: {' '.join(f'{value:.6g}' for value in row)}"
+        return
     for name, row in zip(names, mlp.predict_proba(x), strict=True):
         yield f"{name}: {row.argmax()} ({100 * row.max():.1f} %)"
 

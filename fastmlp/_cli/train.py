@@ -11,15 +11,15 @@ from typing import NamedTuple
 import numpy as np
 
 from ..callbacks import ProgressBar
-from ..datasets import Dataset
+from ..datasets import CLASSIFICATION, Dataset
 from ..history import History, NotFiniteWarning
 from ..initializers import he_normal, xavier_normal, zeros
-from ..layers import Identity, SoftmaxCrossEntropy, activation_named
+from ..layers import Identity, MeanSquaredError, SoftmaxCrossEntropy, activation_named
 from ..mlp import MLP
 from ..presets import Preset, has_momentum, optimizer_for, schedule_for
 from ..threads import get_num_threads
 from ..warmup import compile_kernels
-from . import report
+from . import report, targets
 from .classes import check_classes, table_remarks
 from .errors import INTERRUPTED, CommandError
 
@@ -46,7 +46,8 @@ def train_and_report(
     loss does not stay finite, and, after writing what there is, when the user interrupts;
     OSError, which names the file, when one cannot be written.
     """
-    check_classes(data)
+    if data.task == CLASSIFICATION:
+        check_classes(data)
     with _results_folder(out, data.name) as folder:
         _train_into(folder, data, preset, seed, dtypes)
 
@@ -55,17 +56,21 @@ def _train_into(out: Path, data: Dataset, preset: Preset, seed: int, dtypes: DTy
     train, validation = _split(data) if preset.validate else ((data.train_x, data.train_y), None)
     mlp = _network(data, preset, seed, dtypes)
     _announce(data, train, validation, mlp, preset, seed)
+    units = None if data.task == CLASSIFICATION else targets.units_of(train[1])
+    if units is not None:
+        print(targets.remark(data, units))
     print(f"results go to {out}\n", flush=True)
     moments = _moments(train[0]) if preset.standardise else None
     try:
         report.announce_compilation(*dtypes)
         compile_kernels(*dtypes)
         rows = train if moments is None else (_standardised(train[0], moments), train[1])
-        history = _fit(data.name, mlp, rows, validation, preset, seed)
+        parts = _scaled(rows, units), None if validation is None else _scaled(validation, units)
+        history = _fit(data.name, mlp, *parts, preset, seed)
     except KeyboardInterrupt:
-        message = _keep_unfinished(out, mlp, moments)
+        message = _keep_unfinished(out, mlp, moments, units)
         raise CommandError(message, INTERRUPTED) from None
-    _take_pixels(mlp, moments)
+    _take_units(mlp, moments, units)
     _write_and_show(out, data, mlp, history, _samples_per_second(history, preset, len(train[1])))
 
 
@@ -79,16 +84,22 @@ def _write_and_show(out: Path, data: Dataset, mlp: MLP, history: History, speed:
     """The files in the folder, and a table of how well and how fast it went."""
     files = report.write_model(out, mlp, history)
     files += report.write_mistakes(out, mlp, data)
-    loss, error = mlp.evaluate(data.test_x, data.test_y)
     figures = [
-        ("test loss", f"{loss:.4f}"),
-        ("test accuracy", f"{100 * (1 - error):.2f} %"),
+        *_test_figures(data, mlp),
         ("training time", f"{sum(history.epoch_seconds):.2f} s"),
         ("training speed", f"{speed:,.0f} samples/s"),
         *(("" if index else "files", str(path)) for index, path in enumerate(files)),
     ]
     print(flush=True)
     report.table(("", ""), figures)
+
+
+def _test_figures(data: Dataset, mlp: MLP) -> list[tuple[str, str]]:
+    figures = mlp.figures(data.test_x, data.test_y)
+    if data.task != CLASSIFICATION:
+        return targets.figures_in_words(figures)
+    accuracy = f"{100 * (1 - figures.error):.2f} %"
+    return [("test loss", f"{figures.loss:.4f}"), ("test accuracy", accuracy)]
 
 
 def _fit(
@@ -130,6 +141,17 @@ def _standardised(x: np.ndarray, moments: tuple[float, float]) -> np.ndarray:
     return (x.astype(np.float32) - np.float32(scale * mean)) / np.float32(scale * deviation)
 
 
+def _scaled(rows: Rows, units: targets.Units | None) -> Rows:
+    return rows if units is None else (rows[0], units.scaled(rows[1]))
+
+
+def _take_units(mlp: MLP, moments: tuple[float, float] | None, units: targets.Units | None) -> None:
+    """Make it a network of pixels and targets as they are in the data."""
+    _take_pixels(mlp, moments)
+    if units is not None:
+        units.give_to(mlp)
+
+
 def _take_pixels(mlp: MLP, moments: tuple[float, float] | None) -> None:
     """Fold (x - m) / s into the first layer, so that the network takes plain pixels."""
     if moments is None:
@@ -141,12 +163,14 @@ def _take_pixels(mlp: MLP, moments: tuple[float, float] | None) -> None:
     first.W = w
 
 
-def _keep_unfinished(out: Path, mlp: MLP, moments: tuple[float, float] | None) -> str:
+def _keep_unfinished(
+    out: Path, mlp: MLP, moments: tuple[float, float] | None, units: targets.Units | None
+) -> str:
     """Write the network and the history of an interrupted training; a message that says so."""
     history = mlp.history
     if history is None or not history.train_loss:
         return "interrupted in the first epoch, nothing was written"
-    _take_pixels(mlp, moments)
+    _take_units(mlp, moments, units)
     report.write_model(out, mlp, history)
     return (
         f"interrupted in epoch {len(history.train_loss) + 1}: "
@@ -221,14 +245,16 @@ _SATURATING = ("sigmoid", "hard_sigmoid", "tanh", "softsign", "identity")
 def _network(data: Dataset, preset: Preset, seed: int, dtypes: DTypes) -> MLP:
     initializer = xavier_normal if preset.activation in _SATURATING else he_normal
     hidden = [activation_named(preset.activation) for _ in preset.hidden]
+    classes = data.task == CLASSIFICATION
+    criterion = SoftmaxCrossEntropy(preset.label_smoothing) if classes else MeanSquaredError()
     return MLP(
         data.train_x.shape[1],
-        data.num_classes,
+        data.num_outputs,
         list(preset.hidden),
         [*hidden, Identity()],
         initializer(seed, dtypes.parameters),
         zeros,
-        SoftmaxCrossEntropy(),
+        criterion,
         num_bn_layers=len(preset.hidden) if preset.batchnorm else 0,
         num_ln_layers=len(preset.hidden) if preset.layernorm else 0,
         optimizer=optimizer_for(preset),
@@ -253,6 +279,7 @@ def _announce(
     extras = ", batch norm" if preset.batchnorm else ""
     extras += ", layer norm" if preset.layernorm else ""
     extras += f", dropout {preset.dropout:g}" if preset.dropout else ""
+    extras += f", label smoothing {preset.label_smoothing:g}" if preset.label_smoothing else ""
     computed = f" computed in {mlp.compute_dtype}" if mlp.compute_dtype != mlp.dtype.name else ""
     print(
         f"{data.name}: {len(train[1]):,} training, {held:,} validation, "
