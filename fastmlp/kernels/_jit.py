@@ -1,6 +1,10 @@
 """How kernels are compiled and cached: the one place that decides on Numba's flags.
 
 Flags. ``nogil`` lets models train side by side and Python threads share one kernel.
+``_nrt=False`` leaves out the counting of references to arrays, which nobody here needs: the caller
+has them all, and kernels make none. With the counting, compiling a first fit took 57 s instead of
+42. A function so compiled must not be called by one that counts: arrays it returns would be let go
+once too often.
 ``error_model="numpy"`` gives IEEE division, without a branch per quotient. ``fastmath`` stays
 off, since it would let LLVM assume that no NaN or infinity occurs, and a NaN loss must be seen;
 products and sums are fused where the code says ``fma``, so the bits do not depend on how a
@@ -25,8 +29,9 @@ from numba.core.typing.templates import signature
 
 from .. import threads
 from ._cache import KernelCache
+from ._helper_code import HelperCompiler
 
-OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
+OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False, "_nrt": False}
 
 _entries = []
 
@@ -106,7 +111,7 @@ def inline(function):
     """Compile a helper into the kernels that call it; it has no entry in the cache of its own.
 
     Only compiled code can call it: wrappers for Python took a third of the time of compiling the
-    epoch.
+    epoch. It is optimised in the kernels alone, see ``_helper_code``.
 
     A function made by a factory is named after what it closes over. Numba tells functions apart by
     name and a count of its own, so code cached by different processes could otherwise hold two
@@ -116,7 +121,9 @@ def inline(function):
     if cells:
         names = [getattr(getattr(c, "py_func", c), "__qualname__", str(c)) for c in cells]
         function.__qualname__ += f"[{','.join(names)}]"
-    compiled = numba.njit(**OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    compiled = numba.njit(
+        **OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True, pipeline_class=HelperCompiler
+    )(function)
     compiled.__class__ = _Helper
     return compiled
 

@@ -190,7 +190,7 @@ def _loss(team, network, data, plan, geometry):
     lanes = vector_lanes(packed.staged)
     blocks = ceil_div(layer.outputs, lanes)
     step = geometry.pitch * lanes
-    kept, formula = kept_of(network, last), formula_of(layer, True)
+    kept, formula = kept_of(network, last).array, formula_of(layer, True)
     out = packed.deltas.values
     for number in range(chunk_count(geometry)):
         deltas = output_of(network, last, packed.deltas, geometry, number)
@@ -218,13 +218,13 @@ def _loss(team, network, data, plan, geometry):
 def _input_gradient(team, network, index, geometry):
     """d of the layer before layer l, which is not the first."""
     packed, before = network.packed, index - 1
-    formula = slope_of(network, before)
+    kept, formula = kept_of(network, before).array, slope_of(network, before)
     if takes_whole_gradient(network, before):
         formula = NO_ACTIVATION
     for number in range(chunk_count(geometry)):
         input_gradient_product(
             team, packed.unit, output_of(network, before, packed.deltas, geometry, number),
-            kept_of(network, before), output_of(network, index, packed.deltas, geometry, number),
+            kept, output_of(network, index, packed.deltas, geometry, number),
             _weights_of(network, index), packed.scratch, formula,
         )  # fmt: skip
 

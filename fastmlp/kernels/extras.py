@@ -33,7 +33,8 @@ def kept_of(network, index):
     """What layer l's slopes are taken from: its activations, or the slopes themselves."""
     packed = network.packed
     kept = slope_of(network, index).keeps_slope
-    return packed.slopes if kept else packed.activations.values
+    # Not the array itself: without reference counts Numba returns none.
+    return Place(packed.slopes, 0) if kept else Place(packed.activations.values, 0)
 
 
 @inline
@@ -134,7 +135,11 @@ def backward_residual(team, network, index, batch):
     packed, geometry = network.packed, batch.geometry
     deltas, lanes = packed.deltas.values, vector_lanes(packed.staged)
     residual, behind = is_residual(network, index), is_residual(network, index + 1)
-    kept, formula, layer = kept_of(network, index), slope_of(network, index), network.table[index]
+    kept, formula, layer = (
+        kept_of(network, index).array,
+        slope_of(network, index),
+        network.table[index],
+    )
     for block in range(*share(team, ceil_div(layer.outputs, lanes))):
         for chunk in range(chunk_count(geometry)):
             at, rows = _stretch_of(network, index, geometry, block, chunk)

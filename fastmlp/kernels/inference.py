@@ -3,8 +3,6 @@ ones."""
 
 from __future__ import annotations
 
-import numpy as np
-
 from ..threads import Team
 from ._geometry import Geometry
 from ._jit import entry, inline
@@ -207,29 +205,27 @@ def _layer_row(unit, layer, flat, y, x, factors, starts, finite):
 
 
 @entry
-def infer_few_rows(out, table, flat, source, unit, finite):
+def infer_few_rows(out, table, flat, source, unit, finite, rows, starts):
     """out = the network's outputs for the rows of a strided matrix, one by one on one thread.
 
     out : (rows, K)    unit : what multiplies many rows; its rounding and its order are kept
     source : a ``StridedMatrix`` as a plain tuple, whose type Numba finds sooner than a named one's
     finite : whether all weights are known to be finite
+    rows, starts : scratch, four padded rows of the widest layer and its width in int64
     """
     matrix = StridedMatrix(*source)
     lanes = vector_lanes(flat.parameters)
-    widest = 0
-    for layer in table:
-        widest = max(widest, layer.inputs, layer.outputs)
-    padded = ceil_div(widest, lanes) * lanes
-    x, y = np.empty(padded, out.dtype), np.empty(padded, out.dtype)
-    skip = np.empty(padded, out.dtype)
-    factors, starts = np.empty(padded, out.dtype), np.empty(widest, np.int64)
+    padded = rows.size // 4
+    x, y = rows[:padded], rows[padded : 2 * padded]
+    skip, factors = rows[2 * padded : 3 * padded], rows[3 * padded :]
     for row in range(len(out)):
         read_row(x, 0, lanes, matrix, row, table[0].inputs)
         for index in range(len(table)):
             layer = table[index]
             if layer.residual != 0:
                 # The product may round x in its place.
-                skip[:] = x
+                for column in range(0, layer.inputs, lanes):
+                    store(skip, column, load(x, column))
             _layer_row(unit, layer, flat, y, x, factors, starts, finite)
             if layer.residual != 0:
                 for column in range(0, layer.outputs, lanes):

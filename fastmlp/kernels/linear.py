@@ -63,6 +63,7 @@ class BackwardWork(NamedTuple):
     dw: np.ndarray  # panels
     weights: np.ndarray  # panels
     scratch: np.ndarray  # see ``_geometry.scratch_size``
+    factors: np.ndarray  # of an update that is not made
 
 
 def linear_forward(y, x, w, b, formula=NO_ACTIVATION, unit=FLOATS):
@@ -145,7 +146,7 @@ def linear_backward(dw, db, dx, x, w, dz, unit=FLOATS, scale=None):
         dw.reshape(-1), nothing if db is None else db.reshape(-1),
         dx.reshape(-1) if through else nothing, x.reshape(-1), w.reshape(-1), dz.reshape(-1),
         x.dtype.type(1 / rows if scale is None else scale),
-        BackwardWork(unit, geometry, *workspace),
+        BackwardWork(unit, geometry, *workspace, np.zeros(FACTORS, x.dtype)),
     )  # fmt: skip
     threads.run(_linear_backward, wanted, arguments)
 
@@ -153,7 +154,7 @@ def linear_backward(dw, db, dx, x, w, dz, unit=FLOATS, scale=None):
 @entry
 def _linear_backward(team, dw, db, dx, x, w, dz, scale, work):
     """db and dx are empty where they are not needed."""
-    unit, geometry, x_blocks, dz_blocks, dx_blocks, dw_panels, w_panels, scratch = work
+    unit, geometry, x_blocks, dz_blocks, dx_blocks, dw_panels, w_panels, scratch, factors = work
     inputs, outputs = x.size // geometry.rows, dz.size // geometry.rows
     lanes = vector_lanes(x)
     pack_operand(team, unit, x_blocks, x, inputs, geometry)
@@ -162,8 +163,7 @@ def _linear_backward(team, dw, db, dx, x, w, dz, scale, work):
         pack_panels(team, Place(w_panels, 0), Place(w, 0), inputs, outputs)
     barrier(team)
     target = GradientTarget(dw_panels, 0)
-    nothing = np.zeros(FACTORS, x.dtype)
-    no_update = FusedUpdate(dw_panels, dw_panels, nothing[0], load_numbers(nothing, 0, FACTORS))
+    no_update = FusedUpdate(dw_panels, dw_panels, scale, load_numbers(factors, 0, FACTORS))
     for chunk in range(chunk_count(geometry)):
         x_chunk = operand_of(x_blocks, 0, inputs, geometry, chunk)
         dz_chunk = operand_of(dz_blocks, 0, outputs, geometry, chunk)

