@@ -376,8 +376,8 @@ def infer(
     dtype = layout.dtype
     out = np.empty((len(x), layout.layers[-1].outputs), dtype)
     if len(x) <= FEW_ROWS:
-        rows, starts = np.empty(4 * layout.widest, dtype), np.empty(layout.widest, np.int64)
-        infer_few_rows(out, layout.table, flat, tuple(strided(x)), unit, finite, rows, starts)
+        scratch = np.empty(4 * layout.widest, dtype), np.empty(layout.widest, np.int64)
+        infer_few_rows(out, layout.table, flat, tuple(strided(x)), unit, finite, *scratch)
         return out
     weights = aligned_zeros(layout.packed, dtype)
     wanted = threads.count_for(layout.parameters)
