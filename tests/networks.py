@@ -1,8 +1,14 @@
 """Networks and batches for the tests; a network can be built twice from the same draws."""
 
+import copy
+import itertools
+import pickle
+
 import numpy as np
+import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+import fastmlp
 from fastmlp import MLP, Identity, ReLU, Sigmoid, SoftmaxCrossEntropy, Tanh
 from tests.reference import finite_difference, one_hot, train_epoch
 
@@ -96,6 +102,45 @@ def train_by_hand(mlp, x, labels, steps=1):
         mlp.step()
 
 
+def gradients_follow_the_loss(mlp, x, labels, rows, names=("W", "b")):
+    """Finite differences of the mean loss, under masks that a seed draws again and again.
+
+    rows : the labels as rows    names : of the parameters of linear layers that are looked at
+    """
+
+    def loss(_):
+        mlp.dropout_seed = 7
+        mlp.forward(x)
+        return mlp.total_loss(rows) / len(rows)
+
+    loss(None)
+    mlp.backward(labels)
+    found = gradients(mlp)
+    for k, layer in enumerate(mlp.linear_layers):
+        for name in names:
+            expected = finite_difference(loss, getattr(layer, name))
+            assert_allclose(found[f"d{name}{k}"], expected, rtol=1e-5, atol=1e-8)
+
+
+def fit_is_the_loop_on_any_threads(make, batch_size, dtype, monkeypatch):
+    """Two epochs and a short batch, on 1, 2 and 3 threads, to the bit.
+
+    make : makes the network, the same one every time
+    """
+    monkeypatch.setattr("fastmlp.engine.STEP_WORK_PER_THREAD", 1)
+    looped = make()
+    sizes = looped.input_size, looped.output_size
+    x, labels, _ = batch(2 * batch_size + 5, *sizes, dtype=dtype)
+    for _, first in itertools.product(range(2), range(0, len(x), batch_size)):
+        rows = slice(first, first + batch_size)
+        train_by_hand(looped, x[rows], labels[rows])
+    for count in (1, 2, 3):
+        fastmlp.set_num_threads(count)
+        fitted = make()
+        fitted.fit(x, labels, epochs=2, batch_size=batch_size, shuffle=False)
+        assert_same_state(state(fitted), state(looped))
+
+
 def assert_close(actual, expected, tolerance=None):
     """Equal shapes; differences within tolerance times the largest expected magnitude (or 1)."""
     actual, expected = np.asarray(actual), np.asarray(expected)
@@ -135,3 +180,23 @@ def assert_descent(mlp, x, labels):
     mlp.fit(x, labels, batch_size=len(x))
     for start, gradient, end in zip(before, gradients, arrays, strict=True):
         assert_allclose(start - end, gradient, rtol=1e-6, atol=1e-8)
+
+
+def duplicate(mlp, way, path):
+    """A network like it, by "copy", "pickle" or "file"; the latter lies at path."""
+    if way == "file":
+        pytest.importorskip("safetensors", reason="files of networks need the extra io")
+        mlp.save(path)
+        return MLP.load(path)
+    return copy.deepcopy(mlp) if way == "copy" else pickle.loads(pickle.dumps(mlp))
+
+
+def assert_refused_in_a_file(mlp, metadata, message, path):
+    """A file of the network is refused once its metadata are others: the error says why."""
+    pytest.importorskip("safetensors", reason="files of networks need the extra io")
+    from tests.test_checkpoint import rewrite
+
+    mlp.save(path)
+    rewrite(path, metadata)
+    with pytest.raises(ValueError, match=f"not a fastmlp network: .*{message}"):
+        MLP.load(path)

@@ -1,24 +1,30 @@
 """Dropout: the words and masks it is made of, and the networks that train with it."""
 
-import copy
 import itertools
-import pickle
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import fastmlp
-from fastmlp import GELU, MLP, Activation, Identity, ReLU, Sigmoid, Tanh
+from fastmlp import GELU, Activation, Identity, ReLU, Sigmoid, Tanh
 from fastmlp.kernels._memory import store
 from fastmlp.kernels._philox import philox
 from fastmlp.kernels._simd import vector_lanes
 from fastmlp.kernels.dropout import dropout_factors
 from fastmlp.kernels.epoch import train_steps
 from tests import masks
-from tests.networks import assert_same_state, batch, build, gradients, state
+from tests.networks import (
+    assert_refused_in_a_file,
+    assert_same_state,
+    batch,
+    build,
+    duplicate,
+    gradients,
+    gradients_follow_the_loss,
+    state,
+)
 from tests.numerics import compiled
-from tests.reference import finite_difference
 
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 SIZES, ACTIVATIONS = [7, 17, 33, 5, 3], [ReLU, Sigmoid, GELU, Identity]
@@ -170,20 +176,7 @@ def test_gradients_follow_the_loss_under_the_same_masks(num_bn_layers):
         [5, 7, 6, 3], [Tanh, GELU, Identity], dropout=[0.2, 0.3, 0.4], num_bn_layers=num_bn_layers,
         batchnorm_reduction="sum",
     )  # fmt: skip
-    x, labels, y = batch(9, 5, 3)
-
-    def loss(_):
-        mlp.dropout_seed = 7
-        mlp.forward(x)
-        return mlp.total_loss(y) / 9
-
-    loss(None)
-    mlp.backward(labels)
-    found = gradients(mlp)
-    for k, layer in enumerate(mlp.linear_layers):
-        for name in ("W", "b"):
-            expected = finite_difference(loss, getattr(layer, name))
-            assert_allclose(found[f"d{name}{k}"], expected, rtol=1e-5, atol=1e-8)
+    gradients_follow_the_loss(mlp, *batch(9, 5, 3))
 
 
 class Doubled(Activation):
@@ -317,12 +310,7 @@ def test_a_copy_trains_on_to_the_same_bits(way, tmp_path):
     x, labels, _ = batch(30, 7, 3)
     mlp = build(SIZES, dropout=[0.1, 0.2, 0, 0.4], dropout_seed=2**64 - 1)
     mlp.fit(x, labels, batch_size=8)
-    if way == "file":
-        pytest.importorskip("safetensors", reason="files of networks need safetensors")
-        mlp.save(tmp_path / "m")
-        other = MLP.load(tmp_path / "m")
-    else:
-        other = copy.deepcopy(mlp) if way == "copy" else pickle.loads(pickle.dumps(mlp))
+    other = duplicate(mlp, way, tmp_path / "m")
     names = "dropout", "dropout_seed", "dropout_steps"
     assert [getattr(other, name) for name in names] == [mlp.dropout, 2**64 - 1, 4]
     for each in (mlp, other):
@@ -377,10 +365,4 @@ def test_what_is_refused_changes_nothing():
     ],
 )
 def test_files_that_describe_no_dropout(metadata, message, tmp_path):
-    pytest.importorskip("safetensors", reason="files of networks need safetensors")
-    from tests.test_checkpoint import rewrite
-
-    build([5, 7, 3], dropout=0.5).save(tmp_path / "m")
-    rewrite(tmp_path / "m", metadata)
-    with pytest.raises(ValueError, match=f"not a fastmlp network: .*{message}"):
-        MLP.load(tmp_path / "m")
+    assert_refused_in_a_file(build([5, 7, 3], dropout=0.5), metadata, message, tmp_path / "m")

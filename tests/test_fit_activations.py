@@ -1,13 +1,10 @@
 """Every activation through fit: the bits of the hand-written loop, the gradients of PyTorch."""
 
-import copy
-import pickle
-
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from fastmlp import ELU, GELU, MLP, Identity, LeakyReLU, ReLU, SiLU, Softplus, Tanh, engine
+from fastmlp import ELU, GELU, Identity, LeakyReLU, ReLU, SiLU, Softplus, Tanh, engine
 from fastmlp.kernels.activation import ACTIVATIONS
 from fastmlp.kernels.epoch import train_steps
 from fastmlp.kernels.loss import softmax
@@ -20,6 +17,7 @@ from tests.networks import (
     assert_two_ways_alike,
     batch,
     build,
+    duplicate,
     state,
 )
 
@@ -130,12 +128,7 @@ def test_a_duplicate_trains_on_identically(name, way, tmp_path):
     mlp = build([5, 7, 3], [MAKERS[name]] * 2, momentum=0.9, lr=1e-2)
     x, labels, _ = batch(33, 5, 3)
     mlp.fit(x, labels, batch_size=8, seed=0)
-    if way == "file":
-        pytest.importorskip("safetensors", reason="files of networks need safetensors")
-        mlp.save(tmp_path / "model")
-        twin = MLP.load(tmp_path / "model")
-    else:
-        twin = copy.deepcopy(mlp) if way == "copy" else pickle.loads(pickle.dumps(mlp))
+    twin = duplicate(mlp, way, tmp_path / "m")
     assert repr(twin.activations) == repr(mlp.activations)
     for network in (mlp, twin):
         network.fit(x, labels, batch_size=8, seed=1)

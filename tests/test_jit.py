@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import fastmlp
+from fastmlp import engine, mlp  # noqa: F401  All kernels, to be looked at.
+from fastmlp.kernels import _jit
 from tests.processes import run_python
 
 # batchnorm_inference: quick to compile, and calls ``activate`` of another file.
@@ -39,6 +41,12 @@ SQUARE = """
 def activate(z, code):
     return z * z
 """
+
+
+def test_no_kernel_counts_references():
+    """One that does would let go of an array once more than its helpers, which do not, took it."""
+    assert len(_jit._entries) > 20
+    assert all(compiled.targetoptions["_nrt"] is False for compiled in _jit._entries)
 
 
 @pytest.fixture

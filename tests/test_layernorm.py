@@ -1,18 +1,23 @@
 """Layer norm: its layer, and the networks that train with it."""
 
-import copy
-import itertools
-import pickle
-
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-import fastmlp
-from fastmlp import GELU, MLP, Identity, LayerNorm, ReLU, Sigmoid, Tanh, optimizers
+from fastmlp import GELU, Identity, LayerNorm, ReLU, Sigmoid, Tanh, optimizers
 from fastmlp.kernels.epoch import train_steps
 from tests import norms
-from tests.networks import assert_same_state, batch, build, gradients, state, train_by_hand
+from tests.networks import (
+    assert_refused_in_a_file,
+    assert_same_state,
+    batch,
+    build,
+    duplicate,
+    fit_is_the_loop_on_any_threads,
+    gradients,
+    state,
+    train_by_hand,
+)
 from tests.reference import finite_difference
 
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -111,17 +116,9 @@ def test_what_a_layer_refuses():
 @pytest.mark.usefixtures("forced_threads")
 def test_fit_is_the_loop_for_any_number_of_threads(batch_size, options, dtype, monkeypatch):
     """Above 256 rows, or 512, a batch is cut into chunks."""
-    monkeypatch.setattr("fastmlp.engine.STEP_WORK_PER_THREAD", 1)
-    looped = build(SIZES, ACTIVATIONS, dtype=dtype, **options)
-    x, labels, _ = batch(2 * batch_size + 5, 7, 3, dtype=dtype)
-    for _, first in itertools.product(range(2), range(0, len(x), batch_size)):
-        rows = slice(first, first + batch_size)
-        train_by_hand(looped, x[rows], labels[rows])
-    for count in (1, 2, 3):
-        fastmlp.set_num_threads(count)
-        fitted = build(SIZES, ACTIVATIONS, dtype=dtype, **options)
-        fitted.fit(x, labels, epochs=2, batch_size=batch_size, shuffle=False)
-        assert_same_state(state(fitted), state(looped))
+    fit_is_the_loop_on_any_threads(
+        lambda: build(SIZES, ACTIVATIONS, dtype=dtype, **options), batch_size, dtype, monkeypatch
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, "bfloat16"])
@@ -210,12 +207,7 @@ def test_a_copy_trains_on_to_the_same_bits(way, tmp_path):
     x, labels, _ = batch(30, 7, 3)
     mlp = build(SIZES, num_ln_layers=2, lr=None, optimizer=optimizers.AdamW(0.01))
     mlp.fit(x, labels, batch_size=8)
-    if way == "file":
-        pytest.importorskip("safetensors", reason="files of networks need safetensors")
-        mlp.save(tmp_path / "m")
-        other = MLP.load(tmp_path / "m")
-    else:
-        other = copy.deepcopy(mlp) if way == "copy" else pickle.loads(pickle.dumps(mlp))
+    other = duplicate(mlp, way, tmp_path / "m")
     assert (other.num_ln_layers, len(other.ln_layers)) == (2, 2)
     for each in (mlp, other):
         each.fit(x, labels, batch_size=8, shuffle=False)
@@ -263,10 +255,4 @@ def test_numbers_that_are_refused(options, message):
     ],
 )
 def test_files_that_describe_no_layer_norm(metadata, message, tmp_path):
-    pytest.importorskip("safetensors", reason="files of networks need safetensors")
-    from tests.test_checkpoint import rewrite
-
-    build([5, 7, 3], num_ln_layers=1).save(tmp_path / "m")
-    rewrite(tmp_path / "m", metadata)
-    with pytest.raises(ValueError, match=f"not a fastmlp network: .*{message}"):
-        MLP.load(tmp_path / "m")
+    assert_refused_in_a_file(build([5, 7, 3], num_ln_layers=1), metadata, message, tmp_path / "m")

@@ -1,18 +1,21 @@
 """Residual connections: layers that add their input to their output."""
 
-import copy
-import itertools
-import pickle
-
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-import fastmlp
 from fastmlp import GELU, MLP, Identity, ReLU, Sigmoid, Tanh, optimizers
 from fastmlp.kernels.epoch import train_steps
-from tests.networks import assert_same_state, batch, build, gradients, state, train_by_hand
-from tests.reference import finite_difference
+from tests.networks import (
+    assert_same_state,
+    batch,
+    build,
+    duplicate,
+    fit_is_the_loop_on_any_threads,
+    gradients_follow_the_loss,
+    state,
+    train_by_hand,
+)
 
 # Layers 0, 2 and 3 add their input; layer 4 follows one that does, layer 5 is the last.
 SIZES = [7, 7, 33, 33, 33, 3, 3]
@@ -52,17 +55,12 @@ def test_which_layers_add_their_input():
 @pytest.mark.usefixtures("forced_threads")
 def test_fit_is_the_loop_for_any_number_of_threads(batch_size, options, dtype, monkeypatch):
     """Above 256 rows, or 512, a batch is cut into chunks."""
-    monkeypatch.setattr("fastmlp.engine.STEP_WORK_PER_THREAD", 1)
-    looped = build(SIZES, ACTIVATIONS, dtype=dtype, residual=True, **options)
-    x, labels, _ = batch(2 * batch_size + 5, 7, 3, dtype=dtype)
-    for _, first in itertools.product(range(2), range(0, len(x), batch_size)):
-        rows = slice(first, first + batch_size)
-        train_by_hand(looped, x[rows], labels[rows])
-    for count in (1, 2, 3):
-        fastmlp.set_num_threads(count)
-        fitted = build(SIZES, ACTIVATIONS, dtype=dtype, residual=True, **options)
-        fitted.fit(x, labels, epochs=2, batch_size=batch_size, shuffle=False)
-        assert_same_state(state(fitted), state(looped))
+    fit_is_the_loop_on_any_threads(
+        lambda: build(SIZES, ACTIVATIONS, dtype=dtype, residual=True, **options),
+        batch_size,
+        dtype,
+        monkeypatch,
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, "bfloat16"])
@@ -108,19 +106,7 @@ def test_gradients_by_finite_differences(dropout, norms):
         [5, 5, 6, 6, 3], [Tanh, GELU, Sigmoid, Identity], residual=True, dropout=dropout,
         batchnorm_reduction="sum", **norms,
     )  # fmt: skip
-    x, labels, y = batch(9, 5, 3)
-
-    def loss(_):
-        mlp.dropout_seed = 7
-        mlp.forward(x)
-        return mlp.total_loss(y) / 9
-
-    loss(None)
-    mlp.backward(labels)
-    found = gradients(mlp)
-    for k, layer in enumerate(mlp.linear_layers):
-        expected = finite_difference(loss, layer.W)
-        assert_allclose(found[f"dW{k}"], expected, rtol=1e-5, atol=1e-8)
+    gradients_follow_the_loss(mlp, *batch(9, 5, 3), names=("W",))
 
 
 def test_fifty_steps_agree_with_pytorch():
@@ -173,12 +159,7 @@ def test_a_copy_trains_on_to_the_same_bits(way, tmp_path):
     x, labels, _ = batch(30, 7, 3)
     mlp = build(SIZES, residual=True, momentum=0.9)
     mlp.fit(x, labels, batch_size=8)
-    if way == "file":
-        pytest.importorskip("safetensors", reason="files of networks need safetensors")
-        mlp.save(tmp_path / "m")
-        other = MLP.load(tmp_path / "m")
-    else:
-        other = copy.deepcopy(mlp) if way == "copy" else pickle.loads(pickle.dumps(mlp))
+    other = duplicate(mlp, way, tmp_path / "m")
     assert other.residual is True
     for each in (mlp, other):
         each.fit(x, labels, batch_size=8, shuffle=False)
