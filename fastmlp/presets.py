@@ -14,7 +14,7 @@ class Preset:
     """A network and how to train it; lr_schedule is one of ``SCHEDULES``, lr its highest rate.
 
     optimizer is one of ``OPTIMIZERS``; momentum is of those that have one. dropout is the share of
-    the hidden layers' outputs.
+    the hidden layers' outputs, input_dropout that of the features.
     max_steps ends the training within an epoch; standardise gives the network pixels of mean 0 and
     variance 1; without validate all training samples are trained on.
     """
@@ -32,6 +32,7 @@ class Preset:
     lr_schedule: str = "one-cycle"
     optimizer: str = "momentum"
     dropout: float = 0.0
+    input_dropout: float = 0.0
     layernorm: bool = False
     label_smoothing: float = 0.0
 
@@ -54,6 +55,19 @@ PRESETS = {
         lr=0.05,
         max_steps=2600,
         standardise=True,
+        validate=False,
+    ),
+    # Fewer errors than the data sets' own presets on MNIST and Fashion-MNIST alike.
+    "accurate": Preset(
+        (1024, 1024),
+        epochs=40,
+        batch_size=128,
+        lr=0.002,
+        batchnorm=True,
+        optimizer="adamw",
+        dropout=0.4,
+        input_dropout=0.1,
+        label_smoothing=0.1,
         validate=False,
     ),
 }

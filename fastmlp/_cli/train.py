@@ -259,7 +259,7 @@ def _network(data: Dataset, preset: Preset, seed: int, dtypes: DTypes) -> MLP:
         num_ln_layers=len(preset.hidden) if preset.layernorm else 0,
         optimizer=optimizer_for(preset),
         compute_dtype=dtypes.compute,
-        dropout=preset.dropout,
+        dropout=[preset.input_dropout, *(preset.dropout for _ in preset.hidden)],
     )
 
 
@@ -279,6 +279,7 @@ def _announce(
     extras = ", batch norm" if preset.batchnorm else ""
     extras += ", layer norm" if preset.layernorm else ""
     extras += f", dropout {preset.dropout:g}" if preset.dropout else ""
+    extras += f", input dropout {preset.input_dropout:g}" if preset.input_dropout else ""
     extras += f", label smoothing {preset.label_smoothing:g}" if preset.label_smoothing else ""
     computed = f" computed in {mlp.compute_dtype}" if mlp.compute_dtype != mlp.dtype.name else ""
     print(
