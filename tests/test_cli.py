@@ -150,6 +150,18 @@ def test_dropout_by_its_share(command):
     assert "--dropout: must be from 0 to less than 1, got 1.0" in errors
 
 
+def test_the_accurate_preset_drops_features_smooths_labels_and_trains_on_all(command):
+    line = "train digits --preset accurate --epochs 1 --hidden 20"
+    status, output, _ = command(f"{line} --out {Path(MODEL).parent}")
+    assert status == 0
+    assert " 0 validation," in output
+    assert "batch norm, dropout 0.4, input dropout 0.1, label smoothing 0.1, float32" in output
+    mlp = MLP.load(MODEL)
+    assert mlp.dropout == (0.1, 0.4)
+    assert mlp.criterion.label_smoothing == 0.1
+    assert isinstance(mlp.optimizer, optimizers.AdamW)
+
+
 @pytest.mark.parametrize("rows", [90, 8])
 def test_a_plateau_is_seen_on_what_there_is(rows, command):
     """Of 8 rows none are held out. At this rate the loss goes up and down."""
