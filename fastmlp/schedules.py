@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from .history import FitPlan, History, check_monitor
-from .validation import check_choice, check_count, check_number, check_positive
+from .validation import NearestNames, check_choice, check_count, check_number, check_positive
 
 
-class Schedule:
+class Schedule(NearestNames):
     """What a learning rate is multiplied by; for one of your own, define ``factors``."""
 
     def check(self, plan: FitPlan) -> None:

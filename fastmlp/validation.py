@@ -8,7 +8,7 @@ import inspect
 import math
 import numbers
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 import numpy as np
 
@@ -309,18 +309,29 @@ def names_nearest(function: Callable[_P, _R]) -> Callable[_P, _R]:
     return checked
 
 
+class NearestNames:
+    """Base of classes that answer a misspelt keyword argument with the nearest they have."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        check_names(cls.__init__, kwargs)
+        return super().__new__(cls)
+
+
 def check_names(function: Callable[..., Any], names: Iterable[Any]) -> None:
-    """Names of arguments that the function has."""
+    """Names of arguments that the function has. Raises TypeError."""
     known = _argument_names(function)
     for name in names:
-        if name not in known:
+        if known is not None and name not in known:
             title = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
             raise TypeError(f"{title} has no argument {name!r}{nearest(name, known)}")
 
 
 @functools.cache
-def _argument_names(function: Callable[..., Any]) -> tuple[str, ...]:
-    return tuple(inspect.signature(function).parameters)
+def _argument_names(function: Callable[..., Any]) -> tuple[str, ...] | None:
+    """None where any name will do."""
+    parameters = inspect.signature(function).parameters
+    any_name = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    return None if any_name else tuple(name for name in parameters if name != "self")
 
 
 def nearest(value: Any, known: Sequence[str]) -> str:

@@ -7,7 +7,17 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import fastmlp
-from fastmlp import MLP, Identity, SoftmaxCrossEntropy, Tanh
+from fastmlp import (
+    MLP,
+    Activation,
+    Huber,
+    Identity,
+    LeakyReLU,
+    SoftmaxCrossEntropy,
+    Tanh,
+    optimizers,
+    schedules,
+)
 from fastmlp.initializers import xavier_normal, zeros
 from tests.networks import assert_same_state, batch, build, state
 
@@ -33,6 +43,30 @@ def test_fits_arguments_stand_in_its_signature():
     assert parameters["batch_size"].annotation == "int"
     for name in list(parameters)[1:]:
         assert f"{name} :" in MLP.fit.__doc__ or name in ("epochs", "labels"), name
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: optimizers.Adam(beta=(0.9, 0.99)), "Adam has no argument 'beta'.*'betas'"),
+        (lambda: optimizers.SGD(0.1, wieght_decay=1), "did you mean 'weight_decay'"),
+        (lambda: schedules.Cosine(warm_up=0.1), "Cosine has no argument.*'warmup'"),
+        (lambda: Huber(detla=1), "Huber has no argument 'detla'; did you mean 'delta'"),
+        (lambda: LeakyReLU(slope=0.1), "LeakyReLU has no argument 'slope'"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_argument_of_a_class_too(make, message):
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
+def test_a_class_of_ones_own_may_take_any_argument():
+    class Mine(Activation):
+        def __init__(self, **anything):
+            super().__init__()
+            self.anything = anything
+
+    assert Mine(colour="red").anything == {"colour": "red"}
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,18 @@ from ..kernels.activation import (
     activation_backward,
     activation_forward,
 )
-from ..validation import FLOATS, check_choice, check_number, check_real, check_shape, contiguous
+from ..validation import (
+    FLOATS,
+    NearestNames,
+    check_choice,
+    check_number,
+    check_real,
+    check_shape,
+    contiguous,
+)
 
 
-class Activation:
+class Activation(NearestNames):
     """Base of the activations: subclasses define ``forward``, which keeps ``state``, and
     ``derivative``.
 

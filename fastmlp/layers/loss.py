@@ -29,6 +29,7 @@ from ..kernels.pointwise import (
 )
 from ..validation import (
     FLOATS,
+    NearestNames,
     check_choice,
     check_labels,
     check_matrix,
@@ -41,7 +42,7 @@ from ..validation import (
 )
 
 
-class Criterion:
+class Criterion(NearestNames):
     """Base of the criteria: keeps the last ``logits``, ``labels`` and ``loss``.
 
     A subclass of a user's own defines ``forward`` and ``derivative``, and works in ``forward``,

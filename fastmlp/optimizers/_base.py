@@ -12,7 +12,7 @@ import numpy as np
 
 from ..kernels.rules import BIASES, CODES, FACTORS, GROUPS, MOMENTUM, NORMS, RULES, WEIGHTS
 from ..kernels.update import UpdateOptions
-from ..validation import check_number
+from ..validation import NearestNames, check_number
 
 # What each number may be: least, below, and why, for the message. Above 0 is written as the least
 # positive number that float32 tells from 0.
@@ -35,7 +35,7 @@ _BETA = (0, 1, "it is the share of the old mean")
 
 
 @dataclass(repr=False)
-class Optimizer(ABC):
+class Optimizer(NearestNames, ABC):
     """Base of the update rules, with what all of them take.
 
     decay_all : bool
@@ -116,7 +116,7 @@ class Optimizer(ABC):
         """What the first of them starts from."""
         return 0.0
 
-    def prepare(self, dtype: Any) -> None:  # noqa: B027  Most have nothing to prepare.
+    def prepare(self, dtype: Any) -> None:
         """Called by a network for its own copy, before it becomes its optimizer.
 
         dtype : of the parameters
