@@ -1,0 +1,7 @@
+"""Estimators for scikit-learn (extra ``sklearn``)."""
+
+from .._extras import require
+
+require("sklearn", "sklearn")
+
+__all__: list[str] = []
