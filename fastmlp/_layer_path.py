@@ -1,0 +1,145 @@
+"""The network layer by layer, a step at a time: HW1P1's interface."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ._measures import means, total_count
+from ._parts import NetworkParts
+from .layers import Activation, Criterion
+from .layers.activation import is_compiled
+from .validation import check_sample_weight, check_samples, label_rows
+
+
+class LayerPath(NetworkParts):
+    """Base of ``MLP``, which calls ``_begin``: forward, backward and step, by the layers."""
+
+    batchnorm_reduction: str
+    criterion: Criterion
+
+    def _begin(self) -> None:
+        """In training mode, before the first forward."""
+        self.train_mode = True
+        self.output = None
+        # What each activation kept of the last forward, what its inputs were multiplied by, and
+        # what made means in the last backward.
+        self._states: list[Any] = [None] * self.nlayers
+        self._factors: list[np.ndarray | None] = [None] * self.nlayers
+        self._gradient_scale = 1.0
+
+    def __call__(self, x: Any) -> np.ndarray:
+        return self.forward(x)
+
+    def forward(self, x: Any) -> np.ndarray:
+        """The output activations, (N, K), of a batch x, (N, D); kept in ``output``.
+
+        x : uint8 (scaled to [0, 1]), float32 or float64, as in ``fit``
+        In training mode batch norm uses the batch's own moments, and dropout drops.
+        """
+        out = check_samples("x", x, self.input_size)
+        if out.dtype == np.uint8:
+            out = out.astype(self.dtype) / self.dtype.type(255)
+        self._factors = self._draw_factors(len(out))
+        for i, factors in enumerate(self._factors):
+            if factors is not None:
+                out = out.astype(self.dtype, copy=False) * factors
+            out = self.linear_layers[i].forward(out)
+            if i < self.num_bn_layers:
+                out = self.bn_layers[i].forward(out, eval=not self.train_mode)
+            if i < self.num_ln_layers:
+                out = self.ln_layers[i].forward(out)
+            activation = self.activations[i]
+            out = activation.forward(out)
+            if self._adds_input(i):
+                out = out + self.linear_layers[i].x
+            # An activation may have several places, here or in other networks, but one state.
+            self._states[i] = activation.state
+        self.output = out
+        return out
+
+    def _last_output(self, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+        """(last output, labels as the criterion takes them), once they fit each other."""
+        if self.output is None:
+            raise RuntimeError("call forward before backward, error or total_loss")
+        return self.output, self.criterion.check_targets("labels", labels, *self.output.shape)
+
+    def _rows(self, labels: np.ndarray) -> np.ndarray:
+        return label_rows(labels, self.output_size, self.dtype)
+
+    def backward(self, labels: Any, sample_weight: Any = None) -> None:
+        """Compute the gradients of all parameters from the last forward, in the mode it was in.
+
+        labels : as in ``fit``    sample_weight : as in ``fit``, (N,)
+        No gradient with respect to the input is computed.
+        Raises RuntimeError before the first forward, ValueError on labels of another batch size.
+        """
+        output, labels = self._last_output(labels)
+        weights = check_sample_weight("sample_weight", sample_weight, len(output))
+        self.criterion.forward(output, self._rows(labels))
+        delta: Any = self.criterion.derivative()
+        if weights is not None:
+            delta = weights.astype(delta.dtype)[:, None] * delta
+        scale = float(means(1, total_count(self.criterion, labels, weights)))
+        for i in reversed(range(self.nlayers)):
+            activation = self.activations[i]
+            activation.state = self._states[i]
+            factors = None if i + 1 == self.nlayers else self._factors[i + 1]
+            adds_input = self._adds_input(i)
+            if adds_input and factors is not None:
+                delta, factors = delta * factors, None
+            passing = delta
+            delta = _backward_through(activation, delta, factors)
+            if i < self.num_bn_layers:
+                delta = self.bn_layers[i].backward(delta)
+            if i < self.num_ln_layers:
+                delta = self.ln_layers[i].backward(delta)
+            delta = self.linear_layers[i].backward(delta, input_gradient=i > 0, scale=scale)
+            if adds_input and i > 0:
+                delta = delta + passing
+        self._gradient_scale = scale
+
+    def zero_grads(self) -> None:
+        """Set all gradients to 0."""
+        self.gradients[:] = 0
+
+    def step(self) -> None:
+        """Update all parameters from their gradients.
+
+        momentum_W = momentum * momentum_W - lr * dW;  W += momentum_W; the same for b. Batch norm
+        learns without momentum. Reference: HW1P1, section 3.5.3.
+        """
+        scale = self._gradient_scale if self.batchnorm_reduction == "mean" else 1.0
+        self.buffers.update(self.layout, self.optimizer, self.updates, scale)
+        self.updates += 1
+
+    def train(self) -> None:
+        """Training mode: batch norm uses and records the moments of each batch; dropout drops."""
+        self.train_mode = True
+
+    def eval(self) -> None:
+        """Evaluation mode: batch norm uses the running statistics, and nothing is dropped."""
+        self.train_mode = False
+
+    def error(self, labels: Any) -> int:
+        """How many samples of the last forward are classified wrongly."""
+        output, labels = self._last_output(labels)
+        return int(np.count_nonzero(output.argmax(axis=1) != self._rows(labels).argmax(axis=1)))
+
+    def total_loss(self, labels: Any) -> float:
+        """Sum of the per-sample losses of the last forward."""
+        output, labels = self._last_output(labels)
+        return self.criterion(output, self._rows(labels)).sum()
+
+
+def _backward_through(
+    activation: Activation, delta: np.ndarray, factors: np.ndarray | None
+) -> np.ndarray:
+    """The gradient before an activation, from that after it and after dropout by ``factors``."""
+    if factors is None:
+        return activation.backward(delta)
+    if is_compiled(activation):
+        # In the order of the compiled epoch, which keeps the slopes and the factors in one.
+        return delta * activation.backward(factors)
+    return activation.backward(delta * factors)
