@@ -25,7 +25,7 @@ import numpy as np
 
 import fastmlp
 from fastmlp import kernels, layers, optimizers
-from fastmlp.engine import LayerSpec, Layout
+from fastmlp._layout import LayerSpec, Layout
 from fastmlp.kernels.activation import ACTIVATIONS, NO_ACTIVATION
 from fastmlp.kernels.update import FlatUpdate
 from fastmlp.layers.loss import CRITERIA
@@ -294,7 +294,7 @@ def _update_case(name: str) -> Case:
         if name == "Adagrad":
             first = second
         kept = second[: second.size * (optimizer.states == 2)]
-        factors = optimizer.schedule(np.array([optimizer.lr]), 9, dtype)[0]
+        factors = optimizer.schedule(np.array([optimizer.lr]), 9, layout.groups, dtype)[0]
         update = FlatUpdate(optimizer.options, factors, 1.0)
         return w, first, kept, np.empty(0, dtype), gradients, layout.table, update
 

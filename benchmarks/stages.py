@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from fastmlp import threads
-from fastmlp.engine import LayerSpec, Layout, Objective, Trainer, data_of
+from fastmlp._layout import LayerSpec, Layout
+from fastmlp.engine import Objective, Trainer, data_of
 from fastmlp.kernels import epoch
 from fastmlp.kernels._jit import OPTIONS, inline
 from fastmlp.kernels._rates import unit_for
@@ -171,7 +172,7 @@ class Bench:
         trainer = self.trainer
         network = Network(trainer.table, statistics, trainer.packed)
         whole = Batch(0, 0, trainer.geometry, 0)
-        factors = optimizer.schedule(np.zeros(1), 0, dtype)[0]
+        factors = optimizer.schedule(np.zeros(1), 0, layout.groups, dtype)[0]
         one = np.dtype(dtype).type(1)
         turn = epoch.Turn(factors, True, True, one / batch, one / batch)
         plan = Plan(*trainer.geometry, *trainer.objective)

@@ -9,7 +9,7 @@ from typing import Any, Protocol, overload
 
 import numpy as np
 
-from .engine import Layout
+from ._layout import Layout
 from .kernels._host import aligned_zeros
 from .kernels.network import Flat
 from .kernels.update import FlatUpdate, Learnt, update_parameters
@@ -118,7 +118,7 @@ class Buffers:
         done : how many updates the network has had
         """
         self.look()
-        factors = optimizer.schedule(np.array([optimizer.lr]), done, layout.dtype)[0]
+        factors = optimizer.schedule(np.array([optimizer.lr]), done, layout.groups, layout.dtype)[0]
         update = FlatUpdate(optimizer.options, factors, norm_scale)
         update_parameters(*self._learnt(), self._gradients, layout.table, update)
 

@@ -12,12 +12,20 @@ import numpy as np
 
 from ._attributes import BufferView, LayerPlaces, OptimizerAttribute
 from ._buffers import Buffers, Layers, check_replacement, replaceable_activations
-from .engine import Layout, faster_compute_dtype, layout_of
+from ._layout import Layout, layout_of
+from .engine import faster_compute_dtype
 from .kernels.dropout import dropout_factors
 from .layers import BatchNorm, LayerNorm, Linear
 from .layers.activation import formula_of
 from .optimizers import Optimizer
-from .validation import check_compute_dtype, check_count, check_dropout, check_instance, check_word
+from .validation import (
+    check_compute_dtype,
+    check_count,
+    check_dropout,
+    check_flag,
+    check_instance,
+    check_word,
+)
 
 
 class NetworkParts:
@@ -133,16 +141,15 @@ class NetworkParts:
             )
         return int(count)
 
-    def _check_residual(self, residual: Any) -> bool:
-        if not isinstance(residual, (bool, np.bool_)):
-            raise TypeError(f"residual must be True or False, got {residual!r}")
+    def _check_residual(self, residual: bool) -> bool:
+        residual = check_flag("residual", residual)
         widths = (self.input_size, *self.hiddens)
         if residual and not any(a == b for a, b in itertools.pairwise(widths)):
             raise ValueError(
                 "residual=True needs a hidden layer whose input is as wide as its output, got the "
                 f"widths {'-'.join(map(str, widths))}"
             )
-        return bool(residual)
+        return residual
 
     def _adds_input(self, index: int) -> bool:
         """Whether a layer's input is added to its output."""

@@ -238,7 +238,8 @@ class Session:
         updates = np.arange(step, last) // every
         first, end = step // every, -(-last // every)
         ends = np.minimum((np.arange(first, end) + 1) * every, len(rates)) - 1
-        factors = mlp.optimizer.schedule(rates[ends], mlp.updates, mlp.dtype)
+        groups = self._trainer.layout.groups
+        factors = mlp.optimizer.schedule(rates[ends], mlp.updates, groups, mlp.dtype)
         schedule = np.empty((len(rates), factors.shape[1]), mlp.dtype)
         schedule[step:last] = factors[updates - first]
         return schedule

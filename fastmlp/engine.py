@@ -1,27 +1,25 @@
 """A network described as data, and the buffers in which compiled code trains and evaluates it.
 
-``Layout`` turns a network's sizes into the layer table and the sizes of its buffers. ``Trainer``
-packs a network, runs training steps, and unpacks it again; ``infer`` runs the forward pass.
+``Trainer`` packs a network, runs training steps, and unpacks it again; ``infer`` runs the forward
+pass. ``_layout`` makes the description.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise, zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import threads
+from ._layout import Layout
 from .kernels._geometry import (
     Geometry,
     blocks_size,
     geometry_of,
     norm_terms,
     padded_width,
-    panels_size,
     pitch_of,
     scratch_size,
 )
@@ -30,11 +28,9 @@ from .kernels._operands import WorkspaceBlocks, allocate_workspace
 from .kernels._philox import signed
 from .kernels._rates import unit_for
 from .kernels._units import FLOATS, FloatUnit, Unit, rows_together
-from .kernels.activation import Formula
 from .kernels.epoch import train_steps
 from .kernels.inference import infer_few_rows, infer_rows
 from .kernels.network import (
-    LAYER,
     Data,
     Flat,
     Network,
@@ -46,7 +42,7 @@ from .kernels.network import (
 )
 from .kernels.packing import strided
 from .kernels.pointwise import SOFTMAX, Loss
-from .kernels.rules import FACTORS, GROUPS, MOMENTUM
+from .kernels.rules import FACTORS, MOMENTUM
 from .kernels.update import PIECE, Learnt, UpdateOptions
 
 # Multiply-adds of a training step per thread. Less than for other work, since the threads of a
@@ -69,109 +65,6 @@ ROWS_PER_CALL = 1 << 15
 TRIALS = 7
 TRIAL_SECONDS = 0.01
 TRIAL_MARGIN = 0.97
-
-
-class LayerSpec(NamedTuple):
-    """One layer of a network; ``alpha`` is of batch norm's running statistics.
-
-    batchnorm, layernorm : not both
-    residual : whether its input is added to its output, which is as wide
-    dropout : share of its input that is dropped in training
-    """
-
-    inputs: int
-    outputs: int
-    activation: Formula
-    bias: bool
-    batchnorm: bool
-    alpha: float = 0.9
-    dropout: float = 0.0
-    layernorm: bool = False
-    residual: bool = False
-
-    @property
-    def normalised(self) -> bool:
-        """Whether it has gammas and betas."""
-        return self.batchnorm or self.layernorm
-
-
-class Layout:
-    """Where the parameters of a network lie in its flat and in its packed buffers.
-
-    ``table`` is the layer table of ``kernels.network``; ``parameters``, ``statistics`` and
-    ``packed`` are buffer sizes, ``widest`` is the greatest width, padded. ``dtype`` decides on the
-    padding.
-    """
-
-    def __init__(self, layers: Sequence[LayerSpec], dtype: Any) -> None:
-        self.layers = tuple(layers)
-        self.dtype = np.dtype(dtype)
-        self.table = np.zeros(len(layers), LAYER)
-        self.widest = max(padded_width(max(layer[:2]), self.dtype) for layer in layers)
-        self.parameters = self.statistics = self.packed = 0
-        for row, layer in zip(self.table, layers, strict=True):
-            self._place(row, layer)
-
-    def _place(self, row: Any, layer: LayerSpec) -> None:
-        inputs, outputs = layer.inputs, layer.outputs
-        panels = panels_size(inputs, outputs, self.dtype)
-        row["inputs"], row["outputs"], row["alpha"] = inputs, outputs, layer.alpha
-        row["dropout"], row["residual"] = layer.dropout, layer.residual
-        formula = layer.activation
-        row["activation"], row["keeps_slope"] = formula.code, formula.keeps_slope
-        row["parameter"], row["address"] = formula.parameter, formula.address
-        row["flat_w"] = self._take("parameters", inputs * outputs)
-        row["flat_b"] = self._take("parameters", outputs) if layer.bias else -1
-        row["flat_gamma"] = self._take("parameters", outputs) if layer.normalised else -1
-        row["flat_beta"] = self._take("parameters", outputs) if layer.normalised else -1
-        row["flat_mean"] = self._take("statistics", outputs) if layer.batchnorm else -1
-        row["flat_var"] = self._take("statistics", outputs) if layer.batchnorm else -1
-        row["packed_w"] = self._take("packed", panels)
-        padded = padded_width(outputs, self.dtype)
-        row["packed_b"] = self._take("packed", padded)
-        row["packed_gamma"] = self._take("packed", padded) if layer.normalised else -1
-        row["packed_beta"] = self._take("packed", padded) if layer.normalised else -1
-
-    def _take(self, buffer: str, size: int) -> int:
-        """Reserve ``size`` numbers at the end of a buffer; returns where they start."""
-        start: int = getattr(self, buffer)
-        setattr(self, buffer, start + size)
-        return start
-
-    @property
-    def multiply_adds(self) -> int:
-        """Of one row's forward pass."""
-        return sum(layer.inputs * layer.outputs for layer in self.layers)
-
-
-@lru_cache(maxsize=64)
-def layout_of(
-    sizes: tuple[int, ...],
-    activations: tuple[Formula, ...],
-    bias: bool,
-    alphas: tuple[float, ...],
-    dropout: tuple[float, ...],
-    layernorms: int,
-    residual: bool,
-    dtype: Any,
-) -> Layout:
-    """The layout of a network, from a cache: callers share it and must not change it.
-
-    alphas : of the batch norms, which the first so many layers have
-    layernorms : how many have layer norm instead
-    residual : whether the input is added to the output, where widths agree but in the last layer
-    """
-    layers = [
-        LayerSpec(
-            inputs, outputs, formula, bias, alpha is not None,
-            1.0 if alpha is None else alpha, share, i < layernorms,
-            residual and inputs == outputs and i < len(sizes) - 2,
-        )
-        for i, ((inputs, outputs), formula, alpha, share) in enumerate(
-            zip_longest(pairwise(sizes), activations, alphas, dropout)
-        )
-    ]  # fmt: skip
-    return Layout(layers, dtype)
 
 
 class Objective(NamedTuple):
@@ -355,7 +248,7 @@ class _Trial:
     def seconds(self, steps: int) -> float:
         """Seconds per step, in a trial of so many."""
         order = np.tile(np.arange(self.batch), steps)
-        schedule = np.zeros((steps, GROUPS * FACTORS), self.x.dtype)
+        schedule = np.zeros((steps, len(self.trainer.layout.groups) * FACTORS), self.x.dtype)
         out = np.zeros(steps), np.zeros(steps)
         data = self.data._replace(order=order, scales=np.zeros(steps, self.x.dtype))
         started = time.perf_counter()

@@ -67,6 +67,13 @@ def check_choice(name: str, value: Any, allowed: Sequence[str]) -> str:
     return value
 
 
+def check_flag(name: str, value: Any) -> bool:
+    """True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
 def check_instance(name: str, value: Any, cls: type) -> None:
     """An object of the class, not the class itself."""
     if not isinstance(value, cls):

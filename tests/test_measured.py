@@ -5,7 +5,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from fastmlp import engine
-from fastmlp.engine import LayerSpec, Layout, faster_compute_dtype
+from fastmlp._layout import LayerSpec, Layout
+from fastmlp.engine import faster_compute_dtype
 from fastmlp.kernels import _host, _rates
 from fastmlp.kernels._units import FLOATS
 from fastmlp.kernels.activation import NO_ACTIVATION

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from fastmlp.engine import LayerSpec, Layout, Objective, Trainer, data_of, infer
+from fastmlp._layout import LayerSpec, Layout
+from fastmlp.engine import Objective, Trainer, data_of, infer
 from fastmlp.kernels._rates import unit_for
 from fastmlp.kernels.activation import ACTIVATIONS, NO_ACTIVATION
 from fastmlp.kernels.network import Flat
@@ -59,7 +60,7 @@ def train(layout, compute, x, classes, batch_size, last):
     trainer.pack()
     scales = np.full(STEPS, 1 / batch_size, layout.dtype)
     data = data_of(x, classes, np.arange(len(x)), scales)
-    schedule = optimizer.schedule(np.full(STEPS, 0.1), 0, layout.dtype)
+    schedule = optimizer.schedule(np.full(STEPS, 0.1), 0, layout.groups, layout.dtype)
     ended = trainer.train(data, schedule, 0, last, (losses, np.zeros(STEPS)))
     trainer.unpack()
     return ended, (*flat, statistics), losses

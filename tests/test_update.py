@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from fastmlp import optimizers
-from fastmlp.engine import LayerSpec, Layout
+from fastmlp._layout import LayerSpec, Layout
 from fastmlp.kernels.activation import NO_ACTIVATION
 from fastmlp.kernels.update import FlatUpdate, update_parameters
 from fastmlp.optimizers import Adagrad, Adam, Lion, Momentum, RMSprop
@@ -89,7 +89,7 @@ def updated(optimizer, layout, w, gradients, norm_scale=1.0):
     averages = nothing if optimizer.average is None else w.copy()
     for done, g in enumerate(gradients):
         before = g.copy()
-        factors = optimizer.schedule(np.array([optimizer.lr]), done, w.dtype)[0]
+        factors = optimizer.schedule(np.array([optimizer.lr]), done, layout.groups, w.dtype)[0]
         update = FlatUpdate(optimizer.options, factors, norm_scale)
         update_parameters(w, first, second, averages, g, layout.table, update)
         assert_array_equal(g, before)
@@ -160,7 +160,9 @@ def test_velocity_without_momentum_is_minus_the_step(dtype):
     layout = layout_of((4, 5), dtype, batchnorm=False)
     w, v, g = np.random.default_rng(0).standard_normal((3, layout.parameters)).astype(dtype)
     nothing, rule = w[:0], Momentum(0.5)
-    update = FlatUpdate(rule.options, rule.schedule(np.array([0.5]), 0, dtype)[0], 1.0)
+    update = FlatUpdate(
+        rule.options, rule.schedule(np.array([0.5]), 0, layout.groups, dtype)[0], 1.0
+    )
     update_parameters(w, v, nothing, nothing, g, layout.table, update)
     assert_array_equal(v, -g / 2)
 

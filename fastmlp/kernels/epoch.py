@@ -78,14 +78,14 @@ from .packing import (
     chunk_count,
     panel_count,
 )
-from .rules import BIASES, FACTORS, WEIGHTS
+from .rules import FACTORS
 from .update import Instructions, update_network
 
 
 class Turn(NamedTuple):
     """What becomes of a batch's gradients."""
 
-    factors: np.ndarray  # (GROUPS * FACTORS,) of this step's update
+    factors: np.ndarray  # (groups * FACTORS,) of this step's update
     first: bool  # they replace those in memory, or are added to them
     last: bool  # the update follows
     scale: float  # of the gradients in the update
@@ -234,7 +234,7 @@ def _update_linear(team, network, index, batch, plan, turn):
     """The gradient of layer l's weights and biases; and their update, unless that is apart."""
     layer, packed, geometry = network.table[index], network.packed, batch.geometry
     chunks = chunk_count(geometry)
-    factors = load_numbers(turn.factors, WEIGHTS * FACTORS, FACTORS)
+    factors = load_numbers(turn.factors, layer.group_w * FACTORS, FACTORS)
     target = GradientTarget(packed.gradients, layer.packed_w)
     learnt = packed.learnt
     update = FusedUpdate(learnt.parameters, learnt.velocities, turn.scale, factors)
@@ -254,7 +254,7 @@ def _update_linear(team, network, index, batch, plan, turn):
             keep_gradient(packed, layer.packed_b + number * lanes, gradient, turn)
         if not plan.apart:
             first, count = layer.packed_b + begin * lanes, (end - begin) * lanes
-            update_vectors(packed, first, count, BIASES, turn)
+            update_vectors(packed, first, count, layer.group_b, turn.scale, turn)
 
 
 @inline
@@ -349,7 +349,7 @@ def train_steps(team, network, data, plan, schedule, first, last, steps_out):
     """Train on the batches first ... last-1 of the order.
 
     network, data, plan : a ``Network``, ``Data`` and ``Plan``
-    schedule : (steps, GROUPS * FACTORS) the rule's factors for every step of the order
+    schedule : (steps, groups * FACTORS) the rule's factors for every step of the order
     steps_out : (sum of losses, of errors) per step, weighted, overwritten for the steps done
     Returns ``last``; or, once the sum of a step's losses is not finite, that step, whose sums are
     written while neither it nor any later step changes the network.

@@ -17,7 +17,7 @@ from .dropout import drop_activated, drop_rows
 from .gather import dropout_of, input_of
 from .layernorm import Row, RowAffine, layernorm_row, layernorm_row_gradient
 from .packing import ceil_div, chunk_count, rows_in_chunk
-from .rules import FACTORS, NORMS
+from .rules import FACTORS
 from .update import apply_momentum
 
 
@@ -234,9 +234,8 @@ def keep_gradient(packed, at, gradient, turn):
 
 
 @inline
-def update_vectors(packed, at, count, group, turn):
+def update_vectors(packed, at, count, group, scale, turn):
     """Update consecutive parameters of a group by momentum, from the gradients that were kept."""
-    scale = turn.norm_scale if group == NORMS else turn.scale
     factors = load_numbers(turn.factors, group * FACTORS, FACTORS)
     apply_momentum(packed.learnt, at, count, Place(packed.gradients, at), scale, factors)
 
@@ -247,5 +246,6 @@ def update_affine(team, network, index, turn):
     layer, packed = network.table[index], network.packed
     lanes = vector_lanes(packed.staged)
     begin, end = share(team, ceil_div(layer.outputs, lanes))
+    count, scale = (end - begin) * lanes, turn.norm_scale
     for first in (layer.packed_gamma, layer.packed_beta):
-        update_vectors(packed, first + begin * lanes, (end - begin) * lanes, NORMS, turn)
+        update_vectors(packed, first + begin * lanes, count, layer.group_norm, scale, turn)

@@ -43,6 +43,9 @@ LAYER = np.dtype(
         ("alpha", np.float64),  # of the running statistics
         ("dropout", np.float64),  # share of its input that a training step drops
         ("residual", np.int64),  # 1: its input is added to its output
+        ("group_w", np.int64),  # this and the next two: rows of a step's schedule
+        ("group_b", np.int64),
+        ("group_norm", np.int64),
     ],
     align=True,
 )

@@ -28,9 +28,16 @@ from ._simd import absolute, sqrt, where
 FACTORS = 8
 # The first of a rule's own.
 FIRST_OWN = 3
-# Groups of parameters, each with factors of its own: rows of a step's schedule.
-WEIGHTS, BIASES, NORMS = 0, 1, 2
-GROUPS = 3
+# What parameters are, by the names that users have for it.
+KINDS = ("weights", "biases", "norms", "scales")
+WEIGHTS, BIASES, NORMS, SCALES = range(len(KINDS))
+
+
+class Group(NamedTuple):
+    """Parameters that have the same factors: a row of a step's schedule."""
+
+    kind: int
+    inputs: int = 0  # of the layer whose weights they are
 
 
 @inline

@@ -21,7 +21,7 @@ from ._own import call_address
 from ._simd import sum_lanes, vector_lanes, where
 from ._sync import barrier, share
 from .packing import ceil_div, panel_count, panel_start
-from .rules import BIASES, FACTORS, NORMS, OWN, RULES, WEIGHTS, momentum_rule
+from .rules import FACTORS, OWN, RULES, momentum_rule
 
 # Numbers that are adjusted, updated and averaged before the next ones: they stay in the first-level
 # cache.
@@ -59,7 +59,7 @@ class Instructions(NamedTuple):
     """How a network is updated from its gradients."""
 
     options: UpdateOptions
-    factors: np.ndarray  # (GROUPS * FACTORS,)
+    factors: np.ndarray  # (groups * FACTORS,)
     scale: float  # of the gradients
     norm_scale: float  # of those of batch norm
     terms: np.ndarray  # float64, room for those of a norm: see ``_geometry.norm_terms``
@@ -265,21 +265,21 @@ def update_network(team, table, learnt, gradients, packed, instructions):
             inputs, outputs = ceil_div(inputs, lanes) * lanes, ceil_div(outputs, lanes) * lanes
             at_w, at_b, at_gamma = layer.packed_w, layer.packed_b, layer.packed_gamma
         run = at_w, inputs * outputs
-        _update_range(team, learnt, gradients, run, WEIGHTS, weights, instructions)
+        _update_range(team, learnt, gradients, run, layer.group_w, weights, instructions)
         if layer.flat_b >= 0:
             run = at_b, outputs
-            _update_range(team, learnt, gradients, run, BIASES, weights, instructions)
+            _update_range(team, learnt, gradients, run, layer.group_b, weights, instructions)
         if layer.flat_gamma >= 0:
             # Beta follows gamma in either layout.
             run = at_gamma, 2 * outputs
-            _update_range(team, learnt, gradients, run, NORMS, norms, instructions)
+            _update_range(team, learnt, gradients, run, layer.group_norm, norms, instructions)
 
 
 class FlatUpdate(NamedTuple):
     """How a network in flat buffers is updated."""
 
     options: UpdateOptions
-    factors: np.ndarray  # (GROUPS * FACTORS,) of the parameters' dtype
+    factors: np.ndarray  # (groups * FACTORS,) of the parameters' dtype
     norm_scale: float  # of the gradients of batch norm; others are taken as they are
 
 

@@ -13,13 +13,14 @@ network, which has a copy of it, ``mlp.optimizer``. Its attributes may be change
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from ..kernels.rules import BIASES, CODES, FACTORS, GROUPS, WEIGHTS
+from ..kernels.rules import CODES, NORMS, WEIGHTS, Group
 from ._base import Optimizer
 from ._own import rule
 
@@ -57,14 +58,13 @@ class Momentum(Optimizer):
     weight_decay: float = 0.0
     rule: ClassVar[str] = "momentum"
 
-    def schedule(self, rates: np.ndarray, done: int, dtype: Any) -> np.ndarray:
-        factors = super().schedule(rates, done, dtype)
-        factors.reshape(-1, GROUPS, FACTORS)[:, :, 1] *= 2
-        return factors
-
     def _fill(self, factors: np.ndarray, rates: np.ndarray, t: np.ndarray) -> None:
         factors[:, :, 0] = rates
-        factors[:, (WEIGHTS, BIASES), 3] = self.momentum
+        factors[:, :, 3] = self.momentum
+
+    def _adjust(self, factors: np.ndarray, groups: Sequence[Group]) -> None:
+        factors[:, :, 1] *= 2
+        factors[:, [group.kind == NORMS for group in groups], 3] = 0
 
 
 @dataclass(repr=False)
@@ -103,18 +103,39 @@ class SGD(Optimizer):
 
 @dataclass(repr=False)
 class _Moments(Optimizer):
-    """What rules with running means of the gradient and of its size take, and Adam's factors."""
+    """What rules with running means of the gradient and of its size take, and Adam's factors.
+
+    ntk : the weights of a layer of d inputs learn as if they were the V of x @ V / sqrt(d) + b,
+        the neural tangent parametrisation (Jacot, Gabriel and Hongler, 2018): W = V / sqrt(d) is
+        what the network has, and what ``clip_value``, ``clip_norm`` and ``average`` are about
+    """
 
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
+    ntk: bool = field(default=False, kw_only=True)
 
     def _fill(self, factors: np.ndarray, rates: np.ndarray, t: np.ndarray) -> None:
         first, second = self.betas
         factors[:, :, 0] = rates / (1 - _powers(first, t))
         factors[:, :, 3:6] = 1 - first, 1 - second, self.eps
         factors[:, :, 6] = 1 / np.sqrt(1 - _powers(second, t))
+
+    def _adjust(self, factors: np.ndarray, groups: Sequence[Group]) -> None:
+        """With c = sqrt(d), V = c * W has the gradient g / c, where g is that of W.
+
+        The means of g / c and of its square are those of g, divided by c and by d. So a step of V,
+        which is c of W, is step * m / c / (sqrt(v) / c + eps): that of W is
+        step / c * m / (sqrt(v) + c * eps). The decay that is added to g / c is c * decay * W, to g
+        therefore d * decay * W; one that multiplies V multiplies W.
+        """
+        for i, group in enumerate(groups):
+            if self.ntk and group.kind == WEIGHTS:
+                root = np.sqrt(group.inputs)
+                factors[:, i, [0, 7]] /= root
+                factors[:, i, 1] *= group.inputs
+                factors[:, i, 5] *= root
 
 
 @dataclass(repr=False)
@@ -191,6 +212,13 @@ class RAdam(_Moments):
         step = rates / (1 - _powers(first, t))
         factors[:, :, 0] = np.where(certain, 0, step)
         factors[:, :, 7] = np.where(certain, step * rectified * np.sqrt(1 - faded), 0)
+
+    def _adjust(self, factors: np.ndarray, groups: Sequence[Group]) -> None:
+        super()._adjust(factors, groups)
+        # A step that is not divided by the gradient's size is that of g / c, divided by c again.
+        for i, group in enumerate(groups):
+            if self.ntk and group.kind == WEIGHTS:
+                factors[:, i, 0] /= np.sqrt(group.inputs)
 
 
 @dataclass(repr=False)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from ..kernels.rules import BIASES, CODES, FACTORS, GROUPS, MOMENTUM, NORMS, RULES, WEIGHTS
+from ..kernels.rules import CODES, FACTORS, KINDS, MOMENTUM, RULES, WEIGHTS, Group
 from ..kernels.update import UpdateOptions
-from ..validation import NearestNames, check_number
+from ..validation import NearestNames, check_choice, check_flag, check_number
 
 # What each number may be: least, below, and why, for the message. Above 0 is written as the least
 # positive number that float32 tells from 0.
@@ -48,6 +48,10 @@ class Optimizer(NearestNames, ABC):
     average : float, optional
         ``mlp.averages`` holds running means of all parameters: average * mean + (1 - average) * new
         after each update, from the parameters before the first on.
+    rate_factors : dict, optional
+        What the learning rate is multiplied by for some of the parameters: "weights", "biases",
+        "norms" (gammas and betas) and "scales" (of the inputs), 1 where nothing is said. A decay
+        that is decoupled goes by the same rate. Assign another one to change it.
 
     Raises ValueError or TypeError where a number is not what the rule needs, also when an attribute
     is set.
@@ -58,6 +62,7 @@ class Optimizer(NearestNames, ABC):
     clip_value: float | None = None
     clip_norm: float | None = None
     average: float | None = None
+    rate_factors: Mapping[str, float] | None = None
 
     rule: ClassVar[str]
 
@@ -80,6 +85,10 @@ class Optimizer(NearestNames, ABC):
         optional = name in ("clip_value", "clip_norm", "average")
         if name == "betas":
             value = self._check_betas(value)
+        elif name == "ntk":
+            value = check_flag(name, value)
+        elif name == "rate_factors":
+            value = _check_rate_factors(value)
         elif name in _LIMITS and not (optional and value is None):
             value = check_number(name, value, *_LIMITS[name])
         object.__setattr__(self, name, value)
@@ -136,27 +145,58 @@ class Optimizer(NearestNames, ABC):
         options = self.clip_value, self.clip_norm, self.average
         return self.code != MOMENTUM or any(option is not None for option in options)
 
-    def schedule(self, rates: np.ndarray, done: int, dtype: Any) -> np.ndarray:
-        """The rule's factors for consecutive updates, (steps, GROUPS * FACTORS) of ``dtype``.
+    def schedule(
+        self, rates: np.ndarray, done: int, groups: Sequence[Group], dtype: Any
+    ) -> np.ndarray:
+        """The rule's factors for consecutive updates, (steps, groups * FACTORS) of ``dtype``.
 
         rates : (steps,) learning rates    done : updates of the network before the first of them
         """
-        rates = np.asarray(rates, np.float64)
-        factors = np.zeros((len(rates), GROUPS, FACTORS))
+        given = self.rate_factors or {}
+        rates = np.asarray(rates, np.float64)[:, None] * [
+            given.get(KINDS[group.kind], 1.0) for group in groups
+        ]
+        factors = np.zeros((*rates.shape, FACTORS))
         factors[:, :, 2] = 1
         # Numbered from 1, as in the papers.
-        self._fill(factors, rates[:, None], np.arange(done + 1, done + 1 + len(rates))[:, None])
-        groups = [WEIGHTS, BIASES, NORMS] if self.decay_all else [WEIGHTS]
+        self._fill(factors, rates, np.arange(done + 1, done + 1 + len(rates))[:, None])
+        decaying = [self.decay_all or group.kind == WEIGHTS for group in groups]
         if self.decoupled:
-            factors[:, groups, 2] = 1 - rates[:, None] * self.weight_decay
+            factors[:, decaying, 2] = 1 - rates[:, decaying] * self.weight_decay
         else:
-            factors[:, groups, 1] = self.weight_decay
+            factors[:, decaying, 1] = self.weight_decay
+        self._adjust(factors, groups)
         return factors.reshape(len(rates), -1).astype(dtype)
 
     @abstractmethod
     def _fill(self, factors: np.ndarray, rates: np.ndarray, t: np.ndarray) -> None:
         """Write the step sizes and the rule's own factors, for all groups.
 
-        factors : (steps, GROUPS, FACTORS), of which decay is not this method's
-        rates, t : (steps, 1) learning rates, and the numbers of the updates from 1
+        factors : (steps, groups, FACTORS), of which decay is not this method's
+        rates : (steps, groups) learning rates    t : (steps, 1) the updates' numbers from 1
         """
+
+    def _adjust(self, factors: np.ndarray, groups: Sequence[Group]) -> None:
+        """Change, in place, what is different for some of the groups, decay included."""
+
+    def __copy__(self) -> Self:
+        duplicate = object.__new__(type(self))
+        duplicate.__dict__.update(self.__dict__)
+        # Else whoever changes the mapping of one would change the other's.
+        object.__setattr__(duplicate, "rate_factors", _check_rate_factors(self.rate_factors))
+        return duplicate
+
+
+def _check_rate_factors(value: Any) -> dict[str, float] | None:
+    """A mapping from kinds of parameters to numbers of at least 0, as a dictionary."""
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise TypeError(f"rate_factors must be a dict, got {value!r}")
+    for name in value:
+        check_choice("a name in rate_factors", name, KINDS)
+    reason = "a negative step climbs the loss"
+    return {
+        name: check_number(f"rate_factors[{name!r}]", factor, 0, reason=reason)
+        for name, factor in value.items()
+    }

@@ -9,6 +9,9 @@ from typing import Any
 from ..validation import check_instance
 from . import BY_NAME, Momentum, Optimizer
 
+# What optimizers once had not, and what stands for it not being there.
+_LATER = {"rate_factors": None, "ntk": False}
+
 
 def to_dict(optimizer: Optimizer) -> dict[str, Any]:
     """An optimizer as JSON can hold it: its class by name, and its attributes.
@@ -20,7 +23,10 @@ def to_dict(optimizer: Optimizer) -> dict[str, Any]:
             "only networks with fastmlp's own optimizers can be saved, since a file keeps no "
             f"functions, got {optimizer!r}"
         )
-    return {"name": type(optimizer).__name__, **dataclasses.asdict(optimizer)}
+    description = {"name": type(optimizer).__name__, **dataclasses.asdict(optimizer)}
+    # Files of networks without them stay as they were.
+    unused = [name for name, usual in _LATER.items() if description.get(name) == usual]
+    return {name: value for name, value in description.items() if name not in unused}
 
 
 def from_dict(description: dict[str, Any]) -> Optimizer:

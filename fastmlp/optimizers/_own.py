@@ -17,7 +17,9 @@ from ._base import Optimizer
 MOST_NUMBERS = FACTORS - FIRST_OWN
 """Besides the rate."""
 
-_OPTIONS = "weight_decay", "decoupled", "decay_all", "clip_value", "clip_norm", "average"
+_OPTIONS = (
+    "weight_decay", "decoupled", "decay_all", "clip_value", "clip_norm", "average", "rate_factors",
+)  # fmt: skip
 
 
 def rule(
@@ -32,7 +34,7 @@ def rule(
     states : how many numbers are kept per parameter, 1 or 2, all 0 before the first update
     lr : the learning rate; what a schedule says takes its place
     numbers : what else the function takes, at most 5 numbers, attributes of the optimizer then;
-        and, as of every optimizer, decay_all, clip_value, clip_norm and average
+        and, as of every optimizer, decay_all, clip_value, clip_norm, average and rate_factors
     weight_decay : among them; that part of a weight is added to the gradient that the function gets
     decoupled : among them; instead the weight that it gets is (1 - lr * weight_decay) times as
         large, as with ``AdamW``

@@ -1,0 +1,131 @@
+"""A network's sizes as the layer table, and where its parameters lie in its buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import pairwise, zip_longest
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .kernels._geometry import padded_width, panels_size
+from .kernels.activation import Formula
+from .kernels.network import LAYER
+from .kernels.rules import BIASES, NORMS, WEIGHTS, Group
+
+
+class LayerSpec(NamedTuple):
+    """One layer of a network; ``alpha`` is of batch norm's running statistics.
+
+    batchnorm, layernorm : not both
+    residual : whether its input is added to its output, which is as wide
+    dropout : share of its input that is dropped in training
+    """
+
+    inputs: int
+    outputs: int
+    activation: Formula
+    bias: bool
+    batchnorm: bool
+    alpha: float = 0.9
+    dropout: float = 0.0
+    layernorm: bool = False
+    residual: bool = False
+
+    @property
+    def normalised(self) -> bool:
+        """Whether it has gammas and betas."""
+        return self.batchnorm or self.layernorm
+
+
+class Layout:
+    """Where the parameters of a network lie in its flat and in its packed buffers.
+
+    ``table`` is the layer table of ``kernels.network``; ``parameters``, ``statistics`` and
+    ``packed`` are buffer sizes, ``widest`` is the greatest width, padded. ``dtype`` decides on the
+    padding.
+    """
+
+    def __init__(self, layers: Sequence[LayerSpec], dtype: Any) -> None:
+        self.layers = tuple(layers)
+        self.dtype = np.dtype(dtype)
+        self.table = np.zeros(len(layers), LAYER)
+        self.widest = max(padded_width(max(layer[:2]), self.dtype) for layer in layers)
+        self.parameters = self.statistics = self.packed = 0
+        self._groups: dict[Group, int] = {}
+        for row, layer in zip(self.table, layers, strict=True):
+            self._place(row, layer)
+            row["group_w"] = self._group(Group(WEIGHTS, layer.inputs))
+            row["group_b"] = self._group(Group(BIASES)) if layer.bias else -1
+            row["group_norm"] = self._group(Group(NORMS)) if layer.normalised else -1
+
+    def _place(self, row: Any, layer: LayerSpec) -> None:
+        inputs, outputs = layer.inputs, layer.outputs
+        panels = panels_size(inputs, outputs, self.dtype)
+        row["inputs"], row["outputs"], row["alpha"] = inputs, outputs, layer.alpha
+        row["dropout"], row["residual"] = layer.dropout, layer.residual
+        formula = layer.activation
+        row["activation"], row["keeps_slope"] = formula.code, formula.keeps_slope
+        row["parameter"], row["address"] = formula.parameter, formula.address
+        row["flat_w"] = self._take("parameters", inputs * outputs)
+        row["flat_b"] = self._take("parameters", outputs) if layer.bias else -1
+        row["flat_gamma"] = self._take("parameters", outputs) if layer.normalised else -1
+        row["flat_beta"] = self._take("parameters", outputs) if layer.normalised else -1
+        row["flat_mean"] = self._take("statistics", outputs) if layer.batchnorm else -1
+        row["flat_var"] = self._take("statistics", outputs) if layer.batchnorm else -1
+        row["packed_w"] = self._take("packed", panels)
+        padded = padded_width(outputs, self.dtype)
+        row["packed_b"] = self._take("packed", padded)
+        row["packed_gamma"] = self._take("packed", padded) if layer.normalised else -1
+        row["packed_beta"] = self._take("packed", padded) if layer.normalised else -1
+
+    def _take(self, buffer: str, size: int) -> int:
+        """Reserve ``size`` numbers at the end of a buffer; returns where they start."""
+        start: int = getattr(self, buffer)
+        setattr(self, buffer, start + size)
+        return start
+
+    def _group(self, group: Group) -> int:
+        """The number of a group, a new one where it is the first of its kind."""
+        return self._groups.setdefault(group, len(self._groups))
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """What the rows of a step's schedule are for."""
+        return tuple(self._groups)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Of one row's forward pass."""
+        return sum(layer.inputs * layer.outputs for layer in self.layers)
+
+
+@lru_cache(maxsize=64)
+def layout_of(
+    sizes: tuple[int, ...],
+    activations: tuple[Formula, ...],
+    bias: bool,
+    alphas: tuple[float, ...],
+    dropout: tuple[float, ...],
+    layernorms: int,
+    residual: bool,
+    dtype: Any,
+) -> Layout:
+    """The layout of a network, from a cache: callers share it and must not change it.
+
+    alphas : of the batch norms, which the first so many layers have
+    layernorms : how many have layer norm instead
+    residual : whether the input is added to the output, where widths agree but in the last layer
+    """
+    layers = [
+        LayerSpec(
+            inputs, outputs, formula, bias, alpha is not None,
+            1.0 if alpha is None else alpha, share, i < layernorms,
+            residual and inputs == outputs and i < len(sizes) - 2,
+        )
+        for i, ((inputs, outputs), formula, alpha, share) in enumerate(
+            zip_longest(pairwise(sizes), activations, alphas, dropout)
+        )
+    ]  # fmt: skip
+    return Layout(layers, dtype)
