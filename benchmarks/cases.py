@@ -236,6 +236,15 @@ def _layernorm_backward(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
     return np.empty_like(dy), *np.empty((2, 1, width), dtype), dy, normalised, scales, gamma
 
 
+def _scale_gradient(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
+    dw, w, scale = _normal(dtype, (width * batch,), (width * batch,), (width,))
+    # Not so near to 0 that quotients were large.
+    scale += np.copysign(1, scale)
+    if width > 2:
+        scale[2] = 0
+    return np.empty_like(scale), dw, w, scale
+
+
 def _softmax(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
     (logits,) = _normal(dtype, (batch, width))
     return np.empty_like(logits), logits
@@ -367,6 +376,10 @@ KERNELS: dict[str, Case] = {
     "dropout_factors": Case(
         _kernel("dropout_factors"), (0,), lambda *size: (_empty(*size), 0.4, 1, 3, 5),
         lambda ref, factors, *place: (ref.dropout_factors(factors.shape, *place),),
+    ),
+    "scale_gradient": Case(
+        _kernel("scale_gradient"), (0,), _scale_gradient,
+        lambda ref, ds, dw, w, s: (ref.scale_gradient(dw.reshape(s.size, -1), w, s),),
     ),
     "batchnorm_running": Case(
         _kernel("batchnorm_running"), (0,), _batchnorm_running,

@@ -24,6 +24,7 @@ _COLUMNS = {
     "b": "flat_b",
     "gamma": "flat_gamma",
     "beta": "flat_beta",
+    "scale": "flat_scale",
     "running_mean": "flat_mean",
     "running_var": "flat_var",
 }

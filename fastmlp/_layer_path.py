@@ -41,6 +41,8 @@ class LayerPath(NetworkParts):
         out = check_samples("x", x, self.input_size)
         if out.dtype == np.uint8:
             out = out.astype(self.dtype) / self.dtype.type(255)
+        if self._scale is not None:
+            out = self._scale.forward(out)
         self._factors = self._draw_factors(len(out))
         for i, factors in enumerate(self._factors):
             if factors is not None:
@@ -98,6 +100,8 @@ class LayerPath(NetworkParts):
             delta = self.linear_layers[i].backward(delta, input_gradient=i > 0, scale=scale)
             if adds_input and i > 0:
                 delta = delta + passing
+        if self._scale is not None:
+            self._scale.backward_from(self.linear_layers[0])
         self._gradient_scale = scale
 
     def zero_grads(self) -> None:

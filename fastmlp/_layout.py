@@ -12,7 +12,7 @@ import numpy as np
 from .kernels._geometry import padded_width, panels_size
 from .kernels.activation import Formula
 from .kernels.network import LAYER
-from .kernels.rules import BIASES, NORMS, WEIGHTS, Group
+from .kernels.rules import BIASES, NORMS, SCALES, WEIGHTS, Group
 
 
 class LayerSpec(NamedTuple):
@@ -21,6 +21,7 @@ class LayerSpec(NamedTuple):
     batchnorm, layernorm : not both
     residual : whether its input is added to its output, which is as wide
     dropout : share of its input that is dropped in training
+    scaled : whether its input is multiplied by learnt numbers; of the first layer alone
     """
 
     inputs: int
@@ -32,6 +33,7 @@ class LayerSpec(NamedTuple):
     dropout: float = 0.0
     layernorm: bool = False
     residual: bool = False
+    scaled: bool = False
 
     @property
     def normalised(self) -> bool:
@@ -59,6 +61,7 @@ class Layout:
             row["group_w"] = self._group(Group(WEIGHTS, layer.inputs))
             row["group_b"] = self._group(Group(BIASES)) if layer.bias else -1
             row["group_norm"] = self._group(Group(NORMS)) if layer.normalised else -1
+            row["group_scale"] = self._group(Group(SCALES)) if layer.scaled else -1
 
     def _place(self, row: Any, layer: LayerSpec) -> None:
         inputs, outputs = layer.inputs, layer.outputs
@@ -79,6 +82,10 @@ class Layout:
         row["packed_b"] = self._take("packed", padded)
         row["packed_gamma"] = self._take("packed", padded) if layer.normalised else -1
         row["packed_beta"] = self._take("packed", padded) if layer.normalised else -1
+        row["flat_scale"] = row["packed_scale"] = -1
+        if layer.scaled:
+            row["flat_scale"] = self._take("parameters", inputs)
+            row["packed_scale"] = self._take("packed", padded_width(inputs, self.dtype))
 
     def _take(self, buffer: str, size: int) -> int:
         """Reserve ``size`` numbers at the end of a buffer; returns where they start."""
@@ -110,6 +117,7 @@ def layout_of(
     dropout: tuple[float, ...],
     layernorms: int,
     residual: bool,
+    scaled: bool,
     dtype: Any,
 ) -> Layout:
     """The layout of a network, from a cache: callers share it and must not change it.
@@ -117,12 +125,13 @@ def layout_of(
     alphas : of the batch norms, which the first so many layers have
     layernorms : how many have layer norm instead
     residual : whether the input is added to the output, where widths agree but in the last layer
+    scaled : whether the first layer's input is multiplied by learnt numbers
     """
     layers = [
         LayerSpec(
             inputs, outputs, formula, bias, alpha is not None,
             1.0 if alpha is None else alpha, share, i < layernorms,
-            residual and inputs == outputs and i < len(sizes) - 2,
+            residual and inputs == outputs and i < len(sizes) - 2, scaled and i == 0,
         )
         for i, ((inputs, outputs), formula, alpha, share) in enumerate(
             zip_longest(pairwise(sizes), activations, alphas, dropout)

@@ -17,6 +17,7 @@ from .engine import faster_compute_dtype
 from .kernels.dropout import dropout_factors
 from .layers import BatchNorm, LayerNorm, Linear
 from .layers.activation import formula_of
+from .layers.scale import InputScale
 from .optimizers import Optimizer
 from .validation import (
     check_compute_dtype,
@@ -38,6 +39,7 @@ class NetworkParts:
     num_bn_layers: int
     num_ln_layers: int
     residual: bool
+    scale_inputs: bool
     dtype: np.dtype[Any]
     buffers: Buffers
     output: np.ndarray | None
@@ -49,6 +51,7 @@ class NetworkParts:
     _compute_dtype: str | None
     _dropout: tuple[float, ...]
     _dropout_seed: int
+    _scale: InputScale | None
 
     parameters = BufferView("All weights, biases, gammas and betas, (P,); assigning copies.")
     gradients = BufferView("The gradients of ``parameters``, of the same layout, (P,).")
@@ -133,6 +136,18 @@ class NetworkParts:
         )
         self.dropout_steps = 0
 
+    @property
+    def input_scale(self) -> np.ndarray | None:
+        """What the columns of x are multiplied by, (D,), or None; assigning copies."""
+        scale: np.ndarray | None = None if self._scale is None else self._scale.scale
+        return scale
+
+    @input_scale.setter
+    def input_scale(self, value: Any) -> None:
+        if self._scale is None:
+            raise AttributeError("only networks with scale_inputs=True have an input_scale")
+        self._scale.scale = value
+
     def _check_norms(self, name: str, count: int) -> int:
         """How many of the first layers have a norm."""
         if check_count(name, count, least=0) > self.nlayers:
@@ -150,6 +165,16 @@ class NetworkParts:
                 f"widths {'-'.join(map(str, widths))}"
             )
         return residual
+
+    def _check_scale_inputs(self, scale_inputs: bool) -> bool:
+        if check_flag("scale_inputs", scale_inputs) and self.residual:
+            first = (*self.hiddens, self.output_size)[0]
+            if self.hiddens and first == self.input_size:
+                raise ValueError(
+                    "scale_inputs=True needs a first layer that does not add its input to its "
+                    f"output, as residual=True has it do between the widths {first}-{first}"
+                )
+        return bool(scale_inputs)
 
     def _adds_input(self, index: int) -> bool:
         """Whether a layer's input is added to its output."""
@@ -180,6 +205,7 @@ class NetworkParts:
         self.dtype = np.dtype(dtype)
         bn_layers = [BatchNorm(width, dtype=dtype) for width in sizes[1 : self.num_bn_layers + 1]]
         ln_layers = [LayerNorm(width, dtype=dtype) for width in sizes[1 : self.num_ln_layers + 1]]
+        self._scale = InputScale(self.input_size, self.dtype) if self.scale_inputs else None
         self._own_layers(linear_layers, bn_layers, ln_layers)
         self.buffers.forget(self._optimizer)
 
@@ -199,6 +225,8 @@ class NetworkParts:
         for layers in (self._linear_layers, self._bn_layers, self._ln_layers):
             for index, layer in enumerate(layers):
                 self.buffers.adopt(layer, self.layout.table[index])
+        if self._scale is not None:
+            self.buffers.adopt(self._scale, self.layout.table[0])
         self.buffers.serve(self._optimizer)
 
     def _replace_layer(self, index: int, present: Any, new: Any) -> None:
@@ -216,7 +244,7 @@ class NetworkParts:
         sizes = (self.input_size, *self.hiddens, self.output_size)
         formulas = [formula_of(a, self.dtype) for a in self._activations]
         alphas = [norm.alpha for norm in self._bn_layers]
-        extras = self._dropout, len(self._ln_layers), self.residual
+        extras = self._dropout, len(self._ln_layers), self.residual, self.scale_inputs
         return layout_of(sizes, tuple(formulas), self._bias, tuple(alphas), *extras, self.dtype)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -83,7 +83,8 @@ class Session:
 
     def _objective(self) -> Objective:
         mlp = self.mlp
-        apart = mlp.optimizer.apart or self.accumulate > 1
+        # The gradients of learnt scales are made of those of the first layer's weights.
+        apart = mlp.optimizer.apart or self.accumulate > 1 or mlp.scale_inputs
         by_mean = mlp.batchnorm_reduction == "mean"
         loss = mlp.criterion.formula(mlp.output_size, mlp.dtype)
         return Objective(mlp.optimizer.options, apart, self.accumulate, by_mean, loss)

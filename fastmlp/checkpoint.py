@@ -32,8 +32,8 @@ FORMATS = (1, 2, 3, 4)
 """The versions of the file's layout that `read` knows; `save` writes the last. From 2 on a file may
 hold what products are computed in, and weights as bfloat16; from 3 on it has a checksum; from 4 on
 an optimizer stands in the place of lr, momentum and weight_decay, and there may be the numbers of
-activations, layer norm, residual connections, dropout, and a criterion other than
-SoftmaxCrossEntropy()."""
+activations, layer norm, residual connections, dropout, scales of the input, and a criterion other
+than SoftmaxCrossEntropy()."""
 
 _KEY = "fastmlp"
 
@@ -75,6 +75,7 @@ _MAYBE_FROM_4 = {
     "activation_parameters": (list,),
     "num_ln_layers": (int,),
     "residual": (bool,),
+    "scale_inputs": (bool,),
     **_DROPOUT,
     "criterion": (dict,),
 }
@@ -82,6 +83,7 @@ _MAYBE_FROM_4 = {
 _MOMENTUM = dict.fromkeys(("lr", "momentum", "weight_decay"), (int, float))
 
 _LAYERNORM = ("gamma", "momentum_gamma", "beta", "momentum_beta")
+_SCALE = ("scale", "momentum_scale")
 _BATCHNORM = (*_LAYERNORM, "running_mean", "running_var")
 
 _DTYPES = {"F32": "float32", "F64": "float64", "BF16": "bfloat16"}
@@ -207,6 +209,7 @@ def _describe(mlp: Any) -> dict[str, Any]:
         **({} if criterion == usual else {"criterion": criterion}),
         **({"num_ln_layers": mlp.num_ln_layers} if mlp.num_ln_layers else {}),
         **({"residual": True} if mlp.residual else {}),
+        **({"scale_inputs": True} if mlp.scale_inputs else {}),
         **({name: getattr(mlp, name) for name in _DROPOUT} if mlp.drops else {}),
         "sha256": _NO_CHECKSUM,
     }
@@ -217,6 +220,9 @@ def arrays_of(mlp: Any) -> Iterator[tuple[str, Any, str]]:
     for name in ("squares", "averages"):
         if getattr(mlp, name).size > 0:
             yield f"optimizer.{name}", mlp, name
+    if mlp.scale_inputs:
+        for name in _SCALE:
+            yield f"input.{name}", mlp._scale, name
     for k, linear in enumerate(mlp.linear_layers):
         for name in ("W", "momentum_W", "b", "momentum_b"):
             if getattr(linear, name) is not None:
@@ -270,9 +276,11 @@ def _shapes(description: dict[str, Any]) -> dict[str, tuple[int, ...]]:
         if k < description.get("num_ln_layers", 0):
             rows += _LAYERNORM
         shapes |= {f"layers.{k}.{name}": (1, fan_out) for name in rows}
+    if description.get("scale_inputs", False):
+        shapes |= {f"input.{name}": (description["input_size"],) for name in _SCALE}
     optimizer = _optimizer_of(description)
     kept = {"squares": optimizer.states == 2, "averages": optimizer.average is not None}
-    learnt = "W", "b", "gamma", "beta"
+    learnt = "W", "b", "gamma", "beta", "scale"
     size = sum(math.prod(shapes[name]) for name in shapes if name.rpartition(".")[2] in learnt)
     return shapes | {f"optimizer.{name}": (size,) for name, wanted in kept.items() if wanted}
 
@@ -346,6 +354,7 @@ def _arguments(description: dict[str, Any]) -> dict[str, Any]:
         "compute_dtype": description.get("compute_dtype"),
         "num_ln_layers": description.get("num_ln_layers", 0),
         "residual": description.get("residual", False),
+        "scale_inputs": description.get("scale_inputs", False),
         "dropout": description.get("dropout", 0.0),
         "dropout_seed": description.get("dropout_seed"),
     }

@@ -73,6 +73,12 @@ class MLP(LayerPath):
     dropout : float or list of float
         Share, in [0, 1), of the outputs of every hidden layer that training mode sets to 0, others
         growing by 1 / (1 - share); or a share for the input of each layer, x first.
+    scale_inputs : bool
+        Whether every column of x is multiplied by a learnt number, ``input_scale``, (D,), before
+        the first layer and its dropout; all are 1 at the start. Momentum then is applied in a
+        phase of its own, as other rules are. Needs a first layer without a residual connection.
+        Reference: Holzmüller, Grinsztajn and Steinwart, "Better by default", 2024, the scaling
+        layer.
     dropout_seed : int, optional
         Decides, with the number of forward passes, on what is dropped; by default a random one.
 
@@ -109,6 +115,7 @@ class MLP(LayerPath):
         residual: bool = False,
         dropout: float | Sequence[float] = 0.0,
         dropout_seed: int | None = None,
+        scale_inputs: bool = False,
     ) -> None:
         self.input_size = check_count("input_size", input_size)
         self.output_size = check_count("output_size", output_size)
@@ -136,6 +143,7 @@ class MLP(LayerPath):
         if check_compute_dtype(compute_dtype, dtype) == "bfloat16":
             dtype = np.dtype(np.float32)
         self.residual = self._check_residual(residual)
+        self.scale_inputs = self._check_scale_inputs(scale_inputs)
         self.dropout = dropout
         self.dropout_seed = dropout_seed
         self.batchnorm_reduction = batchnorm_reduction

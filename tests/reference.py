@@ -46,6 +46,7 @@ __all__ = [
     "one_hot",
     "reference_training_stats",
     "relu",
+    "scale_gradient",
     "sigmoid",
     "softmax",
     "softmax_cross_entropy",
@@ -59,6 +60,12 @@ ACTIVATIONS = {
     name: (function, FROM_ACTIVATION.get(name, lambda slope: slope))
     for name, function in FUNCTIONS.items()
 }
+
+
+def scale_gradient(dw, w, scale):
+    """The gradient of x * scale before x @ W, from that of W, (F, O); 0 where a scale is 0."""
+    products = (dw * w.reshape(dw.shape)).sum(axis=1)
+    return np.where(scale == 0, 0, products / np.where(scale == 0, 1, scale))
 
 
 def one_hot(labels, num_classes, dtype=np.float64):

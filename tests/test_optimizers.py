@@ -103,7 +103,8 @@ def torch_twin(torch, mlp, optimizer):
         if i + 1 < mlp.nlayers:
             layers.append(torch.nn.Tanh())
     model = torch.nn.Sequential(*layers)
-    own = {"decay_all", "clip_value", "clip_norm", "average", "weight_decay"}
+    common = {field.name for field in dataclasses.fields(optimizers.Optimizer)}
+    own = {*common, "weight_decay", "ntk"}
     fields = [f.name for f in dataclasses.fields(optimizer) if f.name not in own]
     arguments = {name: getattr(optimizer, name) for name in fields}
     weights = [layer.weight for layer in model if hasattr(layer, "weight")]

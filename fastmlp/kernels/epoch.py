@@ -11,8 +11,9 @@ A step has one phase per layer forward and one per layer backward, with a barrie
     last          the update of W_0 and b_0, and the next batch is gathered
 
 So no gradient is written to memory, unless the batch has several chunks. Where gradients are
-clipped together, added up over batches, or parameters averaged, they are *apart* from the update:
-each phase above writes them, and one more phase updates all parameters.
+clipped together, added up over batches, or parameters averaged, or where the input has learnt
+scales, they are *apart* from the update: each phase above writes them, and one more phase updates
+all parameters.
 
 A batch lies in chunks of rows that fit in the second-level cache. ``network`` is a ``Network``, and
 ``index`` counts its layers.
@@ -58,7 +59,7 @@ from .extras import (
     update_affine,
     update_vectors,
 )
-from .gather import Batch, gather, input_of
+from .gather import Batch, gather, input_of, scaled_layer
 from .layernorm import has_layernorm
 from .loss import Row, row_error, row_gradient, row_loss
 from .matmul import (
@@ -79,6 +80,7 @@ from .packing import (
     panel_count,
 )
 from .rules import FACTORS
+from .scale import has_scale, scale_gradients
 from .update import Instructions, update_network
 
 
@@ -317,6 +319,9 @@ def _step(team, network, data, batch, plan, turn):
 def _update_apart(team, network, plan, turn):
     """Update all parameters from the gradients in memory."""
     table, _, packed = network
+    if has_scale(table[0]):
+        scale_gradients(team, scaled_layer(network), turn.scale)
+        barrier(team)
     instructions = Instructions(
         plan.options, turn.factors, turn.scale, turn.norm_scale, packed.terms, packed.staged
     )
@@ -376,6 +381,9 @@ def train_steps(team, network, data, plan, schedule, first, last, steps_out):
             # The other half of the input buffer was last read in the step before, and the labels
             # in this step's loss; all threads have passed a barrier since.
             batch = _batch_of(plan, data, step + 1, half - batch.at)
+            if has_scale(network.table[0]):
+                # The gather reads what other parts have just updated.
+                barrier(team)
             gather(team, network, data, batch)
         barrier(team)
     return last

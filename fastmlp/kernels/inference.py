@@ -15,6 +15,7 @@ from .batchnorm import EPS, Affine, BatchBlock, batchnorm_normalise, has_batchno
 from .layernorm import Row, RowAffine, has_layernorm, layernorm_row
 from .matmul import Weights, forward_product
 from .packing import StridedMatrix, ceil_div, read_row, write_row
+from .scale import has_scale, scale_row
 
 
 @inline
@@ -104,7 +105,11 @@ def infer_rows(team, out, network, matrix, geometry, workspace):
         start = number * chunk_rows
         count = min(chunk_rows, rows - start)
         for row in range(count):
-            read_row(x.values, own_at + row * lanes, pitch * lanes, matrix, start + row, inputs)
+            at = own_at + row * lanes
+            read_row(x.values, at, pitch * lanes, matrix, start + row, inputs)
+            if has_scale(network.table[0]):
+                scales = Place(network.flat.parameters, network.table[0].flat_scale)
+                scale_row(x.values, at, pitch * lanes, scales, inputs)
         operand = Operand(x, Chunk(own_at, pitch, count, inputs))
         publish(network.unit, operand, Rectangle(0, ceil_div(inputs, lanes), 0, count))
         for layer in network.table:
@@ -220,6 +225,8 @@ def infer_few_rows(out, table, flat, source, unit, finite, rows, starts):
     skip, factors = rows[2 * padded : 3 * padded], rows[3 * padded :]
     for row in range(len(out)):
         read_row(x, 0, lanes, matrix, row, table[0].inputs)
+        if has_scale(table[0]):
+            scale_row(x, 0, lanes, Place(flat.parameters, table[0].flat_scale), table[0].inputs)
         for index in range(len(table)):
             layer = table[index]
             if layer.residual != 0:

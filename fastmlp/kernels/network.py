@@ -43,9 +43,12 @@ LAYER = np.dtype(
         ("alpha", np.float64),  # of the running statistics
         ("dropout", np.float64),  # share of its input that a training step drops
         ("residual", np.int64),  # 1: its input is added to its output
-        ("group_w", np.int64),  # this and the next two: rows of a step's schedule
+        ("group_w", np.int64),  # this and the next three: rows of a step's schedule
         ("group_b", np.int64),
         ("group_norm", np.int64),
+        ("group_scale", np.int64),
+        ("flat_scale", np.int64),  # learnt numbers that its input is multiplied by
+        ("packed_scale", np.int64),
     ],
     align=True,
 )
@@ -140,6 +143,9 @@ def pack_buffer(team, table, packed, flat):
             gammas, betas = Place(packed, layer.packed_gamma), Place(packed, layer.packed_beta)
             pack_vector(team, gammas, Place(flat, layer.flat_gamma), layer.outputs)
             pack_vector(team, betas, Place(flat, layer.flat_beta), layer.outputs)
+        if layer.flat_scale >= 0:
+            scales = Place(packed, layer.packed_scale)
+            pack_vector(team, scales, Place(flat, layer.flat_scale), layer.inputs)
     barrier(team)
 
 
@@ -158,4 +164,7 @@ def unpack_buffer(team, table, flat, packed):
             gammas, betas = Place(packed, layer.packed_gamma), Place(packed, layer.packed_beta)
             unpack_vector(team, Place(flat, layer.flat_gamma), gammas, layer.outputs)
             unpack_vector(team, Place(flat, layer.flat_beta), betas, layer.outputs)
+        if layer.flat_scale >= 0:
+            scales = Place(packed, layer.packed_scale)
+            unpack_vector(team, Place(flat, layer.flat_scale), scales, layer.inputs)
     barrier(team)

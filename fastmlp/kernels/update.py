@@ -214,7 +214,7 @@ def _weight_terms(team, terms, gradients, layer, packed, adjustment):
 def _norm(team, table, gradients, packed, instructions, adjustments):
     """The norm of all gradients, clipped; the same bits in either layout, for any threads."""
     lanes = vector_lanes(gradients)
-    weights, norms = adjustments
+    weights, norms, scales = adjustments
     total = 0.0
     for index in range(len(table)):
         layer = table[index]
@@ -226,14 +226,15 @@ def _norm(team, table, gradients, packed, instructions, adjustments):
         for number in range(count):
             total += terms[number]
         vectors = (
-            (layer.flat_b, layer.packed_b, weights),
-            (layer.flat_gamma, layer.packed_gamma, norms),
-            (layer.flat_beta, layer.packed_beta, norms),
+            (layer.flat_b, layer.packed_b, layer.outputs, weights),
+            (layer.flat_gamma, layer.packed_gamma, layer.outputs, norms),
+            (layer.flat_beta, layer.packed_beta, layer.outputs, norms),
+            (layer.flat_scale, layer.packed_scale, layer.inputs, scales),
         )
-        for flat_at, packed_at, adjustment in vectors:
+        for flat_at, packed_at, width, adjustment in vectors:
             if flat_at >= 0:
                 place = Place(gradients, packed_at if packed else flat_at)
-                total += _sum_of_squares(place, 0, 1, layer.outputs, adjustment)
+                total += _sum_of_squares(place, 0, 1, width, adjustment)
         barrier(team)
     return math.sqrt(total)
 
@@ -251,11 +252,14 @@ def update_network(team, table, learnt, gradients, packed, instructions):
     limit = number(instructions.options.limit)
     weights = Adjustment(number(instructions.scale), limit, number(1))
     norms = Adjustment(number(instructions.norm_scale), limit, number(1))
+    # Their gradients are those of weights that have been multiplied already.
+    scales = Adjustment(number(1), limit, number(1))
     if instructions.options.norm_limit < np.inf:
-        norm = _norm(team, table, gradients, packed, instructions, (weights, norms))
+        norm = _norm(team, table, gradients, packed, instructions, (weights, norms, scales))
         shrink = number(min(1.0, instructions.options.norm_limit / (norm + 1e-6)))
         weights = Adjustment(weights.scale, limit, shrink)
         norms = Adjustment(norms.scale, limit, shrink)
+        scales = Adjustment(scales.scale, limit, shrink)
     lanes = vector_lanes(gradients)
     for index in range(len(table)):
         layer = table[index]
@@ -273,6 +277,9 @@ def update_network(team, table, learnt, gradients, packed, instructions):
             # Beta follows gamma in either layout.
             run = at_gamma, 2 * outputs
             _update_range(team, learnt, gradients, run, layer.group_norm, norms, instructions)
+        if layer.flat_scale >= 0:
+            run = (layer.packed_scale if packed else layer.flat_scale), inputs
+            _update_range(team, learnt, gradients, run, layer.group_scale, scales, instructions)
 
 
 class FlatUpdate(NamedTuple):
