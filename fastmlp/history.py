@@ -99,7 +99,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class FitPlan:
-    """What a ``fit`` is about to do; ``steps`` are those of an epoch."""
+    """What a ``fit`` is about to do; ``steps`` and ``samples`` are those of an epoch."""
 
     epochs: int
     steps: int

@@ -174,6 +174,7 @@ class MLP(LayerPath):
         lr_schedule: training.ScheduleLike = None,
         check_finite: bool = True,
         accumulate: int = 1,
+        drop_last: bool = False,
     ) -> History:
         """Train on (x, labels) from the present weights and momenta on.
 
@@ -198,6 +199,8 @@ class MLP(LayerPath):
             row and column; one pass over them, 9 ms for MNIST in float32
         accumulate : batches whose gradients are added up for one update, by the mean over their
             rows; an epoch ends with an update
+        drop_last : leave out the last batch of an epoch where it is shorter than the others: with
+            ``shuffle`` other rows every time
 
         Returns a ``History``, also kept in ``history``. An interrupt leaves the network as of the
         last finished step. Where a batch's loss is not finite the training ends before its update,
@@ -206,7 +209,7 @@ class MLP(LayerPath):
         """
         options = training.FitOptions(
             epochs, batch_size, max_steps, shuffle, seed, sample_weight, validation_data, callbacks,
-            progress, lr_schedule, check_finite, accumulate,
+            progress, lr_schedule, check_finite, accumulate, drop_last,
         )  # fmt: skip
         return training.fit(self, x, labels, options)
 

@@ -17,6 +17,7 @@ from .validation import (
     check_all_finite,
     check_callbacks,
     check_count,
+    check_flag,
     check_sample_weight,
     check_samples,
 )
@@ -37,6 +38,7 @@ class FitOptions(NamedTuple):
     lr_schedule: ScheduleLike
     check_finite: bool
     accumulate: int
+    drop_last: bool
 
 
 class _Listeners:
@@ -85,7 +87,8 @@ def fit(mlp: Any, x: Any, labels: Any, options: FitOptions) -> History:
     max_steps = options.max_steps
     if max_steps is not None:
         max_steps = check_count("max_steps", max_steps, least=0)
-    plan = _plan(epochs, batch_size, len(x), validation is not None, max_steps)
+    rows = _rows_of_epoch(len(x), batch_size, check_flag("drop_last", options.drop_last))
+    plan = _plan(epochs, batch_size, rows, validation is not None, max_steps)
     if options.progress:
         callbacks.append(ProgressBar())
     generator = np.random.default_rng(options.seed)
@@ -97,13 +100,13 @@ def fit(mlp: Any, x: Any, labels: Any, options: FitOptions) -> History:
     listeners = _Listeners(callbacks, session)
     mlp.history = history = History(error_name=mlp.criterion.error_name)
     with session:
-        session.prepare(order)
+        session.prepare(order[:rows])
         try:
             listeners.tell("on_train_begin", mlp, plan)
             for epoch in range(plan.epochs):
                 if options.shuffle:
                     generator.shuffle(order)
-                _run_epoch(session, epoch, order, history, listeners)
+                _run_epoch(session, epoch, order[:rows], history, listeners)
                 if validation is not None:
                     _validate(session, validation, history)
                 if listeners.tell("on_epoch_end", mlp, history) or session.lost:
@@ -145,6 +148,18 @@ def _check_set(name: str, data: Any, mlp: Any, finite: bool = True, most: int = 
     x, labels = _check_data(f"{name}[0]", f"{name}[1]", data[0], data[1], mlp, finite)
     given = data[2] if len(data) == 3 else None
     return TrainingSet(x, labels, check_sample_weight(f"{name}[2]", given, len(x)))
+
+
+def _rows_of_epoch(samples: int, batch_size: int, drop_last: bool) -> int:
+    """How many rows of its order an epoch trains on."""
+    if not drop_last:
+        return samples
+    if batch_size > samples:
+        raise ValueError(
+            f"drop_last=True needs at least one whole batch, got {samples} rows of x and "
+            f"batch_size={batch_size}"
+        )
+    return samples - samples % batch_size
 
 
 def _plan(
