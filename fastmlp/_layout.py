@@ -102,6 +102,13 @@ class Layout:
         """What the rows of a step's schedule are for."""
         return tuple(self._groups)
 
+    def of_weights(self) -> np.ndarray:
+        """Which of the flat parameters are weights, (P,) bool."""
+        mask = np.zeros(self.parameters, bool)
+        for row, layer in zip(self.table, self.layers, strict=True):
+            mask[row["flat_w"] :][: layer.inputs * layer.outputs] = True
+        return mask
+
     @property
     def multiply_adds(self) -> int:
         """Of one row's forward pass."""

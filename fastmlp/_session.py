@@ -13,7 +13,7 @@ from ._measures import means, row_counts
 from .engine import Objective, Trainer, data_of
 from .history import FitPlan, History, Progress
 from .kernels._rates import unit_for
-from .kernels.network import Data
+from .kernels.network import StepFigures
 from .schedules import ScheduleLike, as_schedule
 from .validation import FLOATS, label_rows
 
@@ -44,6 +44,9 @@ class Session:
     the panels are made anew from them before the fit goes on.
     """
 
+    # Whether ``figures`` has the sum of the squares of all weights before every step.
+    wants_squares = False
+
     def __init__(
         self, mlp: Any, train: TrainingSet, plan: FitPlan, schedule: ScheduleLike = None,
         accumulate: int = 1,
@@ -52,7 +55,11 @@ class Session:
         self.schedule = as_schedule(schedule, plan, mlp.lr, mlp.dtype)
         self.rate: float = mlp.lr  # of the last step
         # Figures of the present epoch's steps; a sum of errors below 0 stands for none yet.
-        self.losses, self.errors = np.zeros(plan.steps), np.full(plan.steps, -1.0)
+        self.figures = StepFigures(
+            np.zeros(plan.steps),
+            np.full(plan.steps, -1.0),
+            np.zeros(self.wants_squares * plan.steps),
+        )
         self._take_targets()
         self.lost: str | None = None
         self._steps_per_call = 1
@@ -65,7 +72,7 @@ class Session:
         """Labels and weights as the engine reads them, which depends on the criterion."""
         mlp, (x, labels, weights) = self.mlp, self.train_set
         self._criterion = mlp.criterion
-        labels = mlp.criterion.check_targets("labels", labels, len(x), mlp.output_size)
+        labels = mlp.criterion.check_targets("labels", labels, x.shape[0], mlp.output_size)
         # A copy: a read-only or strided array would be another type to the compiler.
         in_classes = labels.ndim == 1
         self._labels = np.array(labels, np.int64) if in_classes else _readable(labels, mlp.dtype)
@@ -87,7 +94,9 @@ class Session:
         apart = mlp.optimizer.apart or self.accumulate > 1 or mlp.scale_inputs
         by_mean = mlp.batchnorm_reduction == "mean"
         loss = mlp.criterion.formula(mlp.output_size, mlp.dtype)
-        return Objective(mlp.optimizer.options, apart, self.accumulate, by_mean, loss)
+        return Objective(
+            mlp.optimizer.options, apart, self.accumulate, by_mean, loss, self.wants_squares
+        )
 
     def _present_needs(self) -> tuple[Any, ...]:
         """What decides on the trainer's buffers."""
@@ -151,9 +160,8 @@ class Session:
     def prepare(self, order: np.ndarray) -> None:
         """Compile what an epoch needs, so that the first one's seconds are of training."""
         self._resume()
-        schedule = self._factors(np.zeros(1), 0, 1)
-        data = self._data(order, self._totals(order))
-        self._trainer.train(data, schedule, 0, 0, (self.losses, self.errors))
+        self._present_totals = self._totals(order)
+        self._run(order, self._factors(np.zeros(1), 0, 1), 0, 0)
         self._trainer.unpack()
 
     def _totals(self, order: np.ndarray) -> Totals:
@@ -172,11 +180,11 @@ class Session:
 
         return Totals(sums(counts), sizes if weights is None else sums(weights))
 
-    def _data(self, order: np.ndarray, totals: Totals) -> Data:
-        mlp, groups = self.mlp, np.arange(self.plan.steps) // self.accumulate
-        scales = means(1, np.bincount(groups, totals.losses))[groups].astype(mlp.dtype)
-        class_weights = mlp.criterion.weights_of_classes(mlp.dtype)
-        return data_of(self.train_set.x, self._labels, order, scales, self._weights, class_weights)
+    def _scales(self) -> np.ndarray:
+        """What the sums over each batch of the present epoch are multiplied by in its update."""
+        groups = np.arange(self.plan.steps) // self.accumulate
+        scales = means(1, np.bincount(groups, self._present_totals.losses))[groups]
+        return scales.astype(self.mlp.dtype)
 
     def epoch(
         self, epoch: int, order: np.ndarray, history: History
@@ -191,7 +199,7 @@ class Session:
         before_epoch = epoch * self.plan.steps
         end = min(self.plan.steps, self.plan.total_steps - before_epoch)
         rates = np.empty(end)
-        self.errors[:] = -1
+        self.figures.errors[:] = -1
         while step < end and self.lost is None:
             self._resume()
             # A call ends with an update, or with the epoch.
@@ -201,7 +209,7 @@ class Session:
             given = self.schedule.rates(self.mlp.lr, steps, self.plan, history)
             rates[step:last] = given
             before = time.perf_counter()
-            reached = self._train(self._data(order, self._present_totals), rates, step, last)
+            reached = self._train(order, rates, step, last)
             seconds = time.perf_counter() - before
             self.rate = float(given[min(reached, last - 1) - step])
             rate = (last - step) / max(seconds, 1e-6)
@@ -211,18 +219,28 @@ class Session:
             )
             step = self.steps_done
             if reached < last:
-                self.lost = f"the loss is {self.losses[reached]} in epoch {epoch + 1}, step {step}"
+                self.lost = (
+                    f"the loss is {self.figures.losses[reached]} in epoch {epoch + 1}, step {step}"
+                )
             yield self._progress(epoch, step, time.perf_counter() - started)
 
-    def _train(self, data: Data, rates: np.ndarray, step: int, last: int) -> int:
-        """Run steps of the present epoch, and count the updates; as ``Trainer.train``."""
+    def _run(self, order: np.ndarray, schedule: np.ndarray, step: int, last: int) -> int:
+        """Run steps of the present epoch; returns as ``Trainer.train``."""
+        self._trainer.draw_masks(self.mlp.dropout_seed, self.mlp.dropout_steps - step)
+        class_weights = self.mlp.criterion.weights_of_classes(self.mlp.dtype)
+        data = data_of(
+            self.train_set.x, self._labels, order, self._scales(), self._weights, class_weights
+        )
+        return self._trainer.train(data, schedule, step, last, self.figures)
+
+    def _train(self, order: np.ndarray, rates: np.ndarray, step: int, last: int) -> int:
+        """``_run``, which also counts the updates."""
         schedule = self._factors(rates, step, last)
         self._buffers_are_stale = True
         counted, reached = self.mlp.updates, None
         masks = self.mlp.dropout_steps
-        self._trainer.draw_masks(self.mlp.dropout_seed, masks - step)
         try:
-            reached = self._trainer.train(data, schedule, step, last, (self.losses, self.errors))
+            reached = self._run(order, schedule, step, last)
         finally:
             done = self.steps_done if reached is None else reached
             before, after = (_updates(n, len(rates), self.accumulate) for n in (step, done))
@@ -248,13 +266,13 @@ class Session:
     @property
     def steps_done(self) -> int:
         """Steps of the present epoch that have figures, also after an interrupt."""
-        return int(np.count_nonzero(self.errors >= 0))
+        return int(np.count_nonzero(self.figures.errors >= 0))
 
     def _progress(self, epoch: int, step: int, seconds: float) -> Progress:
         samples = min(step * self.plan.batch_size, self.plan.samples)
         figures = (
             means(out[:step].sum(), total[:step].sum())
-            for out, total in zip((self.losses, self.errors), self._present_totals, strict=True)
+            for out, total in zip(self.figures[:2], self._present_totals, strict=True)
         )
         return Progress(
             epoch, self.plan.epochs, step, self.plan.steps, samples,
@@ -264,7 +282,9 @@ class Session:
     def batch_losses(self) -> list[float]:
         """Mean loss of each batch of the present epoch so far."""
         done = self.steps_done
-        losses: list[float] = means(self.losses[:done], self._present_totals.losses[:done]).tolist()
+        losses: list[float] = means(
+            self.figures.losses[:done], self._present_totals.losses[:done]
+        ).tolist()
         return losses
 
 

@@ -37,6 +37,7 @@ from .kernels.network import (
     Packed,
     PackedWeights,
     Plan,
+    StepFigures,
     pack_buffer,
     unpack_buffer,
 )
@@ -78,6 +79,7 @@ class Objective(NamedTuple):
     accumulate: int = 1
     mean_reduction: bool = True
     loss: Loss = Loss(SOFTMAX)
+    squares: bool = False
 
 
 def data_of(
@@ -159,7 +161,7 @@ class Trainer:
         x, y, normals, deltas, *learnt, gradients, staged, gathered = workspace[:11]
         labels, row_weights, means, variances, skips, scales, slopes, scratch = workspace[11:]
         losses, errors = np.zeros((2, self.geometry.rows))
-        normed = self.objective.options.norm_limit < np.inf
+        normed = self.objective.options.norm_limit < np.inf or self.objective.squares
         return Packed(
             self.unit, Learnt(*learnt), gradients, staged,
             np.zeros(normed * norm_terms(self.table)), scratch, gathered, x, labels, row_weights,
@@ -189,7 +191,7 @@ class Trainer:
 
     def train(
         self, data: Data, schedule: np.ndarray, first: int, last: int,
-        steps_out: tuple[np.ndarray, np.ndarray],
+        steps_out: StepFigures,
     ) -> int:  # fmt: skip
         """Run steps first ... last-1 of an epoch; see ``kernels.epoch.train_steps``.
 
@@ -200,6 +202,12 @@ class Trainer:
         plan = Plan(batch.rows, batch.chunk_rows, batch.pitch, *self.objective)
         ended: int = self._run(train_steps, network, data, plan, schedule, first, last, steps_out)
         return ended
+
+    def gradients(self) -> np.ndarray:
+        """The gradients that the last step has left, flat, (P,); with ``apart`` alone."""
+        flat = np.empty(self.layout.parameters, self.layout.dtype)
+        self._run(unpack_buffer, self.table, flat, self.packed.gradients)
+        return flat
 
     def unpack(self) -> None:
         """Bring the flat buffers up to date."""
@@ -249,7 +257,7 @@ class _Trial:
         """Seconds per step, in a trial of so many."""
         order = np.tile(np.arange(self.batch), steps)
         schedule = np.zeros((steps, len(self.trainer.layout.groups) * FACTORS), self.x.dtype)
-        out = np.zeros(steps), np.zeros(steps)
+        out = StepFigures(np.zeros(steps), np.zeros(steps), np.empty(0))
         data = self.data._replace(order=order, scales=np.zeros(steps, self.x.dtype))
         started = time.perf_counter()
         self.trainer.train(data, schedule, 0, steps, out)

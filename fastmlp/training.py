@@ -41,7 +41,7 @@ class FitOptions(NamedTuple):
     drop_last: bool
 
 
-class _Listeners:
+class Listeners:
     """The callbacks of a fit, called while it rests."""
 
     def __init__(self, callbacks: Sequence[Any], session: Session) -> None:
@@ -97,7 +97,7 @@ def fit(mlp: Any, x: Any, labels: Any, options: FitOptions) -> History:
     session = Session(mlp, train, plan, options.lr_schedule, accumulate)
     if options.seed is not None and mlp.drops:
         mlp.dropout_seed = int(generator.integers(1 << 64, dtype=np.uint64))
-    listeners = _Listeners(callbacks, session)
+    listeners = Listeners(callbacks, session)
     mlp.history = history = History(error_name=mlp.criterion.error_name)
     with session:
         session.prepare(order[:rows])
@@ -106,7 +106,7 @@ def fit(mlp: Any, x: Any, labels: Any, options: FitOptions) -> History:
             for epoch in range(plan.epochs):
                 if options.shuffle:
                     generator.shuffle(order)
-                _run_epoch(session, epoch, order[:rows], history, listeners)
+                run_epoch(session, epoch, order[:rows], history, listeners)
                 if validation is not None:
                     _validate(session, validation, history)
                 if listeners.tell("on_epoch_end", mlp, history) or session.lost:
@@ -114,7 +114,7 @@ def fit(mlp: Any, x: Any, labels: Any, options: FitOptions) -> History:
         finally:
             listeners.tell_the_end(mlp, history)
     # Said to the caller of MLP.fit, two calls from here.
-    _warn_if_lost(session, stacklevel=4)
+    warn_if_lost(session, stacklevel=4)
     return history
 
 
@@ -172,9 +172,9 @@ def _plan(
     return FitPlan(-(-total // steps), steps, batch_size, samples, validation, total)
 
 
-def _run_epoch(
+def run_epoch(
     session: Session, epoch: int, order: np.ndarray, history: History,
-    listeners: _Listeners | None = None,
+    listeners: Listeners | None = None,
 ) -> None:  # fmt: skip
     """Train for one epoch and write down its figures."""
     started = time.perf_counter()
@@ -190,7 +190,7 @@ def _run_epoch(
     history.train_error.append(state.error)
 
 
-def _warn_if_lost(session: Session, stacklevel: int) -> None:
+def warn_if_lost(session: Session, stacklevel: int) -> None:
     """NotFiniteWarning where a loss, or the parameters after the last step, are not finite."""
     mlp, what = session.mlp, session.lost
     if what is not None:
@@ -229,11 +229,11 @@ def get_training_stats(
         session.prepare(order)
         for epoch in range(nepochs):
             np.random.shuffle(order)
-            _run_epoch(session, epoch, order, history)
+            run_epoch(session, epoch, order, history)
             _validate(session, validation, history)
             if session.lost:
                 break
-    _warn_if_lost(session, stacklevel=2)
+    warn_if_lost(session, stacklevel=2)
     return (
         _padded(history.train_loss, nepochs),
         _padded(history.train_error, nepochs),

@@ -10,7 +10,7 @@ from fastmlp._layout import LayerSpec, Layout
 from fastmlp.engine import Objective, Trainer, data_of, infer
 from fastmlp.kernels._rates import unit_for
 from fastmlp.kernels.activation import ACTIVATIONS, NO_ACTIVATION
-from fastmlp.kernels.network import Flat
+from fastmlp.kernels.network import Flat, StepFigures
 from fastmlp.kernels.update import Learnt
 from fastmlp.optimizers import Momentum
 
@@ -61,7 +61,8 @@ def train(layout, compute, x, classes, batch_size, last):
     scales = np.full(STEPS, 1 / batch_size, layout.dtype)
     data = data_of(x, classes, np.arange(len(x)), scales)
     schedule = optimizer.schedule(np.full(STEPS, 0.1), 0, layout.groups, layout.dtype)
-    ended = trainer.train(data, schedule, 0, last, (losses, np.zeros(STEPS)))
+    figures = StepFigures(losses, np.zeros(STEPS), np.empty(0))
+    ended = trainer.train(data, schedule, 0, last, figures)
     trainer.unpack()
     return ended, (*flat, statistics), losses
 

@@ -81,7 +81,7 @@ from .packing import (
 )
 from .rules import FACTORS
 from .scale import has_scale, scale_gradients
-from .update import Instructions, update_network
+from .update import Instructions, squares_of_weights, update_network
 
 
 class Turn(NamedTuple):
@@ -355,11 +355,10 @@ def train_steps(team, network, data, plan, schedule, first, last, steps_out):
 
     network, data, plan : a ``Network``, ``Data`` and ``Plan``
     schedule : (steps, groups * FACTORS) the rule's factors for every step of the order
-    steps_out : (sum of losses, of errors) per step, weighted, overwritten for the steps done
+    steps_out : ``StepFigures``, overwritten for the steps done
     Returns ``last``; or, once the sum of a step's losses is not finite, that step, whose sums are
     written while neither it nor any later step changes the network.
     """
-    step_losses, step_errors = steps_out
     packed = network.packed
     half = packed.inputs.by_row.size // 2
     batch = _batch_of(plan, data, first, 0)
@@ -367,12 +366,18 @@ def train_steps(team, network, data, plan, schedule, first, last, steps_out):
     barrier(team)
     for step in range(first, last):
         turn = _turn_of(data, plan, schedule, step)
+        if plan.squares:
+            squares = squares_of_weights(
+                team, network.table, packed.learnt.parameters, packed.terms
+            )
+            if team.part == 0:
+                steps_out.squares[step] = squares
         loss = _step(team, network, data, batch, plan, turn)
         if team.part == 0:
-            step_losses[step] = loss
+            steps_out.losses[step] = loss
             errors = _total(packed.row_errors, batch.geometry.rows)
             # Those of a loss that is NaN may be, too: a step that has been done has a number.
-            step_errors[step] = errors if errors >= 0 else 0.0
+            steps_out.errors[step] = errors if errors >= 0 else 0.0
         if not np.isfinite(loss):
             # Once part 0 returns, the next call may overwrite the losses that others still add up.
             barrier(team)

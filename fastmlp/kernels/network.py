@@ -127,6 +127,15 @@ class Plan(NamedTuple):
     accumulate: int  # batches whose gradients are added up for one update; apart only
     mean_reduction: bool  # scale dgamma and dbeta as other gradients
     loss: Loss
+    squares: bool  # tell the sum of the squares of all weights before every step
+
+
+class StepFigures(NamedTuple):
+    """What an epoch tells of its steps, (steps,) float64 each."""
+
+    losses: np.ndarray  # sums over the batch, weighted
+    errors: np.ndarray  # the same
+    squares: np.ndarray  # of all weights before the step; empty unless wanted
 
 
 @entry

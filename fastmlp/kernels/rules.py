@@ -77,16 +77,17 @@ def _sgd(gradient, values, factors):
 
 @inline
 def _nesterov(gradient, values, factors):
-    """v = mu*v + g; w = w - lr*(g + mu*v).
+    """v = mu*v + a*g; w = w - ahead*v - lr*g, with (mu, a, ahead) = factors[3:6].
 
-    Reference: Sutskever et al., "On the importance of initialization and momentum in deep
-    learning", 2013, as torch.optim.SGD rearranges it.
+    With a = 1 and ahead = lr*mu torch.optim.SGD's; with a = lr and ahead = mu the velocity is a
+    step, which keeps the rate of its time. Reference: Sutskever et al., "On the importance of
+    initialization and momentum in deep learning", 2013, rearranged.
     """
     parameter, velocity = values
     gradient = _coupled(gradient, parameter, factors)
-    velocity = factors[3] * velocity + gradient
-    step = gradient + factors[3] * velocity
-    return factors[2] * parameter - factors[0] * step, velocity
+    velocity = factors[3] * velocity + factors[4] * gradient
+    step = factors[5] * velocity + factors[0] * gradient
+    return factors[2] * parameter - step, velocity
 
 
 @inline

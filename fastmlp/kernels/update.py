@@ -211,20 +211,44 @@ def _weight_terms(team, terms, gradients, layer, packed, adjustment):
 
 
 @inline
+def _squares_of_layer(team, terms, values, layer, packed, adjustment):
+    """The sum of the squares of a layer's weights, or of their gradients.
+
+    A barrier is needed before the terms are written again.
+    """
+    parts = panel_count(ceil_div(layer.outputs, vector_lanes(values)))
+    count = parts * ceil_div(layer.inputs, ROWS_OF_A_TERM)
+    _weight_terms(team, terms[:count], values, layer, packed, adjustment)
+    barrier(team)
+    total = 0.0
+    for number in range(count):
+        total += terms[number]
+    return total
+
+
+@inline
+def squares_of_weights(team, table, parameters, terms):
+    """The sum of the squares of all weights in panels, a float64; the same bits for any threads.
+
+    terms : float64, room for those of a norm. Must come after a barrier, and ends with one.
+    """
+    number = parameters.dtype.type
+    unchanged = Adjustment(number(1), number(np.inf), number(1))
+    total = 0.0
+    for index in range(len(table)):
+        total += _squares_of_layer(team, terms, parameters, table[index], True, unchanged)
+        barrier(team)
+    return total
+
+
+@inline
 def _norm(team, table, gradients, packed, instructions, adjustments):
     """The norm of all gradients, clipped; the same bits in either layout, for any threads."""
-    lanes = vector_lanes(gradients)
     weights, norms, scales = adjustments
     total = 0.0
     for index in range(len(table)):
         layer = table[index]
-        parts = panel_count(ceil_div(layer.outputs, lanes))
-        count = parts * ceil_div(layer.inputs, ROWS_OF_A_TERM)
-        terms = instructions.terms[:count]
-        _weight_terms(team, terms, gradients, layer, packed, weights)
-        barrier(team)
-        for number in range(count):
-            total += terms[number]
+        total += _squares_of_layer(team, instructions.terms, gradients, layer, packed, weights)
         vectors = (
             (layer.flat_b, layer.packed_b, layer.outputs, weights),
             (layer.flat_gamma, layer.packed_gamma, layer.outputs, norms),

@@ -99,6 +99,8 @@ class SGD(Optimizer):
         # Without momentum the velocity is the gradient, which torch does not dampen.
         dampened = self.momentum > 0
         factors[:, :, 4] = np.where(t == 1, 1, 1 - self.dampening * dampened)
+        # Of Nesterov's rule alone.
+        factors[:, :, 5] = rates * self.momentum
 
 
 @dataclass(repr=False)
