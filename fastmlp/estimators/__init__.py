@@ -4,4 +4,6 @@ from .._extras import require
 
 require("sklearn", "sklearn")
 
-__all__: list[str] = []
+from ._mlp import MLPClassifier, MLPRegressor  # noqa: E402 - once scikit-learn is known to be there
+
+__all__ = ["MLPClassifier", "MLPRegressor"]

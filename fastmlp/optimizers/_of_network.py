@@ -8,6 +8,10 @@ from typing import Any
 
 from ..validation import check_instance
 from . import BY_NAME, Momentum, Optimizer
+from ._scikit_learn import UncorrectedAdam, VelocitySGD
+
+# What a file may name: an estimator's network has a rule that nobody chooses by name.
+_IN_FILES = BY_NAME | {rule.__name__: rule for rule in (UncorrectedAdam, VelocitySGD)}
 
 # What optimizers once had not, and what stands for it not being there.
 _LATER = {"rate_factors": None, "ntk": False}
@@ -18,7 +22,7 @@ def to_dict(optimizer: Optimizer) -> dict[str, Any]:
 
     Raises ValueError for one that is none of fastmlp's own.
     """
-    if type(optimizer) not in BY_NAME.values():
+    if type(optimizer) not in _IN_FILES.values():
         raise ValueError(
             "only networks with fastmlp's own optimizers can be saved, since a file keeps no "
             f"functions, got {optimizer!r}"
@@ -33,9 +37,10 @@ def from_dict(description: dict[str, Any]) -> Optimizer:
     """What ``to_dict`` described. Raises ValueError or TypeError for anything else."""
     arguments = dict(description)
     name = arguments.pop("name", None)
-    if name not in BY_NAME:
-        raise ValueError(f"its optimizer must be one of {', '.join(sorted(BY_NAME))}, got {name!r}")
-    return BY_NAME[name](**arguments)
+    if name not in _IN_FILES:
+        names = ", ".join(sorted(_IN_FILES))
+        raise ValueError(f"its optimizer must be one of {names}, got {name!r}")
+    return _IN_FILES[name](**arguments)
 
 
 def optimizer_of(
