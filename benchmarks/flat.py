@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .cases import NETWORKS, Network
+from .networks import NETWORKS, Network
 
 SIZES = [1_000, 10_000, 100_000, 1_000_000, 10_000_000]
 _NAMES = ["784-512-512-10", "784-128-10"]

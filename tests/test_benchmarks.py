@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fastmlp
-from benchmarks import accuracy, cases, coldstart, flat, suites
+from benchmarks import accuracy, cases, coldstart, flat, networks, suites
 from fastmlp.kernels import loss
 from fastmlp.kernels.epoch import train_steps
 
@@ -44,7 +44,7 @@ def test_a_layer_without_a_case_is_refused():
 
 
 def test_flops_leave_out_the_gradient_of_the_input():
-    network = cases.Network((3, 4, 2), "relu", 8, 0.1)
+    network = networks.Network((3, 4, 2), "relu", 8, 0.1)
     assert network.inference_flops_per_sample == 2 * (12 + 8)
     assert network.flops_per_sample == 2 * (12 + 8) + 2 * (12 + 8) + 2 * 8
 
@@ -84,7 +84,7 @@ def test_cache_size_counts_files_in_subfolders(tmp_path):
 
 
 def test_a_sample_of_a_mapped_set_has_a_cost(tmp_path):
-    network = cases.Network((784, 8, 10), "relu", 16, 0.01)
+    network = networks.Network((784, 8, 10), "relu", 16, 0.01)
     sets = {rows: (flat.mapped(tmp_path, rows), np.arange(rows) % 10) for rows in (20, 50)}
     assert sets[50][0].shape == (50, 784)
     costs = flat.measure(network, sets, samples=64, turns=2)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import cases
+from benchmarks import networks
 from benchmarks.compare import __main__ as compare
 from benchmarks.compare import _fastmlp, _machine, _readme, _results, _rounds, _tables, _worker
 from benchmarks.compare._data import generated, orders
@@ -22,7 +22,11 @@ from tests.networks import build
 # The peers of the comparison
 
 TINY = Workload(
-    "tiny", "tiny", "train", cases.Network((784, 16, 10), "relu", 32, 0.05, samples=200), repeats=2
+    "tiny",
+    "tiny",
+    "train",
+    networks.Network((784, 16, 10), "relu", 32, 0.05, samples=200),
+    repeats=2,
 )
 TINY_BATCHNORM = replace(TINY, network=replace(TINY.network, batchnorm=True, samples=224))
 TINY_INFERENCE = replace(TINY, kind="inference", rows=50)

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from fastmlp import layers
 from fastmlp.presets import PRESETS, one_cycle
 from tests.reference import one_hot
 
-from ..cases import layers
 from ._data import images, standardised
 from ._judge import Parameters, share_wrong_in_test
 from ._workloads import COURSE_VALIDATION, Workload

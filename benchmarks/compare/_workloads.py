@@ -9,7 +9,7 @@ from typing import Any
 
 from fastmlp.presets import PRESETS
 
-from ..cases import NETWORKS, Network
+from ..networks import NETWORKS, Network
 
 LIBRARIES = (
     "torch", "torch-compile", "torch-bf16", "jax", "numpy-f32", "numpy-f64", "sklearn",

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.cases import NETWORKS
+from benchmarks.networks import NETWORKS
 
 
 class Predict:

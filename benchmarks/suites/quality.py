@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.cases import Network
+from benchmarks.networks import Network
 from fastmlp import datasets
 
 _SEEDS = range(5)

@@ -6,8 +6,8 @@ from statistics import median
 import numpy as np
 
 import fastmlp
-from benchmarks.cases import NETWORKS, Network
 from benchmarks.compare._probe import read_gbytes
+from benchmarks.networks import NETWORKS, Network
 
 _DEFAULT_THREADS = fastmlp.get_num_threads()
 _TURNS = 15

@@ -5,7 +5,7 @@ import time
 import numpy as np
 
 import fastmlp
-from benchmarks.cases import NETWORKS
+from benchmarks.networks import NETWORKS
 from fastmlp.sweeps import train_many
 
 _TURNS = 5

@@ -3,7 +3,7 @@
 import numpy as np
 
 import fastmlp
-from benchmarks.cases import NETWORKS
+from benchmarks.networks import NETWORKS
 
 # Enough rows for a steady state; the full batch of 10,000 fits in as well.
 _ROWS = 12_800
