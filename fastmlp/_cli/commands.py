@@ -212,6 +212,9 @@ def train(
 
     What is not given comes from the data set's preset.
     """
+    if optimizer is not None:
+        _check_optimizer(optimizer, momentum)
+        lr = usual_rate(optimizer) if lr is None else lr
     given: dict[str, Any] = {
         "hidden": None if hidden is None else _sizes(hidden),
         "activation": None if activation is None else _activation(activation),
@@ -220,9 +223,9 @@ def train(
         "dropout": _fraction("--dropout", dropout),
         "epochs": _at_least("--epochs", epochs, 1),
         "batch_size": _at_least("--batch-size", batch_size, 1),
-        "optimizer": None if optimizer is None else _optimizer(optimizer, momentum),
-        "lr": _positive("--lr", usual_rate(optimizer) if optimizer and lr is None else lr),
-        "lr_schedule": None if lr_schedule is None else _schedule(lr_schedule),
+        "optimizer": optimizer,
+        "lr": _positive("--lr", lr),
+        "lr_schedule": _one_of("lr-schedule", lr_schedule, SCHEDULES),
         "momentum": _fraction("--momentum", momentum),
     }
     _at_least("--seed", seed, 0)
@@ -234,7 +237,7 @@ def train(
         raise _bad("--preset", f"one of {', '.join(PRESETS)}", preset)
     for package, extra in (("matplotlib", "plot"), ("safetensors", "io")):
         require(package, extra)
-    _task(task, dataset)
+    _check_task(task, dataset)
     if dataset is not None:
         data = _named(dataset, data_dir, target, task)
     elif target is None:
@@ -317,11 +320,8 @@ def _absent(entry: datasets.Availability) -> str:
     return f"not here; put it into {datasets.cache_dir() / entry.name}"
 
 
-def _task(task: str, dataset: str | None) -> None:
-    try:
-        check_choice("task", task, datasets.TASKS)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--task") from None
+def _check_task(task: str, dataset: str | None) -> None:
+    _one_of("task", task, datasets.TASKS)
     if task != datasets.CLASSIFICATION and (dataset is None or Path(dataset).suffix == ""):
         raise typer.BadParameter(
             f"{task} is for a file with targets, an .npz, .csv or .parquet", param_hint="--task"
@@ -382,21 +382,17 @@ def _batchnorm(wanted: bool | None, layer_norm: bool) -> bool | None:
     return False if layer_norm else wanted
 
 
-def _schedule(name: str) -> str:
-    try:
-        return check_choice("lr-schedule", name, SCHEDULES)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--lr-schedule") from None
-
-
-def _optimizer(name: str, momentum: float | None) -> str:
-    try:
-        check_choice("optimizer", name, tuple(OPTIMIZERS))
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--optimizer") from None
+def _check_optimizer(name: str, momentum: float | None) -> None:
+    _one_of("optimizer", name, tuple(OPTIMIZERS))
     if momentum is not None and not has_momentum(name):
         raise typer.BadParameter(f"{name} has no momentum", param_hint="--momentum")
-    return name
+
+
+def _one_of(option: str, name: str | None, known: Sequence[str]) -> str | None:
+    try:
+        return None if name is None else check_choice(option, name, known)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=f"--{option}") from None
 
 
 def _at_least(option: str, value: int | None, least: int) -> int | None:
