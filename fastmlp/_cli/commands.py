@@ -23,6 +23,7 @@ from ..validation import check_choice, check_compute_dtype
 from ..warmup import warmup
 from . import report
 from .errors import INTERRUPTED, CommandError
+from .options import DataDir
 from .predict import lines
 from .report import table
 from .reproduce import reproduce
@@ -40,16 +41,6 @@ app = typer.Typer(
 
 LARGEST = 1e30
 """Well inside the range of float32."""
-
-DataDir = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR",
-        exists=True,
-        file_okay=False,
-        help="Folder of data files, looked in before FASTMLP_DATA.",
-    ),
-]
 
 DType = Annotated[str, typer.Option(metavar="NAME", help="float32 or float64.")]
 

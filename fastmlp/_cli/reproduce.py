@@ -13,6 +13,7 @@ import typer
 from .._extras import require
 from ..warmup import compile_kernels
 from .errors import CommandError
+from .options import DataDir
 from .report import table
 
 if TYPE_CHECKING:
@@ -31,14 +32,7 @@ def reproduce(
     compare: Annotated[
         bool, typer.Option("--compare", help="Also time the write-up's formulas in plain NumPy.")
     ] = False,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True,
-            file_okay=False,
-            help="Folder of data files, looked in before FASTMLP_DATA.",
-        ),
-    ] = None,
+    data_dir: DataDir = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder for the results, by default runs/reproduce/NAME."),
