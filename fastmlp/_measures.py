@@ -29,9 +29,9 @@ def row_counts(
     None where all count for 1.
     """
     shares: np.ndarray | None = criterion.class_shares(targets)
-    if shares is None or weights is None:
-        return weights if shares is None else shares
-    return weights * shares
+    if shares is None:
+        return weights
+    return shares if weights is None else weights * shares
 
 
 def total_count(criterion: Any, targets: np.ndarray, weights: np.ndarray | None) -> float:

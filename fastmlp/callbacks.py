@@ -73,7 +73,7 @@ class ProgressBar:
             "total": progress.steps,
             "epoch": f"{progress.epoch + 1}/{progress.epochs}",
             "loss": progress.loss,
-            "error": _error(progress.error, self._in_percent),
+            "error": _error_text(progress.error, self._in_percent),
             "speed": progress.samples_per_second,
         }
         if self._bar is None:
@@ -113,16 +113,16 @@ def _line(history: History, epochs: int, in_percent: bool) -> str:
     """The last epoch's figures under the header's words."""
     done = len(history.train_loss)
     text = f"{f'{done}/{epochs}':>7}   {history.train_loss[-1]:10.4f}"
-    text += f" {_error(history.train_error[-1], in_percent):>8}"
+    text += f" {_error_text(history.train_error[-1], in_percent):>8}"
     if history.val_loss:
-        error = _error(history.val_error[-1], in_percent)
+        error = _error_text(history.val_error[-1], in_percent)
         text += f"  {history.val_loss[-1]:8.4f} {error:>8}"
     else:
         text += f"  {'-':>8} {'-':>6}  "
     return f"{text}  {history.epoch_seconds[-1]:7.3f}"
 
 
-def _error(error: float, in_percent: bool) -> str:
+def _error_text(error: float, in_percent: bool) -> str:
     """A share in percent, or the mean absolute error of values."""
     return f"{100 * error:.2f} %" if in_percent else f"{error:.4g}"
 

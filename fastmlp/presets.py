@@ -134,6 +134,6 @@ def optimizer_for(preset: Preset) -> Optimizer:
 
 
 def usual_rate(optimizer: str) -> float | None:
-    """The rate of an optimizer that is used without one; None where it must be given."""
+    """The learning rate that an optimizer has by default; None where it must be given."""
     rate = OPTIMIZERS[optimizer].__dataclass_fields__["lr"].default
     return rate if isinstance(rate, float) else None

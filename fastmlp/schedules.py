@@ -26,7 +26,11 @@ from .validation import NearestNames, check_choice, check_count, check_number, c
 
 
 class Schedule(NearestNames):
-    """What a learning rate is multiplied by; for one of your own, define ``factors``."""
+    """What a learning rate is multiplied by.
+
+    For one of your own, define ``factors``; or ``rates``, which then makes ``factors`` needless,
+    where the numbers of the steps do not tell them.
+    """
 
     def check(self, plan: FitPlan) -> None:
         """Raise ValueError where the training that is about to begin does not suit."""
@@ -41,7 +45,7 @@ class Schedule(NearestNames):
         raise NotImplementedError(f"{type(self).__name__} must define factors")
 
     def rates(self, lr: float, steps: np.ndarray, plan: FitPlan, history: History) -> np.ndarray:
-        """The learning rates of the steps, (n,), for those that need more than their numbers.
+        """The learning rates of the steps, (n,): ``factors`` times lr.
 
         lr : ``mlp.lr`` as it is then     history : that of the epochs before
         """

@@ -70,7 +70,7 @@ def _train_into(out: Path, data: Dataset, preset: Preset, seed: int, dtypes: DTy
     except KeyboardInterrupt:
         message = _keep_unfinished(out, mlp, moments, units)
         raise CommandError(message, INTERRUPTED) from None
-    _take_units(mlp, moments, units)
+    _take_plain_data(mlp, moments, units)
     _write_and_show(out, data, mlp, history, _samples_per_second(history, preset, len(train[1])))
 
 
@@ -145,7 +145,9 @@ def _scaled(rows: Rows, units: targets.Units | None) -> Rows:
     return rows if units is None else (rows[0], units.scaled(rows[1]))
 
 
-def _take_units(mlp: MLP, moments: tuple[float, float] | None, units: targets.Units | None) -> None:
+def _take_plain_data(
+    mlp: MLP, moments: tuple[float, float] | None, units: targets.Units | None
+) -> None:
     """Make it a network of pixels and targets as they are in the data."""
     _take_pixels(mlp, moments)
     if units is not None:
@@ -170,7 +172,7 @@ def _keep_unfinished(
     history = mlp.history
     if history is None or not history.train_loss:
         return "interrupted in the first epoch, nothing was written"
-    _take_units(mlp, moments, units)
+    _take_plain_data(mlp, moments, units)
     report.write_model(out, mlp, history)
     return (
         f"interrupted in epoch {len(history.train_loss) + 1}: "

@@ -87,20 +87,20 @@ def load_notmnist(data_dir: DataDir) -> Dataset:
 
 def load_npz(path: Path, task: str = CLASSIFICATION) -> Dataset:
     """A user's archive: train_x, train_y, test_x, test_y; or x, y, of which a fifth is held out."""
-    as_task = as_classes if task == CLASSIFICATION else as_targets
+    as_y = as_classes if task == CLASSIFICATION else as_targets
     if not path.exists():
         raise DatasetNotFoundError(f"{path}: no such file")
     arrays = read_npz(path, ("train_x", "train_y", "test_x", "test_y"), ("x", "y"))
     if len(arrays) == 2:
         x = as_rows(f"{path}: x", arrays[0])
-        y = as_task(f"{path}: y", arrays[1], len(x))
+        y = as_y(f"{path}: y", arrays[1], len(x))
         if len(x) < 2:
             raise DatasetError(f"{path}: x must have at least 2 rows to hold out a fifth, got 1")
         return hold_out_fifth(path.stem, x, y, image_shape(arrays[0]), task)
     train_x, test_x = as_rows(f"{path}: train_x", arrays[0]), as_rows(f"{path}: test_x", arrays[2])
     _check_alike(path, "x", train_x, test_x)
-    train_y = as_task(f"{path}: train_y", arrays[1], len(train_x))
-    test_y = as_task(f"{path}: test_y", arrays[3], len(test_x))
+    train_y = as_y(f"{path}: train_y", arrays[1], len(train_x))
+    test_y = as_y(f"{path}: test_y", arrays[3], len(test_x))
     _check_alike(path, "y", train_y, test_y)
     shape = image_shape(arrays[0])
     return Dataset(path.stem, train_x, train_y, test_x, test_y, image_shape=shape, task=task)
