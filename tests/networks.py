@@ -143,6 +143,17 @@ def fit_is_the_loop_on_any_threads(make, batch_size, dtype, monkeypatch):
         assert_same_state(state(fitted), state(looped))
 
 
+def predictions_ignore_the_number_of_rows(mlp, dtype):
+    """Three rows at a time to the bit as all at once; those of the layer path, to float32."""
+    x, labels, _ = batch(150, mlp.input_size, mlp.output_size, dtype=dtype)
+    mlp.fit(x, labels)
+    outputs = mlp.predict_proba(x)
+    mlp.eval()
+    assert_allclose(mlp.forward(x), mlp._outputs(x), rtol=0, atol=1e-5)
+    for first in range(0, 150, 3):
+        assert_array_equal(mlp.predict_proba(x[first : first + 3]), outputs[first : first + 3])
+
+
 def assert_close(actual, expected, tolerance=None):
     """Equal shapes; differences within tolerance times the largest expected magnitude (or 1)."""
     actual, expected = np.asarray(actual), np.asarray(expected)

@@ -15,6 +15,7 @@ from tests.networks import (
     duplicate,
     fit_is_the_loop_on_any_threads,
     gradients,
+    predictions_ignore_the_number_of_rows,
     state,
     train_by_hand,
 )
@@ -125,13 +126,7 @@ def test_fit_is_the_loop_for_any_number_of_threads(batch_size, options, dtype, m
 @pytest.mark.usefixtures("forced_threads")
 def test_predictions_are_the_same_bits_for_any_number_of_rows(dtype):
     mlp = build(SIZES, ACTIVATIONS, dtype=dtype, num_ln_layers=3)
-    x, labels, _ = batch(150, 7, 3, dtype=dtype)
-    mlp.fit(x, labels)
-    outputs = mlp.predict_proba(x)
-    mlp.eval()
-    assert_allclose(mlp.forward(x), mlp._outputs(x), rtol=0, atol=1e-5)
-    for first in range(0, 150, 3):
-        assert_array_equal(mlp.predict_proba(x[first : first + 3]), outputs[first : first + 3])
+    predictions_ignore_the_number_of_rows(mlp, dtype)
 
 
 def test_one_compilation_serves_layer_norm():

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose
 
 from fastmlp import GELU, MLP, Identity, ReLU, Sigmoid, Tanh, optimizers
 from fastmlp.kernels.epoch import train_steps
@@ -13,6 +13,7 @@ from tests.networks import (
     duplicate,
     fit_is_the_loop_on_any_threads,
     gradients_follow_the_loss,
+    predictions_ignore_the_number_of_rows,
     state,
     train_by_hand,
 )
@@ -68,13 +69,7 @@ def test_fit_is_the_loop_for_any_number_of_threads(batch_size, options, dtype, m
 @pytest.mark.usefixtures("forced_threads")
 def test_predictions_are_the_same_bits_for_any_number_of_rows(norms, dtype):
     mlp = build(SIZES, ACTIVATIONS, dtype=dtype, residual=True, **norms)
-    x, labels, _ = batch(150, 7, 3, dtype=dtype)
-    mlp.fit(x, labels)
-    outputs = mlp.predict_proba(x)
-    mlp.eval()
-    assert_allclose(mlp.forward(x), mlp._outputs(x), rtol=0, atol=1e-5)
-    for first in range(0, 150, 3):
-        assert_array_equal(mlp.predict_proba(x[first : first + 3]), outputs[first : first + 3])
+    predictions_ignore_the_number_of_rows(mlp, dtype)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, "bfloat16"])
