@@ -15,7 +15,8 @@ from numba.core.compiler import Compiler
 
 
 class _Codegen:
-    """A library's code generator, for which there is no environment to tell machine code of."""
+    """A library's code generator that leaves ``set_env`` out: it writes into a variable
+    of the machine code, and a helper has none."""
 
     def __init__(self, codegen: Any) -> None:
         self._codegen = codegen

@@ -1,10 +1,10 @@
 """Dropout: which numbers of a layer's input are left out of a training step, and by what the rest
 grows.
 
-A number is multiplied by 0 with probability ``share``, otherwise by 1 / (1 - share). Which, is told
-by a random word of 32 bits for its step, layer, row in the batch and column, and by nothing else:
-it is the same for any number of threads, lanes and chunks, in either dtype and in either path. So
-a share is kept to within 2**-32.
+A number is multiplied by 0 with probability ``rate``, otherwise by 1 / (1 - rate). A random word of
+32 bits decides, which follows from the step, the layer, the row in the batch and the column alone:
+it is the same for any number of threads, lanes and chunks, in either dtype and in either path. A
+rate is kept to within 2**-32.
 
 Reference: Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting",
 2014, scaled in training rather than afterwards.

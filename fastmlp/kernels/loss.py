@@ -137,6 +137,7 @@ def row_loss(z, y, loss, class_weights, scratch):
         for block in range(_blocks(z)):
             v = point_loss(_block(z, block), _block(y, block), loss)
             total += sum_lanes(where(first_lanes(v, _live(z, block)), v, 0))
+    # Only softmax's derivative reads the state; compiled, all branches must return the same type.
     return number(loss.scale) * total, RowState(total, total, total)
 
 

@@ -3,8 +3,8 @@
 With z the output, y the target and e = z - y; the derivative is with respect to z. All are finite
 where |z| and |y| are below 1e19 in float32, 1e154 in float64.
 
-To add one: a code, its branches in ``point_loss`` and ``point_slope``, and a class in
-``layers/loss.py``.
+To add one: a code; its branches in ``point_loss`` and ``point_slope``, and in ``point_value`` where
+an output stands for something else than itself; and a class in ``layers/loss.py``.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _each(derivative):
 
 @inline
 def rate(z, largest):
-    """(exp(z), its slope), but a straight line beyond ``largest``."""
+    """(exp(z), its slope), but of a straight line beyond ``largest``: the rate of PoissonNLL."""
     slope = exp(where(z > largest, full_like(z, largest), z))
     return where(z > largest, slope * (z - (largest - 1)), slope), slope
 
@@ -84,7 +84,8 @@ def point_loss(z, y, loss):
     code, parameter = loss.code, loss.parameter
     e = z - y
     if code == BINARY:
-        # Of the exact part first: what is left of z - z * y keeps its digits.
+        # The difference first: where a label is met it is 0, or the digits of softplus, small then,
+        # would be lost.
         return (where(z <= 0, full_like(z, 0), z) - z * y) + softplus(-absolute(z), 1)
     if code == SQUARED:
         return e * e
