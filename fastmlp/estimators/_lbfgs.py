@@ -22,12 +22,16 @@ _FOR_EPOCHS = {
 }  # fmt: skip
 
 
-def fit_lbfgs(estimator: Any, rows: Rows) -> None:
-    """Minimise the loss over all rows; ``max_iter`` iterations, ``max_fun`` evaluations at most."""
+def check_parameters(estimator: Any) -> None:
+    """Raise ValueError where a parameter is set that acts on batches or epochs."""
     for name in _FOR_EPOCHS:
         value, default = getattr(estimator, name), _FOR_EPOCHS[name]
         if value is not default and value != default:
             raise ValueError(f"{name} needs solver 'sgd' or 'adam', got {value!r} with 'lbfgs'")
+
+
+def fit_lbfgs(estimator: Any, rows: Rows) -> None:
+    """Minimise the loss over all rows; ``max_iter`` iterations, ``max_fun`` evaluations at most."""
     network = estimator.network_
     loss = _Loss(estimator, rows)
     found = scipy.optimize.minimize(

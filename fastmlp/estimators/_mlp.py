@@ -17,10 +17,11 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from ..kernels.activation import ACTIVATIONS
 from ..layers import Activation
-from ..optimizers import BY_NAME, Optimizer
+from ..optimizers import Optimizer
+from ..presets import OPTIMIZERS
 from ..schedules import Schedule
-from ._lbfgs import fit_lbfgs
-from ._network import LayerArrays, network_of, outputs_of
+from ._lbfgs import check_parameters, fit_lbfgs
+from ._network import LayerArrays, hidden_activations, network_of, outputs_of
 from ._stochastic import Rows, fit_stochastic
 
 _MORE_CONSTRAINTS: Mapping[str, list[Any]] = {
@@ -30,7 +31,7 @@ _MORE_CONSTRAINTS: Mapping[str, list[Any]] = {
     "dtype": [StrOptions({"float32", "float64"}), type, np.dtype, None],
     "compute_dtype": [StrOptions({"float32", "float64", "bfloat16", "auto"}), None],
     "schedule": [Schedule, callable, "array-like", None],
-    "optimizer": [StrOptions({name.lower() for name in BY_NAME}), Optimizer, None],
+    "optimizer": [StrOptions(set(OPTIMIZERS)), Optimizer, None],
     "callbacks": [list, tuple, None],
     "progress": ["boolean"],
 }
@@ -45,6 +46,8 @@ class _Compiled:
 
     coefs_ = LayerArrays("W")
     intercepts_ = LayerArrays("b")
+
+    validation_scores_: list[float] | None
 
     # Of a classifier alone.
     class_weight: Any = None
@@ -83,6 +86,10 @@ class _Compiled:
         hidden = np.atleast_1d(self.hidden_layer_sizes).astype(int).tolist()
         if any(width <= 0 for width in hidden):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
+        hidden_activations(self.activation, len(hidden))
+        by_lbfgs = self.solver == "lbfgs" and self.optimizer is None
+        if by_lbfgs:
+            check_parameters(self)
         first = not hasattr(self, "network_") or not (self.warm_start or incremental)
         given = y
         X, y = self._validate_input(X, y, incremental, reset=first)
@@ -97,7 +104,7 @@ class _Compiled:
             self._take_over(sizes)
         if watched is not None and self.validation_scores_ is None:
             self.validation_scores_ = []
-        if self.solver == "lbfgs" and self.optimizer is None:
+        if by_lbfgs:
             fit_lbfgs(self, rows)
         else:
             fit_stochastic(self, rows, watched, incremental)
@@ -177,6 +184,9 @@ class _Compiled:
         if self.network_.parameters.shape == present.parameters.shape:
             self.network_.parameters = present.parameters
             self.network_.statistics = present.statistics
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "network_")
 
     def _forward_pass_fast(self: Any, X: Any, check_input: bool = True) -> np.ndarray:
         if check_input:

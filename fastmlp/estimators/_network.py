@@ -11,9 +11,9 @@ from ..layers import Activation, BinaryCrossEntropy, Criterion, Huber, Identity,
 from ..layers import SoftmaxCrossEntropy as CrossEntropy
 from ..layers.activation import activation_named
 from ..mlp import MLP
-from ..optimizers import BY_NAME, Optimizer
+from ..optimizers import Optimizer
 from ..optimizers._scikit_learn import UncorrectedAdam, VelocitySGD
-from ..validation import check_choice
+from ..presets import OPTIMIZERS
 
 # Rows of a sparse matrix that are made dense at a time, where no batch says how many.
 ROWS_AT_A_TIME = 1024
@@ -71,8 +71,7 @@ def optimizer_of(estimator: Any) -> Optimizer:
     if isinstance(given, Optimizer):
         return given
     if given is not None:
-        names = {name.lower(): rule for name, rule in BY_NAME.items()}
-        return names[check_choice("optimizer", given.lower(), sorted(names))](lr=rate)
+        return OPTIMIZERS[given](lr=rate)
     if estimator.solver == "adam":
         betas = estimator.beta_1, estimator.beta_2
         return UncorrectedAdam(rate, betas=betas, eps=estimator.epsilon)
