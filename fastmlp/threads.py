@@ -46,7 +46,9 @@ _ALONE = Team(0, 1, np.zeros(2 * SLOT, np.int64))
 def _default_threads() -> int:
     requested = os.environ.get("FASTMLP_NUM_THREADS")
     if requested is None:
-        return usable_cores()
+        # joblib tells its worker processes by such variables what each may use.
+        limit = os.environ.get("NUMBA_NUM_THREADS", "")
+        return min(usable_cores(), max(1, int(limit))) if limit.isdecimal() else usable_cores()
     if not requested.strip().isdecimal() or int(requested) < 1:
         raise ValueError(f"FASTMLP_NUM_THREADS must be a whole number from 1, got {requested!r}")
     return int(requested)
@@ -136,7 +138,7 @@ def set_num_threads(count: int) -> None:
 
     Results are the same bits for every count. The default is the number of cores that the process
     may use, by its affinity and its control group's quota, or the environment variable
-    ``FASTMLP_NUM_THREADS``.
+    ``FASTMLP_NUM_THREADS``; fewer where ``NUMBA_NUM_THREADS`` says so, as in joblib's workers.
 
     Raises
     ------

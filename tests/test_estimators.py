@@ -63,6 +63,11 @@ def test_grid_search_in_two_processes():
     assert search.best_params_["mlpclassifier__alpha"] == 1e-4
 
 
+def test_workers_share_the_cores():
+    found = joblib.Parallel(n_jobs=2)(joblib.delayed(fastmlp.get_num_threads)() for _ in range(2))
+    assert found == [max(1, joblib.cpu_count() // 2)] * 2
+
+
 def test_halving_search_over_epochs():
     search = HalvingGridSearchCV(
         classifier(), {"alpha": [1e-4, 1e-2, 1.0]}, cv=2, resource="max_iter", max_resources=40,

@@ -124,7 +124,8 @@ def test_set_refuses_what_is_no_count(count):
 
 def run_python(code, **environment):
     """A fresh interpreter in the project's root; (exit status, output, errors)."""
-    unset = {name: value for name, value in os.environ.items() if name != "FASTMLP_NUM_THREADS"}
+    names = "FASTMLP_NUM_THREADS", "NUMBA_NUM_THREADS"
+    unset = {name: value for name, value in os.environ.items() if name not in names}
     result = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code],
         cwd=ROOT, env=unset | environment, capture_output=True, text=True, timeout=300, check=False,
@@ -139,10 +140,12 @@ def test_environment_variable(value):
     assert (status, output) == (0, value), errors
 
 
-def test_default_is_the_number_of_usable_cores():
+@pytest.mark.parametrize("limit", ["", "1", "1000"])
+def test_default_is_the_number_of_usable_cores_within_numbas_limit(limit):
     code = "import fastmlp; print(fastmlp.get_num_threads())"
-    status, output, errors = run_python(code)
-    assert (status, output) == (0, str(usable_cores())), errors
+    status, output, errors = run_python(code, **({"NUMBA_NUM_THREADS": limit} if limit else {}))
+    expected = min(usable_cores(), int(limit or 1000))
+    assert (status, output) == (0, str(expected)), errors
 
 
 @pytest.mark.parametrize("value", ["0", "-2", "many"])
