@@ -147,3 +147,17 @@ def test_nan_logits_are_seen_without_labels():
     """In NumPy 0 * NaN is NaN too."""
     loss = SoftmaxCrossEntropy()(np.full((1, 3), np.nan), np.zeros((1, 3)))
     assert np.isnan(loss).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("classes", [2, 7, 8, 9, 16, 17, 33])
+def test_missed_classes_are_those_of_argmax(classes, dtype):
+    """Ties, infinities and NaN included: the first largest counts, or the first NaN."""
+    rng = np.random.default_rng(classes)
+    outputs = rng.integers(-2, 2, (300, classes)).astype(dtype)
+    outputs[rng.random(outputs.shape) < 0.05] = -np.inf
+    outputs[rng.random(outputs.shape) < 0.05] = np.nan
+    outputs[:3] = [[0], [-np.inf], [np.nan]]
+    labels = rng.integers(0, 2, (300, classes)).astype(dtype)
+    missed = SoftmaxCrossEntropy().errors(outputs, labels)
+    assert_array_equal(missed, outputs.argmax(axis=1) != labels.argmax(axis=1))

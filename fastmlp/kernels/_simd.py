@@ -142,6 +142,8 @@ for _op, _sign in [
     (operator.eq, "=="),
 ]:
     _register_operator(_op, lambda b, x, y, sign=_sign: b.fcmp_ordered(sign, x, y), compares=True)
+# NaN differs from all, itself too.
+_register_operator(operator.ne, lambda b, x, y: b.fcmp_unordered("!=", x, y), compares=True)
 
 
 def _call(builder, name, result, *args):
@@ -278,6 +280,21 @@ def sum_lanes(typingctx, vector):
 def max_lanes(typingctx, vector):
     """The largest lane; unspecified if one is NaN."""
     return _reduction("max")(typingctx, vector)
+
+
+@intrinsic
+def first_true(typingctx, mask):
+    """The first lane of a mask that is true, or how many lanes there are."""
+    if not isinstance(mask, MaskType):
+        return None
+
+    def codegen(context, builder, sig, args):
+        bits = builder.bitcast(args[0], ir.IntType(mask.count))
+        # A bit beyond the last lane is where the search for the first one ends.
+        wide = builder.or_(builder.zext(bits, ir.IntType(64)), ir.IntType(64)(1 << mask.count))
+        return builder.cttz(wide, ir.IntType(1)(1))
+
+    return types.int64(mask), codegen
 
 
 @intrinsic

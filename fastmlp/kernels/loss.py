@@ -19,7 +19,7 @@ from ._jit import inline, kernel
 from ._math import exp
 from ._memory import Place, load_partial, store_partial
 from ._own import call_address
-from ._simd import first_lanes, max_lanes, sum_lanes, vector_lanes, where
+from ._simd import first_lanes, first_true, max_lanes, sum_lanes, vector_lanes, where
 from ._sync import barrier, share
 from .packing import ceil_div
 from .pointwise import OWN, SOFTMAX, point_error, point_loss, point_slope, point_value
@@ -165,12 +165,18 @@ def row_gradient(z, y, block, loss, class_weights, state, scratch):
 def _argmax(row):
     """The first largest entry of a row; the first NaN if there is one (as np.argmax)."""
     lanes = vector_lanes(row.array)
-    best, best_index = row.array[row.at], 0
-    for k in range(1, row.size):
-        value = row.array[row.at + k // lanes * row.step + k % lanes]
-        if value > best or (value != value and best == best):
-            best, best_index = value, k
-    return best_index
+    for block in range(_blocks(row)):
+        v = _block(row, block)
+        lane = first_true(v != v)
+        if lane < lanes:
+            return block * lanes + lane
+    largest = _largest(row)
+    for block in range(_blocks(row)):
+        lane = first_true(_block(row, block) == largest)
+        # A zero beyond the last entry may be as large, but comes after the one that is looked for.
+        if lane < lanes:
+            return block * lanes + lane
+    return 0
 
 
 @inline
