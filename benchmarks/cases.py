@@ -315,6 +315,13 @@ KERNELS: dict[str, Case] = {
         _kernel("scale_gradient"), (0,), _scale_gradient,
         lambda ref, ds, dw, w, s: (ref.scale_gradient(dw.reshape(s.size, -1), w, s),),
     ),
+    "mix_gradient": Case(
+        _kernel("mix_gradient"), (0,),
+        lambda batch, width, dtype: (
+            *_normal(dtype, (width,), (batch, width), (batch, width)), 0.25,
+        ),
+        lambda ref, dw, dy, bends, scale: (ref.mix_gradient(dy, bends, scale),),
+    ),
     "batchnorm_running": Case(
         _kernel("batchnorm_running"), (0,), _batchnorm_running,
         lambda ref, running, value, alpha: (alpha * running + (1 - alpha) * value,),

@@ -25,6 +25,7 @@ _COLUMNS = {
     "gamma": "flat_gamma",
     "beta": "flat_beta",
     "scale": "flat_scale",
+    "mix": "flat_mix",
     "running_mean": "flat_mean",
     "running_var": "flat_var",
 }

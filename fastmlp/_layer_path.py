@@ -53,7 +53,8 @@ class LayerPath(NetworkParts):
             if i < self.num_ln_layers:
                 out = self.ln_layers[i].forward(out)
             activation = self.activations[i]
-            out = activation.forward(out)
+            mixed = i < len(self._mixes)
+            out = self._mixes[i].forward(activation, out) if mixed else activation.forward(out)
             if self._adds_input(i):
                 out = out + self.linear_layers[i].x
             # An activation may have several places, here or in other networks, but one state.
@@ -92,7 +93,10 @@ class LayerPath(NetworkParts):
             if adds_input and factors is not None:
                 delta, factors = delta * factors, None
             passing = delta
-            delta = _backward_through(activation, delta, factors)
+            if i < len(self._mixes):
+                delta = self._mixes[i].backward(activation, delta, factors, scale)
+            else:
+                delta = _backward_through(activation, delta, factors)
             if i < self.num_bn_layers:
                 delta = self.bn_layers[i].backward(delta)
             if i < self.num_ln_layers:

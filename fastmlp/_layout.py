@@ -12,7 +12,7 @@ import numpy as np
 from .kernels._geometry import padded_width, panels_size
 from .kernels.activation import Formula
 from .kernels.network import LAYER
-from .kernels.rules import BIASES, NORMS, SCALES, WEIGHTS, Group
+from .kernels.rules import BIASES, MIXES, NORMS, SCALES, WEIGHTS, Group
 
 
 class LayerSpec(NamedTuple):
@@ -22,6 +22,7 @@ class LayerSpec(NamedTuple):
     residual : whether its input is added to its output, which is as wide
     dropout : share of its input that is dropped in training
     scaled : whether its input is multiplied by learnt numbers; of the first layer alone
+    parametric : whether its activation has learnt weights; not of the last layer
     """
 
     inputs: int
@@ -34,6 +35,7 @@ class LayerSpec(NamedTuple):
     layernorm: bool = False
     residual: bool = False
     scaled: bool = False
+    parametric: bool = False
 
     @property
     def normalised(self) -> bool:
@@ -62,6 +64,7 @@ class Layout:
             row["group_b"] = self._group(Group(BIASES)) if layer.bias else -1
             row["group_norm"] = self._group(Group(NORMS)) if layer.normalised else -1
             row["group_scale"] = self._group(Group(SCALES)) if layer.scaled else -1
+            row["group_mix"] = self._group(Group(MIXES)) if layer.parametric else -1
 
     def _place(self, row: Any, layer: LayerSpec) -> None:
         inputs, outputs = layer.inputs, layer.outputs
@@ -82,6 +85,8 @@ class Layout:
         row["packed_b"] = self._take("packed", padded)
         row["packed_gamma"] = self._take("packed", padded) if layer.normalised else -1
         row["packed_beta"] = self._take("packed", padded) if layer.normalised else -1
+        row["flat_mix"] = self._take("parameters", outputs) if layer.parametric else -1
+        row["packed_mix"] = self._take("packed", padded) if layer.parametric else -1
         row["flat_scale"] = row["packed_scale"] = -1
         if layer.scaled:
             row["flat_scale"] = self._take("parameters", inputs)
@@ -125,6 +130,7 @@ def layout_of(
     layernorms: int,
     residual: bool,
     scaled: bool,
+    parametric: bool,
     dtype: Any,
 ) -> Layout:
     """The layout of a network, from a cache: callers share it and must not change it.
@@ -133,12 +139,14 @@ def layout_of(
     layernorms : how many have layer norm instead
     residual : whether the input is added to the output, where widths agree but in the last layer
     scaled : whether the first layer's input is multiplied by learnt numbers
+    parametric : whether the activations of hidden layers have learnt weights
     """
     layers = [
         LayerSpec(
             inputs, outputs, formula, bias, alpha is not None,
             1.0 if alpha is None else alpha, share, i < layernorms,
             residual and inputs == outputs and i < len(sizes) - 2, scaled and i == 0,
+            parametric and i < len(sizes) - 2,
         )
         for i, ((inputs, outputs), formula, alpha, share) in enumerate(
             zip_longest(pairwise(sizes), activations, alphas, dropout)

@@ -17,6 +17,7 @@ from .engine import faster_compute_dtype
 from .kernels.dropout import dropout_factors
 from .layers import BatchNorm, LayerNorm, Linear
 from .layers.activation import formula_of
+from .layers.mixture import Mixture
 from .layers.scale import InputScale
 from .optimizers import Optimizer
 from .validation import (
@@ -40,6 +41,7 @@ class NetworkParts:
     num_ln_layers: int
     residual: bool
     scale_inputs: bool
+    parametric_activations: bool
     dtype: np.dtype[Any]
     buffers: Buffers
     output: np.ndarray | None
@@ -52,6 +54,7 @@ class NetworkParts:
     _dropout: tuple[float, ...]
     _dropout_seed: int
     _scale: InputScale | None
+    _mixes: list[Mixture]
 
     parameters = BufferView("All weights, biases, gammas and betas, (P,); assigning copies.")
     gradients = BufferView("The gradients of ``parameters``, of the same layout, (P,).")
@@ -148,6 +151,11 @@ class NetworkParts:
             raise AttributeError("only networks with scale_inputs=True have an input_scale")
         self._scale.scale = value
 
+    @property
+    def activation_weights(self) -> list[np.ndarray]:
+        """The w of z + w * (act(z) - z), (F,) of each hidden layer; empty without them."""
+        return [layer.mix[0] for layer in self._mixes]
+
     def _check_norms(self, name: str, count: int) -> int:
         """How many of the first layers have a norm."""
         if check_count(name, count, least=0) > self.nlayers:
@@ -175,6 +183,11 @@ class NetworkParts:
                     f"output, as residual=True has it do between the widths {first}-{first}"
                 )
         return bool(scale_inputs)
+
+    def _check_parametric(self, parametric: bool) -> bool:
+        if check_flag("parametric_activations", parametric) and not self.hiddens:
+            raise ValueError("parametric_activations=True needs a hidden layer, got none")
+        return bool(parametric)
 
     def _adds_input(self, index: int) -> bool:
         """Whether a layer's input is added to its output."""
@@ -206,6 +219,8 @@ class NetworkParts:
         bn_layers = [BatchNorm(width, dtype=dtype) for width in sizes[1 : self.num_bn_layers + 1]]
         ln_layers = [LayerNorm(width, dtype=dtype) for width in sizes[1 : self.num_ln_layers + 1]]
         self._scale = InputScale(self.input_size, self.dtype) if self.scale_inputs else None
+        widths = self.hiddens if self.parametric_activations else ()
+        self._mixes = [Mixture(width, self.dtype) for width in widths]
         self._own_layers(linear_layers, bn_layers, ln_layers)
         self.buffers.forget(self._optimizer)
 
@@ -225,6 +240,8 @@ class NetworkParts:
         for layers in (self._linear_layers, self._bn_layers, self._ln_layers):
             for index, layer in enumerate(layers):
                 self.buffers.adopt(layer, self.layout.table[index])
+        for layer, row in zip(self._mixes, self.layout.table, strict=False):
+            self.buffers.adopt(layer, row)
         if self._scale is not None:
             self.buffers.adopt(self._scale, self.layout.table[0])
         self.buffers.serve(self._optimizer)
@@ -244,8 +261,11 @@ class NetworkParts:
         sizes = (self.input_size, *self.hiddens, self.output_size)
         formulas = [formula_of(a, self.dtype) for a in self._activations]
         alphas = [norm.alpha for norm in self._bn_layers]
-        extras = self._dropout, len(self._ln_layers), self.residual, self.scale_inputs
-        return layout_of(sizes, tuple(formulas), self._bias, tuple(alphas), *extras, self.dtype)
+        extras = self._dropout, len(self._ln_layers), self.residual
+        learnt = self.scale_inputs, self.parametric_activations
+        return layout_of(
+            sizes, tuple(formulas), self._bias, tuple(alphas), *extras, *learnt, self.dtype
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         # The layers carry copies of their views; the buffers are made anew from them.

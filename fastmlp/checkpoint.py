@@ -32,8 +32,8 @@ FORMATS = (1, 2, 3, 4)
 """The versions of the file's layout that `read` knows; `save` writes the last. From 2 on a file may
 hold what products are computed in, and weights as bfloat16; from 3 on it has a checksum; from 4 on
 an optimizer stands in the place of lr, momentum and weight_decay, and there may be the numbers of
-activations, layer norm, residual connections, dropout, scales of the input, and a criterion other
-than SoftmaxCrossEntropy()."""
+activations, layer norm, residual connections, dropout, scales of the input, parametric activations,
+and a criterion other than SoftmaxCrossEntropy()."""
 
 _KEY = "fastmlp"
 
@@ -76,6 +76,7 @@ _MAYBE_FROM_4 = {
     "num_ln_layers": (int,),
     "residual": (bool,),
     "scale_inputs": (bool,),
+    "parametric_activations": (bool,),
     **_DROPOUT,
     "criterion": (dict,),
 }
@@ -83,7 +84,7 @@ _MAYBE_FROM_4 = {
 _MOMENTUM = dict.fromkeys(("lr", "momentum", "weight_decay"), (int, float))
 
 _LAYERNORM = ("gamma", "momentum_gamma", "beta", "momentum_beta")
-_SCALE = ("scale", "momentum_scale")
+_SCALE, _MIX = ("scale", "momentum_scale"), ("mix", "momentum_mix")
 _BATCHNORM = (*_LAYERNORM, "running_mean", "running_var")
 
 _DTYPES = {"F32": "float32", "F64": "float64", "BF16": "bfloat16"}
@@ -210,6 +211,7 @@ def _describe(mlp: Any) -> dict[str, Any]:
         **({"num_ln_layers": mlp.num_ln_layers} if mlp.num_ln_layers else {}),
         **({"residual": True} if mlp.residual else {}),
         **({"scale_inputs": True} if mlp.scale_inputs else {}),
+        **({"parametric_activations": True} if mlp.parametric_activations else {}),
         **({name: getattr(mlp, name) for name in _DROPOUT} if mlp.drops else {}),
         "sha256": _NO_CHECKSUM,
     }
@@ -227,7 +229,8 @@ def arrays_of(mlp: Any) -> Iterator[tuple[str, Any, str]]:
         for name in ("W", "momentum_W", "b", "momentum_b"):
             if getattr(linear, name) is not None:
                 yield f"layers.{k}.{name}", linear, name
-    for layers, names in ((mlp.bn_layers, _BATCHNORM), (mlp.ln_layers, _LAYERNORM)):
+    several = (mlp.bn_layers, _BATCHNORM), (mlp.ln_layers, _LAYERNORM), (mlp._mixes, _MIX)
+    for layers, names in several:
         for k, norm in enumerate(layers):
             for name in names:
                 yield f"layers.{k}.{name}", norm, name
@@ -275,12 +278,14 @@ def _shapes(description: dict[str, Any]) -> dict[str, tuple[int, ...]]:
             rows += _BATCHNORM
         if k < description.get("num_ln_layers", 0):
             rows += _LAYERNORM
+        if description.get("parametric_activations", False) and k < len(description["hiddens"]):
+            rows += _MIX
         shapes |= {f"layers.{k}.{name}": (1, fan_out) for name in rows}
     if description.get("scale_inputs", False):
         shapes |= {f"input.{name}": (description["input_size"],) for name in _SCALE}
     optimizer = _optimizer_of(description)
     kept = {"squares": optimizer.states == 2, "averages": optimizer.average is not None}
-    learnt = "W", "b", "gamma", "beta", "scale"
+    learnt = "W", "b", "gamma", "beta", "mix", "scale"
     size = sum(math.prod(shapes[name]) for name in shapes if name.rpartition(".")[2] in learnt)
     return shapes | {f"optimizer.{name}": (size,) for name, wanted in kept.items() if wanted}
 
@@ -355,6 +360,7 @@ def _arguments(description: dict[str, Any]) -> dict[str, Any]:
         "num_ln_layers": description.get("num_ln_layers", 0),
         "residual": description.get("residual", False),
         "scale_inputs": description.get("scale_inputs", False),
+        "parametric_activations": description.get("parametric_activations", False),
         "dropout": description.get("dropout", 0.0),
         "dropout_seed": description.get("dropout_seed"),
     }

@@ -127,8 +127,9 @@ class Trainer:
         normalised = any(layer.normalised for layer in layout.layers)
         by_rows = any(layer.layernorm for layer in layout.layers)
         residual = self.table["residual"].astype(bool)
+        parametric = any(layer.parametric for layer in layout.layers)
         changed = [*self.table["keeps_slope"], *self.table["dropout"][1:], *residual]
-        keeps_slopes = any(changed)
+        keeps_slopes = any(changed) or parametric
         widest = max(padded_width(width, dtype) for width in outputs)
         inputs = [layer.inputs for layer in layout.layers]
         rounded = not isinstance(self.unit, FloatUnit)
@@ -154,18 +155,20 @@ class Trainer:
                 max(np.multiply(residual, sizes)),
                 by_rows * len(outputs) * self.geometry.rows,
                 keeps_slopes * activations,
+                parametric * activations,
             ],
             self.threads * scratch_size(self.unit, max(inputs), max(outputs), dtype),
             np.zeros,
         )  # fmt: skip
         x, y, normals, deltas, *learnt, gradients, staged, gathered = workspace[:11]
-        labels, row_weights, means, variances, skips, scales, slopes, scratch = workspace[11:]
+        labels, row_weights, means, variances, skips, scales = workspace[11:17]
+        slopes, bends, scratch = workspace[17:]
         losses, errors = np.zeros((2, self.geometry.rows))
         normed = self.objective.options.norm_limit < np.inf or self.objective.squares
         return Packed(
             self.unit, Learnt(*learnt), gradients, staged,
             np.zeros(normed * norm_terms(self.table)), scratch, gathered, x, labels, row_weights,
-            y, normals, slopes, deltas, skips, means, variances, scales, losses, errors,
+            y, normals, slopes, bends, deltas, skips, means, variances, scales, losses, errors,
             np.zeros(2, np.int64),
         )  # fmt: skip
 

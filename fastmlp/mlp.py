@@ -79,6 +79,9 @@ class MLP(LayerPath):
         phase of its own, as other rules are. Needs a first layer without a residual connection.
         Reference: Holzmüller, Grinsztajn and Steinwart, "Better by default", 2024, the scaling
         layer.
+    parametric_activations : bool
+        Whether hidden layers have z + w * (act(z) - z) in the place of act(z), with a learnt w for
+        every neuron, ``activation_weights``, all 1 at the start. Reference: the same.
     dropout_seed : int, optional
         Decides, with the number of forward passes, on what is dropped; by default a random one.
 
@@ -116,6 +119,7 @@ class MLP(LayerPath):
         dropout: float | Sequence[float] = 0.0,
         dropout_seed: int | None = None,
         scale_inputs: bool = False,
+        parametric_activations: bool = False,
     ) -> None:
         self.input_size = check_count("input_size", input_size)
         self.output_size = check_count("output_size", output_size)
@@ -144,6 +148,7 @@ class MLP(LayerPath):
             dtype = np.dtype(np.float32)
         self.residual = self._check_residual(residual)
         self.scale_inputs = self._check_scale_inputs(scale_inputs)
+        self.parametric_activations = self._check_parametric(parametric_activations)
         self.dropout = dropout
         self.dropout_seed = dropout_seed
         self.batchnorm_reduction = batchnorm_reduction

@@ -42,6 +42,7 @@ __all__ = [
     "linear_backward",
     "linear_forward",
     "loss_and_derivative",
+    "mix_gradient",
     "momentum_update",
     "one_hot",
     "reference_training_stats",
@@ -66,6 +67,11 @@ def scale_gradient(dw, w, scale):
     """The gradient of x * scale before x @ W, from that of W, (F, O); 0 where a scale is 0."""
     products = (dw * w.reshape(dw.shape)).sum(axis=1)
     return np.where(scale == 0, 0, products / np.where(scale == 0, 1, scale))
+
+
+def mix_gradient(dy, bends, scale):
+    """The gradient of w in z + w * (act(z) - z), from that of its rows and from act(z) - z."""
+    return scale * (dy * bends).sum(axis=0)
 
 
 def one_hot(labels, num_classes, dtype=np.float64):

@@ -32,8 +32,8 @@ def test_public_kernels_are_those_of_the_documented_modules():
     assert set(cases.PUBLIC_KERNELS) >= {
         "activation_backward", "activation_forward", "batchnorm_backward", "batchnorm_forward",
         "batchnorm_inference", "batchnorm_running", "linear_backward", "linear_forward",
-        "loss_backward", "loss_forward", "predicted_values", "row_errors", "scale_gradient",
-        "softmax", "update_parameters",
+        "loss_backward", "loss_forward", "mix_gradient", "predicted_values", "row_errors",
+        "scale_gradient", "softmax", "update_parameters",
     }  # fmt: skip
 
 

@@ -2,8 +2,8 @@
 
 A step has one phase per layer forward and one per layer backward, with a barrier between them:
 
-    forward l     a_l = act(a_(l-1) @ W_l + b_l), norms, residual connections and
-                  dropout in phases of their own
+    forward l     a_l = act(a_(l-1) @ W_l + b_l), norms, parametric activations, residual
+                  connections and dropout in phases of their own
     loss          in the last forward phase if each thread has whole rows of logits, otherwise in
                   one of its own; training ends here if the batch's loss is not finite
     backward l    d_(l-1) = (d_l @ W_l.T) * act'(a_(l-1)), which reads W_l; and, since all have
@@ -45,11 +45,10 @@ from .batchnorm import (
 )
 from .extras import (
     backward_layernorm,
-    backward_residual,
+    backward_whole,
+    changes_output,
     forward_extras,
     forward_layernorm,
-    is_dropped,
-    is_residual,
     keep_gradient,
     kept_of,
     output_of,
@@ -74,11 +73,8 @@ from .matmul import (
     input_gradient_product,
     weight_gradient_product,
 )
-from .packing import (
-    ceil_div,
-    chunk_count,
-    panel_count,
-)
+from .mix import early_formula
+from .packing import ceil_div, chunk_count, panel_count
 from .rules import FACTORS
 from .scale import has_scale, scale_gradients
 from .update import Instructions, squares_of_weights, update_network
@@ -106,7 +102,7 @@ def _forward_linear(team, network, index, batch):
     layer, packed = network.table[index], network.packed
     normalised = layer.flat_gamma >= 0
     y = packed.normals if normalised else packed.activations
-    formula = NO_ACTIVATION if normalised else formula_of(layer, True)
+    formula = NO_ACTIVATION if normalised else early_formula(layer, True)
     for number in range(chunk_count(batch.geometry)):
         forward_product(
             team, packed.unit, output_of(network, index, y, batch.geometry, number),
@@ -142,7 +138,7 @@ def _forward_batchnorm(team, network, index, geometry):
         )
         batchnorm_normalise(
             packed.activations.values, packed.slopes, packed.normals.values, block, affine,
-            formula_of(layer, True),
+            early_formula(layer, True),
         )  # fmt: skip
         publish_block(network, index, packed.activations, number, geometry)
         store(packed.means, _moments_at(network, index) + column, mean)
@@ -274,7 +270,7 @@ def _step(team, network, data, batch, plan, turn):
         whole_rows = panel_count(ceil_div(table[index].outputs, vector_lanes(packed.staged))) == 1
         if batchnorm or layernorm or index < layers - 1 or not whole_rows:
             barrier(team)
-        changed = is_dropped(network, index) or is_residual(network, index)
+        changed = changes_output(network, index)
         if layernorm:
             forward_layernorm(team, network, index, batch.geometry)
             barrier(team)
@@ -293,7 +289,7 @@ def _step(team, network, data, batch, plan, turn):
         return loss
     for index in range(layers - 1, -1, -1):
         if takes_whole_gradient(network, index):
-            backward_residual(team, network, index, batch)
+            backward_whole(team, network, index, batch, plan, turn)
             barrier(team)
         if has_batchnorm(table[index]):
             _backward_batchnorm(team, network, index, batch.geometry, plan, turn)

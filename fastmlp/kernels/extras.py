@@ -7,7 +7,7 @@ this.
 from __future__ import annotations
 
 from ._jit import inline
-from ._memory import Place, load, load_numbers, store
+from ._memory import Place, load, load_numbers, load_partial, store
 from ._operands import Rectangle, operand_of, publish, share_rows
 from ._simd import vector_lanes
 from ._sync import barrier, share
@@ -16,6 +16,7 @@ from .batchnorm import affine_gradients, batch_block
 from .dropout import drop_activated, drop_rows
 from .gather import dropout_of, input_of
 from .layernorm import Row, RowAffine, layernorm_row, layernorm_row_gradient
+from .mix import early_formula, has_mix, mix_rows
 from .packing import ceil_div, chunk_count, rows_in_chunk
 from .rules import FACTORS
 from .update import apply_momentum
@@ -52,14 +53,22 @@ def is_residual(network, index):
 @inline
 def takes_whole_gradient(network, index):
     """Whether the gradient of layer l's output is wanted before it is multiplied by the slopes."""
-    return is_residual(network, index) or is_residual(network, index + 1)
+    changed = is_residual(network, index) or is_residual(network, index + 1)
+    return changed or has_mix(network.table[index])
+
+
+@inline
+def changes_output(network, index):
+    """Whether layer l's output is changed once its activation is computed."""
+    changed = is_dropped(network, index) or is_residual(network, index)
+    return changed or has_mix(network.table[index])
 
 
 @inline
 def slope_of(network, index):
     """The formula of layer l's slopes, all of which are kept where its output is changed later."""
     formula = formula_of(network.table[index], True)
-    kept = formula.keeps_slope or is_dropped(network, index) or is_residual(network, index)
+    kept = formula.keeps_slope or changes_output(network, index)
     return Formula(formula.code, kept, formula.parameter, formula.address)
 
 
@@ -82,23 +91,33 @@ def _stretch_of(network, index, geometry, block, chunk):
 
 @inline
 def forward_block(network, index, block, batch):
-    """A block of layer l's outputs, once it is activated: its input is added, some are dropped."""
-    packed, geometry = network.packed, batch.geometry
+    """A block of layer l's outputs, once it is activated: its input is added, some are dropped.
+
+    Parametric activations are computed here, before that.
+    """
+    packed, geometry, layer = network.packed, batch.geometry, network.table[index]
     y, slopes, lanes = packed.activations.values, packed.slopes, vector_lanes(packed.staged)
     residual, dropped = is_residual(network, index), is_dropped(network, index)
-    formula = formula_of(network.table[index], True)
+    mixed, formula = has_mix(layer), formula_of(layer, True)
     for chunk in range(chunk_count(geometry)):
         at, rows = _stretch_of(network, index, geometry, block, chunk)
+        if mixed:
+            weights = load(packed.learnt.parameters, layer.packed_mix + block * lanes)
+            mix_rows(y, slopes, packed.bends, at, rows[1] - rows[0], weights, formula)
         if residual:
             operand = input_of(network, index, batch, chunk)
             x_at = operand.chunk.at + block * operand.chunk.pitch * lanes
-            add_input(y, slopes, at, Place(operand.blocks.values, x_at), rows, formula)
+            kept = Formula(formula.code, formula.keeps_slope or mixed, formula.parameter, 0)
+            add_input(y, slopes, at, Place(operand.blocks.values, x_at), rows, kept)
         if dropped:
             draw = dropout_of(network, index + 1, batch)
             if residual:
                 drop_rows(y, at, rows, block * lanes, draw)
             else:
-                drop_activated(y, slopes, at, rows, block * lanes, draw, formula)
+                kept = Formula(formula.code, formula.keeps_slope or mixed, formula.parameter, 0)
+                drop_activated(y, slopes, at, rows, block * lanes, draw, kept)
+                if mixed:
+                    drop_rows(packed.bends, at, rows, block * lanes, draw)
     publish_block(network, index, packed.activations, block, geometry)
 
 
@@ -127,10 +146,11 @@ def forward_extras(team, network, index, batch):
 
 
 @inline
-def backward_residual(team, network, index, batch):
+def backward_whole(team, network, index, batch, plan, turn):
     """d of layer l's output, whole, becomes d of what its activation is of.
 
-    What passed by the layer behind is added; what passes by this one is kept.
+    What passed by the layer behind is added; what passes by this one is kept. The weights of a
+    parametric activation learn.
     """
     packed, geometry = network.packed, batch.geometry
     deltas, lanes = packed.deltas.values, vector_lanes(packed.staged)
@@ -141,6 +161,7 @@ def backward_residual(team, network, index, batch):
         network.table[index],
     )
     for block in range(*share(team, ceil_div(layer.outputs, lanes))):
+        sums = load_partial(deltas, 0, 0)
         for chunk in range(chunk_count(geometry)):
             at, rows = _stretch_of(network, index, geometry, block, chunk)
             end = at + (rows[1] - rows[0]) * lanes
@@ -151,12 +172,20 @@ def backward_residual(team, network, index, batch):
                     store(deltas, i, load(deltas, i) + load(packed.skips, i + to_skips))
             if residual and is_dropped(network, index):
                 drop_rows(deltas, at, rows, block * lanes, dropout_of(network, index + 1, batch))
+            if has_mix(layer):
+                for i in range(at, end, lanes):
+                    sums = sums + load(deltas, i) * load(packed.bends, i)
             for i in range(at, end, lanes):
                 v = load(deltas, i)
                 if residual:
                     store(packed.skips, i + to_skips, v)
                 store(deltas, i, v * activation_slope(load(kept, i), formula))
         publish_block(network, index, packed.deltas, block, geometry)
+        if has_mix(layer):
+            at = layer.packed_mix + block * lanes
+            keep_gradient(packed, at, sums, turn)
+            if not plan.apart:
+                update_vectors(packed, at, lanes, layer.group_mix, turn.scale, turn)
 
 
 @inline
@@ -184,7 +213,7 @@ def _scale_at(network, index, geometry, number):
 def forward_layernorm(team, network, index, geometry):
     """Layer norm, and the activation, of this part's rows."""
     layer, packed = network.table[index], network.packed
-    parameters, formula = packed.learnt.parameters, formula_of(layer, True)
+    parameters, formula = packed.learnt.parameters, early_formula(layer, True)
     gamma, beta = Place(parameters, layer.packed_gamma), Place(parameters, layer.packed_beta)
     blocks = ceil_div(layer.outputs, vector_lanes(packed.staged))
     for number in range(chunk_count(geometry)):

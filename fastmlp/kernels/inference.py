@@ -14,6 +14,7 @@ from .activation import NO_ACTIVATION, formula_of, store_activated
 from .batchnorm import EPS, Affine, BatchBlock, batchnorm_normalise, has_batchnorm
 from .layernorm import Row, RowAffine, has_layernorm, layernorm_row
 from .matmul import Weights, forward_product
+from .mix import early_formula, has_mix, mix_alone
 from .packing import StridedMatrix, ceil_div, read_row, write_row
 from .scale import has_scale, scale_row
 
@@ -50,6 +51,21 @@ def _add_blocks(unit, y, x):
 
 
 @inline
+def _mix_blocks(network, layer, y):
+    """Pre-activations, an operand, become the outputs of a parametric activation."""
+    values, chunk, formula = y.blocks.values, y.chunk, formula_of(layer, False)
+    lanes = vector_lanes(values)
+    blocks = ceil_div(layer.outputs, lanes)
+    for block in range(blocks):
+        column = block * lanes
+        live = min(lanes, layer.outputs - column)
+        weights = load_partial(network.flat.parameters, layer.flat_mix + column, live)
+        for row in range(chunk.rows):
+            mix_alone(values, chunk.at + column * chunk.pitch + row * lanes, weights, formula)
+    publish(network.unit, y, Rectangle(0, blocks, 0, chunk.rows))
+
+
+@inline
 def _layer_blocks(alone, network, layer, y, x, scratch):
     """One layer on one chunk that this thread has to itself; operands y and x may be overwritten.
 
@@ -57,7 +73,7 @@ def _layer_blocks(alone, network, layer, y, x, scratch):
     """
     lanes = vector_lanes(network.weights)
     normalised = layer.flat_gamma >= 0
-    formula = formula_of(layer, False)
+    formula = early_formula(layer, False)
     weights = Weights(network.weights, layer.packed_w, layer.packed_b)
     forward_product(
         alone, network.unit, y, x, weights, scratch, NO_ACTIVATION if normalised else formula,
@@ -79,6 +95,8 @@ def _layer_blocks(alone, network, layer, y, x, scratch):
             block = BatchBlock(chunk.at + column * chunk.pitch, 0, geometry)
             batchnorm_normalise(values, values, values, block, moments, formula)
             publish(network.unit, y, Rectangle(number, number + 1, 0, chunk.rows))
+    if has_mix(layer):
+        _mix_blocks(network, layer, y)
     if layer.residual != 0:
         _add_blocks(network.unit, y, x)
 
@@ -196,17 +214,22 @@ def _layer_row(unit, layer, flat, y, x, factors, starts, finite):
         _add_eight_rows(unit, y, factors, flat.parameters, starts, k, outputs)
     for k in range(eights, left):
         _add_row(unit, y, factors, flat.parameters, starts, k, outputs)
-    formula = formula_of(layer, False)
+    formula = early_formula(layer, False)
     if has_layernorm(layer):
         layernorm_row(y, y, y, Row(0, lanes, outputs), _row_affine_of(layer, flat), formula)
-        return
-    for column in range(0, outputs, lanes):
-        count = min(lanes, outputs - column)
-        v = load(y, column)
-        if has_batchnorm(layer):
-            mean, variance, gamma, beta = _affine_of(layer, flat, column, count)
-            v = gamma * ((v - mean) * (1 / sqrt(variance + EPS))) + beta
-        store_activated(y, y, column, v, formula)
+    else:
+        for column in range(0, outputs, lanes):
+            count = min(lanes, outputs - column)
+            v = load(y, column)
+            if has_batchnorm(layer):
+                mean, variance, gamma, beta = _affine_of(layer, flat, column, count)
+                v = gamma * ((v - mean) * (1 / sqrt(variance + EPS))) + beta
+            store_activated(y, y, column, v, formula)
+    if has_mix(layer):
+        for column in range(0, outputs, lanes):
+            count = min(lanes, outputs - column)
+            weights = load_partial(flat.parameters, layer.flat_mix + column, count)
+            mix_alone(y, column, weights, formula_of(layer, False))
 
 
 @entry

@@ -50,8 +50,9 @@ class Optimizer(NearestNames, ABC):
         after each update, from the parameters before the first on.
     rate_factors : dict, optional
         What the learning rate is multiplied by for some of the parameters: "weights", "biases",
-        "norms" (gammas and betas) and "scales" (of the inputs), 1 where nothing is said. A decay
-        that is decoupled goes by the same rate. Assign another one to change it.
+        "norms" (gammas and betas), "scales" (of the inputs) and "activations" (weights of
+        parametric ones), 1 where nothing is said. A decay that is decoupled goes by the same rate.
+        Assign another one to change it.
 
     Raises ValueError or TypeError where a number is not what the rule needs, also when an attribute
     is set.
