@@ -65,7 +65,7 @@ def _repeated(stage):
 def _gather(team, work, index, turn):
     rows = work.batch.geometry.rows
     first = turn * rows % (work.data.order.size - rows)
-    batch = Batch(first, work.batch.at, work.batch.geometry, 0)
+    batch = Batch(first, work.batch.at, work.batch.geometry, 0, 1.0)
     gather(team, work.network, work.data, batch)
 
 
@@ -171,7 +171,7 @@ class Bench:
         data = data_of(self.x, classes, order, np.zeros(0, dtype))
         trainer = self.trainer
         network = Network(trainer.table, statistics, trainer.packed)
-        whole = Batch(0, 0, trainer.geometry, 0)
+        whole = Batch(0, 0, trainer.geometry, 0, 1.0)
         factors = optimizer.schedule(np.zeros(1), 0, layout.groups, dtype)[0]
         one = np.dtype(dtype).type(1)
         turn = epoch.Turn(factors, True, True, one / batch, one / batch)

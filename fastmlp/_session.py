@@ -14,7 +14,7 @@ from .engine import Objective, Trainer, data_of
 from .history import FitPlan, History, Progress
 from .kernels._rates import unit_for
 from .kernels.network import StepFigures
-from .schedules import ScheduleLike, as_schedule
+from .schedules import NO_FACTORS, ScheduleLike, StepFactors, as_schedule
 from .validation import FLOATS, label_rows
 
 # How long one call of the compiled epoch may take: progress and Ctrl-C come between calls.
@@ -49,10 +49,11 @@ class Session:
 
     def __init__(
         self, mlp: Any, train: TrainingSet, plan: FitPlan, schedule: ScheduleLike = None,
-        accumulate: int = 1,
+        accumulate: int = 1, factors: StepFactors = NO_FACTORS,
     ) -> None:  # fmt: skip
         self.mlp, self.train_set, self.plan, self.accumulate = mlp, train, plan, accumulate
         self.schedule = as_schedule(schedule, plan, mlp.lr, mlp.dtype)
+        self._step_factors, self._before_epoch = factors, 0
         self.rate: float = mlp.lr  # of the last step
         # Figures of the present epoch's steps; a sum of errors below 0 stands for none yet.
         self.figures = StepFigures(
@@ -186,6 +187,11 @@ class Session:
         scales = means(1, np.bincount(groups, self._present_totals.losses))[groups]
         return scales.astype(self.mlp.dtype)
 
+    def _dropout_factors(self) -> np.ndarray | None:
+        """What multiplies the shares that are dropped in each step of the present epoch."""
+        dropout = self._step_factors.dropout
+        return None if dropout is None else dropout[self._before_epoch :][: self.plan.steps]
+
     def epoch(
         self, epoch: int, order: np.ndarray, history: History
     ) -> Generator[Progress, None, None]:
@@ -196,7 +202,7 @@ class Session:
         """
         started, step = time.perf_counter(), 0
         self._present_totals = self._totals(order)
-        before_epoch = epoch * self.plan.steps
+        before_epoch = self._before_epoch = epoch * self.plan.steps
         end = min(self.plan.steps, self.plan.total_steps - before_epoch)
         rates = np.empty(end)
         self.figures.errors[:] = -1
@@ -229,8 +235,9 @@ class Session:
         self._trainer.draw_masks(self.mlp.dropout_seed, self.mlp.dropout_steps - step)
         class_weights = self.mlp.criterion.weights_of_classes(self.mlp.dtype)
         data = data_of(
-            self.train_set.x, self._labels, order, self._scales(), self._weights, class_weights
-        )
+            self.train_set.x, self._labels, order, self._scales(), self._weights, class_weights,
+            self._dropout_factors(),
+        )  # fmt: skip
         return self._trainer.train(data, schedule, step, last, self.figures)
 
     def _train(self, order: np.ndarray, rates: np.ndarray, step: int, last: int) -> int:
@@ -258,7 +265,9 @@ class Session:
         first, end = step // every, -(-last // every)
         ends = np.minimum((np.arange(first, end) + 1) * every, len(rates)) - 1
         groups = self._trainer.layout.groups
-        factors = mlp.optimizer.schedule(rates[ends], mlp.updates, groups, mlp.dtype)
+        decay = self._step_factors.decay
+        decays = 1.0 if decay is None else decay[self._before_epoch + ends]
+        factors = mlp.optimizer.schedule(rates[ends], mlp.updates, groups, mlp.dtype, decays)
         schedule = np.empty((len(rates), factors.shape[1]), mlp.dtype)
         schedule[step:last] = factors[updates - first]
         return schedule

@@ -85,11 +85,13 @@ class Objective(NamedTuple):
 def data_of(
     x: np.ndarray, labels: np.ndarray, order: np.ndarray, scales: np.ndarray,
     weights: np.ndarray | None = None, class_weights: np.ndarray | None = None,
+    dropout: np.ndarray | None = None,
 ) -> Data:  # fmt: skip
     """A training set as compiled code reads it, in place.
 
     labels : (N,) int64 classes, or (N, K) rows of float32 or float64
-    scales : (steps,) of the parameters' dtype    weights, class_weights : see ``Data``
+    scales : (steps,) of the parameters' dtype    weights, class_weights, dropout : see
+        ``Data``
     """
     matrix, nothing = strided(x), np.empty(0, scales.dtype)
     in_classes = labels.ndim == 1
@@ -98,6 +100,7 @@ def data_of(
         labels if in_classes else np.empty(0, np.int64),
         nothing if weights is None else weights,
         nothing if class_weights is None else class_weights, order, scales,
+        np.empty(0) if dropout is None else dropout,
     )  # fmt: skip
 
 

@@ -180,6 +180,8 @@ class MLP(LayerPath):
         check_finite: bool = True,
         accumulate: int = 1,
         drop_last: bool = False,
+        decay_schedule: Callable[[float], float] | None = None,
+        dropout_schedule: Callable[[float], float] | None = None,
     ) -> History:
         """Train on (x, labels) from the present weights and momenta on.
 
@@ -206,6 +208,9 @@ class MLP(LayerPath):
             rows; an epoch ends with an update
         drop_last : leave out the last batch of an epoch where it is shorter than the others: with
             ``shuffle`` other rows every time
+        decay_schedule, dropout_schedule : functions of the progress in [0, 1) to what, step by
+            step, ``weight_decay`` and the shares of ``dropout`` are multiplied by: numbers of at
+            least 0, those for dropout of at most 1. All are asked for before the first step.
 
         Returns a ``History``, also kept in ``history``. An interrupt leaves the network as of the
         last finished step. Where a batch's loss is not finite the training ends before its update,
@@ -215,6 +220,7 @@ class MLP(LayerPath):
         options = training.FitOptions(
             epochs, batch_size, max_steps, shuffle, seed, sample_weight, validation_data, callbacks,
             progress, lr_schedule, check_finite, accumulate, drop_last,
+            decay_schedule, dropout_schedule,
         )  # fmt: skip
         return training.fit(self, x, labels, options)
 

@@ -17,7 +17,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -303,6 +303,43 @@ def as_schedule(given: Any, plan: FitPlan, lr: float, dtype: Any) -> Schedule:
         # What depends on the history cannot be known yet: of an empty one it is the first epoch's.
         _check_rates(given.rates(lr, steps, plan, History()), len(steps), dtype)
     return given
+
+
+class StepFactors(NamedTuple):
+    """What is multiplied from step to step besides the rate: (total_steps,) each, None by 1."""
+
+    decay: np.ndarray | None = None
+    dropout: np.ndarray | None = None
+
+
+NO_FACTORS = StepFactors()
+
+
+def step_factors(decay: Any, dropout: Any, plan: FitPlan) -> StepFactors:
+    """What ``fit`` is given for decay_schedule and dropout_schedule, for the whole training.
+
+    Raises ValueError or TypeError.
+    """
+    return StepFactors(
+        _factors_of("decay_schedule", decay, plan),
+        _factors_of("dropout_schedule", dropout, plan, most=1),
+    )
+
+
+def _factors_of(name: str, given: Any, plan: FitPlan, most: float = math.inf) -> np.ndarray | None:
+    if given is not None and (isinstance(given, type) or not callable(given)):
+        raise TypeError(f"{name} must be a function of the progress, got {given!r}")
+    if given is None or plan.total_steps == 0:
+        return None
+    values = np.array([given(step / plan.total_steps) for step in range(plan.total_steps)], float)
+    wrong = ~(np.isfinite(values) & (values >= 0) & (values <= most))
+    if wrong.any():
+        bounds = "finite numbers of at least 0" if most == math.inf else f"from 0 to {most}"
+        step = int(np.argmax(wrong))
+        raise ValueError(
+            f"{name} must give {bounds}, got {values[step]} at {step / plan.total_steps:g}"
+        )
+    return values
 
 
 def _check_rates(rates: Any, total: int, dtype: Any) -> None:

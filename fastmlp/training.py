@@ -12,7 +12,7 @@ import numpy as np
 from ._session import Session, TrainingSet
 from .callbacks import ProgressBar
 from .history import FitPlan, History, NotFiniteWarning
-from .schedules import ScheduleLike
+from .schedules import ScheduleLike, step_factors
 from .validation import (
     check_all_finite,
     check_callbacks,
@@ -39,6 +39,8 @@ class FitOptions(NamedTuple):
     check_finite: bool
     accumulate: int
     drop_last: bool
+    decay_schedule: Callable[[float], float] | None
+    dropout_schedule: Callable[[float], float] | None
 
 
 class Listeners:
@@ -94,7 +96,8 @@ def fit(mlp: Any, x: Any, labels: Any, options: FitOptions) -> History:
     generator = np.random.default_rng(options.seed)
     order = np.arange(len(x), dtype=np.int64)
     train = TrainingSet(x, labels, weights)
-    session = Session(mlp, train, plan, options.lr_schedule, accumulate)
+    factors = step_factors(options.decay_schedule, options.dropout_schedule, plan)
+    session = Session(mlp, train, plan, options.lr_schedule, accumulate, factors)
     if options.seed is not None and mlp.drops:
         mlp.dropout_seed = int(generator.integers(1 << 64, dtype=np.uint64))
     listeners = Listeners(callbacks, session)

@@ -329,7 +329,8 @@ def _batch_of(plan, data, step, at):
     """A step's batch, to lie at ``at`` in the input buffer; the last of an epoch may be short."""
     first = step * plan.batch_size
     rows = min(plan.batch_size, data.order.size - first)
-    return Batch(first, at, Geometry(rows, plan.chunk_rows, plan.pitch), step)
+    dropout = data.dropout[step] if data.dropout.size > 0 else 1.0
+    return Batch(first, at, Geometry(rows, plan.chunk_rows, plan.pitch), step, dropout)
 
 
 @inline

@@ -26,13 +26,15 @@ class Batch(NamedTuple):
     at: int  # where its blocks begin in the buffer
     geometry: Geometry
     step: int  # of the epoch
+    dropout: float  # what the shares that are dropped are multiplied by
 
 
 @inline
 def dropout_of(network, index, batch):
     """What of layer l's input a step drops."""
     masks = network.packed.masks
-    return draw_of(network.table[index].dropout, index, masks[1] + batch.step, masks[0])
+    share = network.table[index].dropout * batch.dropout
+    return draw_of(share, index, masks[1] + batch.step, masks[0])
 
 
 @inline

@@ -118,6 +118,7 @@ class Data(NamedTuple):
     class_weights: np.ndarray  # (K,) or empty
     order: np.ndarray  # (n,) int64: the rows, in the order of training
     scales: np.ndarray  # (steps,) what multiplies the sums over a batch in its update
+    dropout: np.ndarray  # (steps,) float64, what multiplies the shares that are dropped, or empty
 
 
 class Plan(NamedTuple):

@@ -147,11 +147,17 @@ class Optimizer(NearestNames, ABC):
         return self.code != MOMENTUM or any(option is not None for option in options)
 
     def schedule(
-        self, rates: np.ndarray, done: int, groups: Sequence[Group], dtype: Any
+        self,
+        rates: np.ndarray,
+        done: int,
+        groups: Sequence[Group],
+        dtype: Any,
+        decays: np.ndarray | float = 1.0,
     ) -> np.ndarray:
         """The rule's factors for consecutive updates, (steps, groups * FACTORS) of ``dtype``.
 
         rates : (steps,) learning rates    done : updates of the network before the first of them
+        decays : (steps,) what ``weight_decay`` is multiplied by, or a number for all
         """
         given = self.rate_factors or {}
         rates = np.asarray(rates, np.float64)[:, None] * [
@@ -162,10 +168,11 @@ class Optimizer(NearestNames, ABC):
         # Numbered from 1, as in the papers.
         self._fill(factors, rates, np.arange(done + 1, done + 1 + len(rates))[:, None])
         decaying = [self.decay_all or group.kind == WEIGHTS for group in groups]
+        decay = self.weight_decay * np.reshape(decays, (-1, 1))
         if self.decoupled:
-            factors[:, decaying, 2] = 1 - rates[:, decaying] * self.weight_decay
+            factors[:, decaying, 2] = 1 - rates[:, decaying] * decay
         else:
-            factors[:, decaying, 1] = self.weight_decay
+            factors[:, decaying, 1] = decay
         self._adjust(factors, groups)
         return factors.reshape(len(rates), -1).astype(dtype)
 
