@@ -4,6 +4,8 @@ from .._extras import require
 
 require("sklearn", "sklearn")
 
-from ._mlp import MLPClassifier, MLPRegressor  # noqa: E402 - once scikit-learn is known to be there
+# Once scikit-learn is known to be there.
+from ._mlp import MLPClassifier, MLPRegressor  # noqa: E402
+from ._realmlp import RealMLPClassifier, RealMLPRegressor  # noqa: E402
 
-__all__ = ["MLPClassifier", "MLPRegressor"]
+__all__ = ["MLPClassifier", "MLPRegressor", "RealMLPClassifier", "RealMLPRegressor"]

@@ -1,0 +1,306 @@
+"""RealMLP's training, against plain NumPy in float64 that is written from the paper's formulas.
+
+There the layers compute y = x W / sqrt(fan_in) + b of weights W ~ N(0, 1), which Adam changes; what
+fastmlp keeps is W / sqrt(fan_in).
+"""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from fastmlp.estimators import RealMLPClassifier, RealMLPRegressor, _realmlp_base
+from fastmlp.estimators._folds import folds, random_split
+from fastmlp.estimators._recipe import KeepBest, Training
+from fastmlp.history import NotFiniteWarning
+
+ROWS, EPOCHS, BATCH = 50, 7, 16  # 3 steps an epoch: the last 2 rows are left out
+
+
+def selu(z):
+    scale, alpha = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
+    negative = np.exp(np.minimum(z, 0))
+    return (
+        scale * np.where(z > 0, z, alpha * (negative - 1)),
+        scale * np.where(z > 0, 1, alpha * negative),
+    )
+
+
+def mish(z):
+    softplus = np.logaddexp(0, z)
+    t = np.tanh(softplus)
+    return z * t, t + z * (1 - t**2) / (1 + np.exp(-z))
+
+
+def softmax_delta(outputs, y, weights, smoothing):
+    """Gradient of the batch's mean cross-entropy with smoothed labels."""
+    classes = outputs.shape[1]
+    chances = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+    chances /= chances.sum(axis=1, keepdims=True)
+    labels = (1 - smoothing) * np.eye(classes)[y] + smoothing / classes
+    return weights[:, None] * (chances - labels) / weights.sum()
+
+
+def square_delta(outputs, y, weights, smoothing):
+    """Gradient of the mean of the squares over rows and outputs."""
+    return weights[:, None] * 2 * (outputs - y) / (weights.sum() * y.shape[1])
+
+
+class Reference:
+    """RealMLP-TD-S in NumPy."""
+
+    def __init__(self, layers, inputs, activation, delta, rate, smoothing=0.0):
+        """layers : (W, b) of each, as the paper has them."""
+        self.parameters = [np.ones((1, inputs)), *(array for pair in layers for array in pair)]
+        self.factors = [6.0] + [1.0, 0.1] * len(layers)
+        self.first = [np.zeros_like(p) for p in self.parameters]
+        self.second = [np.zeros_like(p) for p in self.parameters]
+        self.activation, self.delta = activation, delta
+        self.rate, self.smoothing, self.steps = rate, smoothing, 0
+
+    def train(self, x, y, weights, order_of_epochs):
+        total = sum(len(order) // BATCH for order in order_of_epochs)
+        for order in order_of_epochs:
+            for i in range(len(order) // BATCH):
+                rows = order[i * BATCH : (i + 1) * BATCH]
+                progress = self.steps / total
+                schedule = 0.5 * (1 - np.cos(2 * np.pi * np.log2(1 + 15 * progress)))
+                gradients = self.gradients(x[rows], y[rows], weights[rows])
+                self.steps += 1
+                self.adam(gradients, self.rate * schedule)
+
+    def gradients(self, x, y, weights):
+        scale, *rest = self.parameters
+        inputs, slopes, a = [], [], x * scale
+        for i, (w, b) in enumerate(zip(rest[::2], rest[1::2], strict=True)):
+            inputs.append(a)
+            a = a @ w / np.sqrt(len(w)) + b
+            if 2 * i + 2 < len(rest):
+                a, slope = self.activation(a)
+                slopes.append(slope)
+        delta = self.delta(a, y, weights, self.smoothing)
+        gradients = []
+        for i in reversed(range(len(inputs))):
+            w = rest[2 * i]
+            gradients = [
+                inputs[i].T @ delta / np.sqrt(len(w)),
+                delta.sum(axis=0, keepdims=True),
+                *gradients,
+            ]
+            delta = delta @ w.T / np.sqrt(len(w))
+            if i:
+                delta = delta * slopes[i - 1]
+        return [(delta * x).sum(axis=0, keepdims=True), *gradients]
+
+    def adam(self, gradients, rate, betas=(0.9, 0.95), eps=1e-8):
+        for i, gradient in enumerate(gradients):
+            self.first[i] = betas[0] * self.first[i] + (1 - betas[0]) * gradient
+            self.second[i] = betas[1] * self.second[i] + (1 - betas[1]) * gradient**2
+            mean = self.first[i] / (1 - betas[0] ** self.steps)
+            square = self.second[i] / (1 - betas[1] ** self.steps)
+            self.parameters[i] = self.parameters[i] - self.factors[i] * rate * mean / (
+                np.sqrt(square) + eps
+            )
+
+
+class Recorded(Training):
+    """Remembers every training and the network it began with."""
+
+    seen: list = []  # noqa: RUF012
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.initial = [
+            (layer.W * np.sqrt(layer.in_feature), layer.b.copy())
+            for layer in self.mlp.linear_layers
+        ]
+        self.seen.append(self)
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    monkeypatch.setattr(_realmlp_base, "Training", Recorded)
+    monkeypatch.setattr(Recorded, "seen", [])
+    return Recorded.seen
+
+
+def data(classes=3, outputs=None, seed=0):
+    draws = np.random.default_rng(seed)
+    x = draws.standard_normal((ROWS, 5)) ** 3
+    x[draws.random(x.shape) < 0.1] = np.nan
+    if outputs is None:
+        return x, draws.integers(0, classes, ROWS)
+    return x, draws.standard_normal((ROWS, outputs)) * 7 + 100
+
+
+def order_of_epochs(seed):
+    """As ``MLP.fit`` draws it."""
+    draws, order = np.random.default_rng(seed), np.arange(ROWS)
+    for _ in range(EPOCHS):
+        draws.shuffle(order)
+        yield order.copy()
+
+
+def assert_same_network(mlp, reference):
+    scale, *rest = reference.parameters
+    for i, layer in enumerate(mlp.linear_layers):
+        w = rest[2 * i] / np.sqrt(layer.in_feature)
+        assert_allclose(layer.W, scale.T * w if i == 0 else w, rtol=1e-9, atol=1e-9)
+        assert_allclose(layer.b, rest[2 * i + 1], rtol=1e-9, atol=1e-9)
+
+
+OPTIONS = {
+    "hidden_layer_sizes": (17, 8, 3), "batch_size": BATCH, "max_iter": EPOCHS,
+    "validation_fraction": 0, "dtype": "float64", "random_state": 3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_classifier_learns_as_the_paper_says(trainings, weighted, classes):
+    x, y = data(classes)
+    weights = np.random.default_rng(1).random(ROWS) + 0.1 if weighted else None
+    labels = np.array(["one", "three", "two"])[y]
+    model = RealMLPClassifier(**OPTIONS).fit(x, labels, weights)
+    [training] = trainings
+    columns = training.arguments["x"]
+    reference = Reference(training.initial, columns.shape[1], selu, softmax_delta, 0.04, 0.1)
+    counts = np.ones(ROWS) if weights is None else weights
+    reference.train(columns, y, counts, list(order_of_epochs(training.arguments["seed"])))
+    assert reference.steps == 21
+    assert_same_network(model.network_, reference)
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_a_regressor_learns_as_the_paper_says(trainings, outputs):
+    x, y = data(outputs=outputs)
+    model = RealMLPRegressor(**OPTIONS).fit(x, y if outputs > 1 else y[:, 0])
+    [training] = trainings
+    columns = training.arguments["x"]
+    reference = Reference(training.initial, columns.shape[1], mish, square_delta, 0.07)
+    targets = (y - y.mean(axis=0)) / y.std(axis=0)
+    order = list(order_of_epochs(training.arguments["seed"]))
+    reference.train(columns, targets, np.ones(ROWS), order)
+    assert_same_network(model.network_, reference)
+
+
+def test_first_weights(trainings):
+    """W and b are N(0, 1), but zero in the last layer: every class has the same chance at first."""
+    x, y = data()
+    RealMLPClassifier(**OPTIONS | {"hidden_layer_sizes": (200, 150), "max_iter": 1}).fit(x, y)
+    *hidden, (last_w, last_b) = trainings[0].initial
+    assert not last_w.any()
+    assert not last_b.any()
+    numbers = np.concatenate([array.ravel() for pair in hidden for array in pair])
+    # Four standard errors of the mean, of the variance and of the fourth moment.
+    count = len(numbers)
+    assert abs(numbers.mean()) < 4 / np.sqrt(count)
+    assert abs(numbers.var() - 1) < 4 * np.sqrt(2 / count)
+    assert abs((numbers**4).mean() - 3) < 4 * np.sqrt(96 / count)
+
+
+# Which epoch is kept
+
+
+class Watching:
+    """Remembers the parameters after every epoch; comes before ``KeepBest``."""
+
+    def __init__(self):
+        self.after = []
+
+    def on_epoch_end(self, mlp, history):
+        self.after.append(mlp.parameters.copy())
+
+
+def kept_of(scores, trainings, last_epoch=None):
+    """(callback, network, parameters before the training and after every epoch)."""
+    x, y = data()
+    RealMLPClassifier(**OPTIONS | {"max_iter": 1}).fit(x, y)
+    mlp, arguments = trainings[0].mlp, trainings[0].arguments
+    left = iter(scores or ())
+    best = KeepBest(None if scores is None else lambda mlp: next(left), last_epoch)
+    watching = Watching()
+    before = mlp.parameters.copy()
+    mlp.fit(**arguments | {"epochs": 5, "callbacks": [watching, best]})
+    return best, mlp, [before, *watching.after]
+
+
+@pytest.mark.parametrize(
+    ("scores", "epoch"),
+    [
+        ([1, 2, 3, 4, 5], 5),
+        ([5, 4, 3, 2, 1], 1),
+        ([1, 3, 3, 2, 1], 3),
+        ([1, 3, 2, 3, 2], 4),
+        ([2, 2, 2, 2, 2], 5),
+        ([np.nan, 1, np.nan, 0, np.nan], 2),
+        ([-np.inf, -np.inf, np.nan, np.nan, np.nan], 2),
+        ([np.nan] * 5, 0),
+        (None, 5),
+    ],
+)
+def test_the_last_of_the_best_epochs_is_kept(scores, epoch, trainings):
+    best, mlp, after = kept_of(scores, trainings)
+    assert best.epoch == epoch
+    assert_array_equal(mlp.parameters, after[epoch])
+    assert len(best.scores) == (0 if scores is None else 5)
+
+
+def test_a_training_can_end_before_its_schedule_does(trainings):
+    best, mlp, after = kept_of(None, trainings, last_epoch=3)
+    assert best.epoch == 3
+    assert len(after) == 4
+    assert_array_equal(mlp.parameters, after[3])
+
+
+def test_what_is_restored_scores_as_it_did():
+    x, y = data()
+    options = {"max_iter": 12, "validation_fraction": 0.3, "batch_size": 8}
+    model = RealMLPClassifier(**OPTIONS | options).fit(x, y)
+    scores = model.validation_scores_
+    assert len(scores) == model.n_iter_ == 12
+    assert model.best_epoch_ == max(i for i in range(1, 13) if scores[i - 1] == max(scores))
+    assert min(scores) < max(scores)
+
+
+# Training that diverges
+
+
+@pytest.mark.parametrize("share", [0, 0.2])
+def test_a_training_that_diverges_says_so_and_stays_finite(share):
+    x, y = data(outputs=1)
+    options = {"learning_rate_init": 1e200, "validation_fraction": share}
+    with pytest.warns(NotFiniteWarning, match=r"in epoch \d.*lr is 1e\+200"):
+        model = RealMLPRegressor(**OPTIONS | options).fit(x, y[:, 0])
+    assert np.isfinite(model.network_.parameters).all()
+    assert np.isfinite(model.predict(x)).all()
+    assert model.n_iter_ < EPOCHS
+
+
+# Splits
+
+
+@pytest.mark.parametrize(("rows", "count"), [(10, 2), (17, 5), (100, 3), (5, 5)])
+def test_every_row_is_held_out_once(rows, count):
+    splits = folds(rows, count, None, np.random.default_rng(0))
+    assert len(splits) == count
+    assert_array_equal(np.sort(np.concatenate([held for _, held in splits])), np.arange(rows))
+    for train, held in splits:
+        assert_array_equal(np.sort(np.concatenate([train, held])), np.arange(rows))
+        assert rows // count <= len(held) <= rows // count + 1
+
+
+def test_every_fold_has_its_share_of_every_class():
+    classes = np.repeat([0, 1, 2], [7, 50, 3])
+    for _, held in folds(60, 5, classes, np.random.default_rng(0)):
+        counts = np.bincount(classes[held], minlength=3)
+        assert (abs(counts - [1.4, 10, 0.6]) < 1).all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "share", "held"),
+    [(2, 0.2, 1), (2, 0.9, 1), (10, 0.2, 2), (3, 0.01, 1), (1000, 0.2, 200)],
+)
+def test_a_random_share_is_held_out(rows, share, held):
+    train, validation = random_split(rows, share, np.random.default_rng(0))
+    assert len(validation) == held
+    assert_array_equal(np.sort(np.concatenate([train, validation])), np.arange(rows))
