@@ -105,8 +105,9 @@ def test_a_constant_target():
 # The network
 
 
+@pytest.mark.parametrize("parametric", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_plain_network_is_the_trained_one(dtype, monkeypatch):
+def test_the_plain_network_is_the_trained_one(dtype, parametric, monkeypatch):
     """The learnt scale of the inputs goes into the first weights."""
     kept = []
 
@@ -116,7 +117,7 @@ def test_the_plain_network_is_the_trained_one(dtype, monkeypatch):
 
     monkeypatch.setattr(_realmlp_base, "folded", keep)
     x, y = iris()
-    model = RealMLPClassifier(**SMALL, dtype=dtype).fit(x, y)
+    model = RealMLPClassifier(**SMALL, dtype=dtype, parametric_activation=parametric).fit(x, y)
     [mlp] = kept
     assert abs(np.asarray(mlp.input_scale) - 1).min() > 0.01
     columns = model.columns_.transform(_realmlp_base.read_table(model, x, reset=False), dtype)
@@ -217,6 +218,16 @@ def test_which_rows_judge(seen):
     RealMLPClassifier(**SMALL).fit(x, y, X_val=x[:7], y_val=y[:7])
     sizes = [(len(rows.x), 0 if held is None else len(held.x)) for rows, held, _ in seen]
     assert sizes == [(120, 30), (150, 0), (150, 7)]
+
+
+def test_every_fold_judges_by_rows_it_has_not_seen(seen):
+    x = np.arange(30.0)[:, None] ** 1.5
+    RealMLPRegressor(**SMALL, n_cv=3).fit(x, x[:, 0])
+    for rows, held, _ in seen:
+        together = np.concatenate([rows.x, held.x])
+        assert len(held.x) == 10
+        assert len(np.unique(together)) == len(together) == 30
+    assert len(np.unique([held.x for _, held, _ in seen])) == 30
 
 
 def test_refit_trains_on_all_rows_for_the_best_epochs(seen):

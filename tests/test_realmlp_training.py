@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from fastmlp.estimators import RealMLPClassifier, RealMLPRegressor, _realmlp_base
 from fastmlp.estimators._folds import folds, random_split
-from fastmlp.estimators._recipe import KeepBest, Training
+from fastmlp.estimators._recipe import KeepBest, Training, flat_then_cosine
 from fastmlp.history import NotFiniteWarning
 
 ROWS, EPOCHS, BATCH = 50, 7, 16  # 3 steps an epoch: the last 2 rows are left out
@@ -304,3 +304,115 @@ def test_a_random_share_is_held_out(rows, share, held):
     train, validation = random_split(rows, share, np.random.default_rng(0))
     assert len(validation) == held
     assert_array_equal(np.sort(np.concatenate([train, validation])), np.arange(rows))
+
+
+# RealMLP-TD's options
+
+
+def test_dropout_and_decay_stay_and_then_fall(trainings):
+    x, y = data()
+    RealMLPClassifier(**OPTIONS | {"max_iter": 1}).fit(x, y)
+    for name in ("dropout_schedule", "decay_schedule"):
+        assert trainings[0].arguments[name] is flat_then_cosine
+    assert [flat_then_cosine(t) for t in (0, 0.25, 0.5)] == [1, 1, 1]
+    assert_allclose([flat_then_cosine(t) for t in (2 / 3, 0.75, 1)], [0.75, 0.5, 0], atol=1e-15)
+
+
+@pytest.mark.parametrize("activation", ["selu", "mish"])
+def test_a_network_drawn_by_data(trainings, activation):
+    """Products with the training rows deviate by 1, and every bias is a mixture of some of them."""
+    x, y = data()
+    options = {"init": "data", "activation": activation, "max_iter": 1}
+    RealMLPClassifier(**OPTIONS | options).fit(x, y)
+    [training] = trainings
+    out = training.arguments["x"]
+    function = {"selu": selu, "mish": mish}[activation]
+    for w, b in training.initial:
+        products = out @ w / np.sqrt(len(w))
+        assert_allclose(products.std(axis=0), 1, rtol=1e-12)
+        assert (-b[0] >= products.min(axis=0)).all()
+        assert (-b[0] <= products.max(axis=0)).all()
+        # A mixture of five rows deviates from the mean by less than a row does.
+        assert 0 < (b[0] + products.mean(axis=0)).std() < 1.2 or b.size < 5
+        out = function(products + b)[0]
+
+
+def test_a_network_drawn_by_rows_that_are_all_equal():
+    model = RealMLPClassifier(**OPTIONS | {"init": "data"})
+    assert np.isfinite(
+        model.fit(np.ones((40, 3)), np.arange(40) % 2).predict_proba(np.eye(3))
+    ).all()
+
+
+class TD(Reference):
+    """With parametric activations and decay."""
+
+    def __init__(self, layers, decay, widths, *arguments):
+        super().__init__(layers, *arguments)
+        self.decay, self.layers = decay, len(layers)
+        self.parameters += [np.ones((1, width)) for width in widths]
+        self.factors += [0.1] * len(widths)
+        self.first = [np.zeros_like(p) for p in self.parameters]
+        self.second = [np.zeros_like(p) for p in self.parameters]
+
+    def gradients(self, x, y, weights):
+        scale, *rest = self.parameters
+        rest, mixes = rest[: 2 * self.layers], rest[2 * self.layers :]
+        inputs, states, a = [], [], x * scale
+        for i in range(self.layers):
+            w, b = rest[2 * i : 2 * i + 2]
+            inputs.append(a)
+            z = a = a @ w / np.sqrt(len(w)) + b
+            if i < self.layers - 1:
+                value, slope = self.activation(z)
+                states.append((value - z, 1 + mixes[i] * (slope - 1)))
+                a = z + mixes[i] * (value - z)
+        delta = self.delta(a, y, weights, self.smoothing)
+        gradients, of_mixes = [], []
+        for i in reversed(range(self.layers)):
+            w = rest[2 * i]
+            gradients = [
+                inputs[i].T @ delta / np.sqrt(len(w)),
+                delta.sum(axis=0, keepdims=True),
+                *gradients,
+            ]
+            delta = delta @ w.T / np.sqrt(len(w))
+            if i:
+                curve, slope = states[i - 1]
+                of_mixes.insert(0, (delta * curve).sum(axis=0, keepdims=True))
+                delta = delta * slope
+        return [(delta * x).sum(axis=0, keepdims=True), *gradients, *of_mixes]
+
+    def adam(self, gradients, rate):
+        progress = (self.steps - 1) / 21
+        decay = self.decay * (1 + np.cos(np.pi * max(0, 2 * progress - 1))) / 2
+        for i in range(self.layers):
+            self.parameters[1 + 2 * i] = self.parameters[1 + 2 * i] * (1 - rate * decay)
+        super().adam(gradients, rate)
+
+
+def test_parametric_activations_and_decay_as_the_paper_says(trainings):
+    x, y = data()
+    options = {"parametric_activation": True, "weight_decay": 0.5, "init": "data"}
+    model = RealMLPClassifier(**OPTIONS | options).fit(x, y)
+    [training] = trainings
+    columns = training.arguments["x"]
+    widths = OPTIONS["hidden_layer_sizes"]
+    reference = TD(training.initial, 0.5, widths, columns.shape[1], selu, softmax_delta, 0.04, 0.1)
+    reference.train(columns, y, np.ones(ROWS), list(order_of_epochs(training.arguments["seed"])))
+    assert_same_network(model.network_, reference)
+    mixes = reference.parameters[-3:]
+    assert max(abs(mix - 1).max() for mix in mixes) > 0.01
+    for kept, expected in zip(model.network_.activation_weights, mixes, strict=True):
+        assert_allclose(kept, expected[0], rtol=1e-9)
+
+
+def test_dropout_drops_in_training_alone():
+    x, y = data()
+    share = {"dropout": 0.5, "hidden_layer_sizes": (64, 64)}
+    one, same, none = (
+        RealMLPClassifier(**OPTIONS | share | more).fit(x, y).predict_proba(x)
+        for more in ({}, {}, {"dropout": 0.0})
+    )
+    assert_array_equal(one, same)
+    assert abs(one - none).max() > 0.01

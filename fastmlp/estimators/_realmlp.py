@@ -33,6 +33,16 @@ class RealMLPClassifier(ClassifierMixin, RealMLP):
     hidden_layer_sizes : int or sequence of int
     activation : str
         Of the hidden layers, one of fastmlp's by name.
+    parametric_activation : bool
+        Learn, for every hidden neuron, how much of its activation is the identity.
+    dropout : float
+        Share of the hidden layers' outputs that is dropped in the first half of the training; in
+        the second it falls to 0 along a cosine, as ``weight_decay`` does. RealMLP-TD has 0.15.
+    weight_decay : float
+        Share of a weight that goes per step, times the rate. RealMLP-TD has 0.02.
+    init : "normal" or "data"
+        Weights and biases from N(0, 1) and the last layer's 0, or, as RealMLP-TD, such that every
+        neuron's products deviate by 1 on the training rows and its kink is among them.
     learning_rate_init : float
         The largest learning rate.
     batch_size : int
@@ -65,7 +75,7 @@ class RealMLPClassifier(ClassifierMixin, RealMLP):
     ----------
     classes_ : (K,) the labels
     networks_, network_ : list of MLP, or the only one
-        Plain networks, which take ``columns_``' result.
+        Networks that take ``columns_``' result: linear layers and activations alone.
     columns_ : Columns
         The preprocessing.
     best_epoch_ : int, or list of int with ``n_cv``
@@ -93,6 +103,10 @@ class RealMLPClassifier(ClassifierMixin, RealMLP):
         hidden_layer_sizes: Any = (256, 256, 256),
         activation: str = "selu",
         *,
+        parametric_activation: bool = False,
+        dropout: float = 0.0,
+        weight_decay: float = 0.0,
+        init: str = "normal",
         learning_rate_init: float = 0.04,
         batch_size: int = 256,
         max_iter: int = 256,
@@ -109,6 +123,10 @@ class RealMLPClassifier(ClassifierMixin, RealMLP):
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
+        self.parametric_activation = parametric_activation
+        self.dropout = dropout
+        self.weight_decay = weight_decay
+        self.init = init
         self.learning_rate_init = learning_rate_init
         self.batch_size = batch_size
         self.max_iter = max_iter
@@ -189,6 +207,10 @@ class RealMLPRegressor(RegressorMixin, RealMLP):
         hidden_layer_sizes: Any = (256, 256, 256),
         activation: str = "mish",
         *,
+        parametric_activation: bool = False,
+        dropout: float = 0.0,
+        weight_decay: float = 0.0,
+        init: str = "normal",
         learning_rate_init: float = 0.07,
         batch_size: int = 256,
         max_iter: int = 256,
@@ -204,6 +226,10 @@ class RealMLPRegressor(RegressorMixin, RealMLP):
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
+        self.parametric_activation = parametric_activation
+        self.dropout = dropout
+        self.weight_decay = weight_decay
+        self.init = init
         self.learning_rate_init = learning_rate_init
         self.batch_size = batch_size
         self.max_iter = max_iter

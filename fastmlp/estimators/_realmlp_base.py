@@ -36,6 +36,10 @@ class RealMLP(BaseEstimator, metaclass=ABCMeta):
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "parametric_activation": ["boolean"],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "init": [StrOptions({"normal", "data"})],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "validation_fraction": [Interval(Real, 0, 1, closed="left")],
@@ -130,7 +134,9 @@ class RealMLP(BaseEstimator, metaclass=ABCMeta):
             )
         return Recipe(
             tuple(map(int, hidden)), self.activation, float(self.learning_rate_init),
-            int(self.batch_size), int(self.max_iter), np.dtype(self.dtype), self.compute_dtype,
+            int(self.batch_size), int(self.max_iter), bool(self.parametric_activation),
+            float(self.dropout), float(self.weight_decay), self.init == "data",
+            np.dtype(self.dtype), self.compute_dtype,
         )  # fmt: skip
 
     def _check_rows(self, y: np.ndarray, x_val: Any, y_val: Any) -> None:

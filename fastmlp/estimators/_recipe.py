@@ -6,6 +6,7 @@ boosted trees on tabular data", 2024, table A.1, columns RealMLP-TD-S and RealML
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,12 +15,17 @@ import numpy as np
 from ..history import FitPlan, History
 from ..layers import Criterion, activation_named
 from ..mlp import MLP
-from ..optimizers import Adam
+from ..optimizers import Adam, AdamW
 from ..schedules import Schedule
 
 # How fast parameters learn, as multiples of the learning rate.
-RATE_FACTORS = {"scales": 6.0, "weights": 1.0, "biases": 0.1}
+RATE_FACTORS = {"scales": 6.0, "weights": 1.0, "biases": 0.1, "activations": 0.1}
 BETAS = (0.9, 0.95)
+
+# As many rows tell the deviation of a neuron's outputs to about one part in a hundred.
+_ROWS_FOR_DEVIATIONS = 4096
+# A bias of the initialisation by data is a mean of so many of its neuron's outputs.
+_ROWS_FOR_BIASES = 5
 
 
 class Recipe(NamedTuple):
@@ -30,6 +36,10 @@ class Recipe(NamedTuple):
     rate: float
     batch_size: int
     epochs: int
+    parametric: bool
+    dropout: float
+    decay: float
+    by_data: bool
     dtype: np.dtype[Any]
     compute_dtype: str | None
 
@@ -61,6 +71,11 @@ class CosLog(Schedule):
     def factors(self, steps: np.ndarray, plan: FitPlan) -> np.ndarray:
         progress = steps / plan.total_steps
         return (1 - np.cos(2 * np.pi * np.log2(1 + 15 * progress))) / 2
+
+
+def flat_then_cosine(progress: float) -> float:
+    """1 in the first half of a training, then along half a cosine to 0."""
+    return (1 + math.cos(math.pi * max(0.0, 2 * progress - 1))) / 2
 
 
 class KeepBest:
@@ -109,7 +124,12 @@ class Training:
         last_epoch: int | None = None,
     ) -> None:  # fmt: skip
         """seed : of the first weights and of the order of the rows."""
-        self.mlp = new_network(recipe, task, rows.x.shape[1], np.random.default_rng([seed, 1]))
+        generator = np.random.default_rng([seed, 1])
+        self.mlp = new_network(recipe, task, rows.x.shape[1])
+        if recipe.by_data:
+            draw_by_data(self.mlp, rows.x, generator)
+        else:
+            draw(self.mlp, generator)
         score = None if validation is None else (lambda mlp: task.score(mlp, validation))
         self.best = KeepBest(score, last_epoch)
         self.arguments: dict[str, Any] = {
@@ -117,6 +137,7 @@ class Training:
             "epochs": recipe.epochs, "batch_size": min(recipe.batch_size, len(rows.x)),
             "drop_last": True,
             "lr_schedule": CosLog(), "seed": seed, "callbacks": [self.best],
+            "decay_schedule": flat_then_cosine, "dropout_schedule": flat_then_cosine,
         }  # fmt: skip
 
     @property
@@ -126,40 +147,68 @@ class Training:
         return [] if history is None else history.train_loss
 
 
-def new_network(recipe: Recipe, task: Task, inputs: int, generator: np.random.Generator) -> MLP:
-    """A network before its training: x times a scale of 1 each, then linear layers.
+def new_network(recipe: Recipe, task: Task, inputs: int) -> MLP:
+    """A network of zeros: x times a scale of 1 each, then linear layers.
 
-    Weights V and biases of a hidden layer are drawn from N(0, 1/fan_in) and N(0, 1), layer by
-    layer; those of the last are 0. With ``ntk`` V learns as W = V * sqrt(fan_in) would in
-    y = x W / sqrt(fan_in) + b, which is how the paper writes it.
+    Its V = W / sqrt(fan_in), with ``ntk``, learn as the paper's W do in y = x W / sqrt(fan_in) + b.
+    Decay is decoupled and of weights alone.
     """
-    mlp = MLP(
-        inputs, task.outputs, recipe.hidden, activations_of(recipe.hidden, recipe.activation),
+    hidden = [activation_named(recipe.activation) for _ in recipe.hidden]
+    return MLP(
+        inputs, task.outputs, recipe.hidden, [*hidden, activation_named("identity")],
         lambda fan_in, fan_out: np.zeros((fan_in, fan_out)),
         lambda fan_out: np.zeros((1, fan_out)),
         task.criterion, dtype=recipe.dtype, compute_dtype=recipe.compute_dtype, scale_inputs=True,
-        optimizer=Adam(recipe.rate, BETAS, rate_factors=RATE_FACTORS, ntk=True),
+        parametric_activations=recipe.parametric, dropout=recipe.dropout,
+        optimizer=AdamW(
+            recipe.rate, BETAS, weight_decay=recipe.decay, rate_factors=RATE_FACTORS, ntk=True
+        ),
     )  # fmt: skip
+
+
+def draw(mlp: MLP, generator: np.random.Generator) -> None:
+    """Weights W and biases from N(0, 1), layer by layer, but those of the last layer."""
     for layer in mlp.linear_layers[:-1]:
-        weights = generator.standard_normal(layer.W.shape)
-        layer.W = weights / np.sqrt(layer.in_feature)
+        layer.W = generator.standard_normal(layer.W.shape) / np.sqrt(layer.in_feature)
         layer.b = generator.standard_normal(layer.b.shape)
-    return mlp
 
 
-def activations_of(hidden: tuple[int, ...], name: str) -> list[Any]:
-    return [*(activation_named(name) for _ in hidden), activation_named("identity")]
+def draw_by_data(mlp: MLP, x: np.ndarray, generator: np.random.Generator) -> None:
+    """Weights by which every neuron's products with rows of x deviate by 1, and biases that are
+    mixtures of five of these products each, below 0, so that every neuron's kink is among the rows.
+
+    Of all layers. Reference: the paper's table A.1, "he+5" of Steinwart, "A sober look at neural
+    network initializations", 2019.
+    """
+    chosen = generator.permutation(len(x))[:_ROWS_FOR_DEVIATIONS]
+    out = x[chosen].astype(np.float64)
+    for layer, activation in zip(mlp.linear_layers, mlp.activations, strict=True):
+        weights = generator.standard_normal(layer.W.shape)
+        products = out @ weights
+        deviations = products.std(axis=0)
+        # Where all rows are equal, whatever the weights, they are as they were drawn.
+        deviations = np.where(deviations > 0, deviations, np.sqrt(len(weights)))
+        products /= deviations
+        rows = generator.integers(len(out), size=(_ROWS_FOR_BIASES, layer.out_feature))
+        shares = generator.standard_exponential(rows.shape)
+        shares /= shares.sum(axis=0)
+        biases = -(shares * np.take_along_axis(products, rows, axis=0)).sum(axis=0)
+        layer.W, layer.b = weights / deviations, biases[None]
+        out = activation.forward(products + biases)
 
 
 def folded(mlp: MLP) -> MLP:
-    """A plain network with the same outputs: the scale of the inputs is in its first weights."""
+    """A network with the same outputs, the scale of the inputs in its first weights."""
     weights = iter([layer.W for layer in mlp.linear_layers])
     biases = iter([layer.b for layer in mlp.linear_layers])
     plain = MLP(
         mlp.input_size, mlp.output_size, mlp.hiddens, list(mlp.activations),
         lambda fan_in, fan_out: next(weights), lambda fan_out: next(biases),
         mlp.criterion, dtype=mlp.dtype, compute_dtype=mlp.compute_dtype, optimizer=Adam(mlp.lr),
+        parametric_activations=mlp.parametric_activations,
     )  # fmt: skip
+    for new, learnt in zip(plain.activation_weights, mlp.activation_weights, strict=True):
+        new[...] = learnt
     first, scale = plain.linear_layers[0], np.asarray(mlp.input_scale, np.float64)
     first.W = first.W * scale[:, None]
     plain.eval()
