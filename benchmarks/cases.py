@@ -25,6 +25,7 @@ import numpy as np
 from fastmlp import kernels, layers, optimizers
 from fastmlp._layout import LayerSpec, Layout
 from fastmlp.kernels.activation import ACTIVATIONS, NO_ACTIVATION
+from fastmlp.kernels.embed import EmbeddingSizes
 from fastmlp.kernels.update import FlatUpdate
 from fastmlp.layers.loss import CRITERIA
 
@@ -179,6 +180,19 @@ def _scale_gradient(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
     return np.empty_like(scale), dw, w, scale
 
 
+def _embed_forward(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
+    """Half of the columns, of 5 frequencies, in 2 numbers each."""
+    sizes = EmbeddingSizes((width + 1) // 2, 5, 2)
+    x, numbers = _normal(dtype, (batch, width), (sizes.numbers,))
+    return np.empty((batch, width + 2 * sizes.columns), dtype), x, numbers, sizes
+
+
+def _embed_backward(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
+    dy, x, numbers, sizes = _embed_forward(batch, width, dtype)
+    (dy,) = _normal(dtype, dy.shape, seed=1)
+    return np.empty_like(numbers), dy, x, numbers, sizes, 1 / batch
+
+
 def _softmax(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
     (logits,) = _normal(dtype, (batch, width))
     return np.empty_like(logits), logits
@@ -321,6 +335,14 @@ KERNELS: dict[str, Case] = {
             *_normal(dtype, (width,), (batch, width), (batch, width)), 0.25,
         ),
         lambda ref, dw, dy, bends, scale: (ref.mix_gradient(dy, bends, scale),),
+    ),
+    "embed_forward": Case(
+        _kernel("embed_forward"), (0,), _embed_forward,
+        lambda ref, y, x, numbers, sizes: (ref.embed(x, numbers, sizes),),
+    ),
+    "embed_backward": Case(
+        _kernel("embed_backward"), (0,), _embed_backward,
+        lambda ref, dnumbers, *rest: (ref.embed_gradient(*rest),),
     ),
     "batchnorm_running": Case(
         _kernel("batchnorm_running"), (0,), _batchnorm_running,

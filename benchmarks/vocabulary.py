@@ -73,6 +73,9 @@ CHOICES: dict[str, Callable[[], dict[str, Any]]] = {
     "layer norm": lambda: {"num_ln_layers": 2},
     "dropout": lambda: {"dropout": 0.5},
     "residual": lambda: {"residual": True},
+    "scale_inputs": lambda: {"scale_inputs": True},
+    "parametric_activations": lambda: {"parametric_activations": True},
+    "embeddings": lambda: {"embeddings": fastmlp.PeriodicEmbeddings(16)},
 }  # fmt: skip
 
 

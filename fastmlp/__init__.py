@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         Softsign,
         Tanh,
     )
+    from .layers.embedding import PeriodicEmbeddings
     from .mlp import MLP
     from .sweeps import train_many
     from .threads import get_num_threads, set_num_threads
@@ -62,6 +63,7 @@ __all__ = [
     "MeanAbsoluteError",
     "MeanSquaredError",
     "Mish",
+    "PeriodicEmbeddings",
     "PoissonNLL",
     "Quantile",
     "ReLU",
@@ -84,6 +86,7 @@ _MODULES = {
     "History": "history",
     "train_many": "sweeps",
     "get_training_stats": "training",
+    "PeriodicEmbeddings": "layers.embedding",
     "get_num_threads": "threads",
     "set_num_threads": "threads",
 }

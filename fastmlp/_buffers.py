@@ -24,6 +24,7 @@ _COLUMNS = {
     "b": "flat_b",
     "gamma": "flat_gamma",
     "beta": "flat_beta",
+    "numbers": "flat_embed",
     "scale": "flat_scale",
     "mix": "flat_mix",
     "running_mean": "flat_mean",

@@ -41,6 +41,8 @@ class LayerPath(NetworkParts):
         out = check_samples("x", x, self.input_size)
         if out.dtype == np.uint8:
             out = out.astype(self.dtype) / self.dtype.type(255)
+        if self._embedding is not None:
+            out = self._embedding.forward(out)
         if self._scale is not None:
             out = self._scale.forward(out)
         self._factors = self._draw_factors(len(out))
@@ -101,9 +103,14 @@ class LayerPath(NetworkParts):
                 delta = self.bn_layers[i].backward(delta)
             if i < self.num_ln_layers:
                 delta = self.ln_layers[i].backward(delta)
-            delta = self.linear_layers[i].backward(delta, input_gradient=i > 0, scale=scale)
+            through = i > 0 or self._embedding is not None
+            delta = self.linear_layers[i].backward(delta, input_gradient=through, scale=scale)
             if adds_input and i > 0:
                 delta = delta + passing
+        if self._embedding is not None:
+            for factors in (self._factors[0], self.input_scale):
+                delta = delta if factors is None else delta * factors
+            self._embedding.backward(delta, scale)
         if self._scale is not None:
             self._scale.backward_from(self.linear_layers[0])
         self._gradient_scale = scale

@@ -11,8 +11,9 @@ import numpy as np
 
 from .kernels._geometry import padded_width, panels_size
 from .kernels.activation import Formula
+from .kernels.embed import EmbeddingSizes
 from .kernels.network import LAYER
-from .kernels.rules import BIASES, MIXES, NORMS, SCALES, WEIGHTS, Group
+from .kernels.rules import BIASES, EMBEDDINGS, MIXES, NORMS, SCALES, WEIGHTS, Group
 
 
 class LayerSpec(NamedTuple):
@@ -23,6 +24,7 @@ class LayerSpec(NamedTuple):
     dropout : share of its input that is dropped in training
     scaled : whether its input is multiplied by learnt numbers; of the first layer alone
     parametric : whether its activation has learnt weights; not of the last layer
+    embedding : of columns that come before ``inputs``; of the first layer alone
     """
 
     inputs: int
@@ -36,6 +38,13 @@ class LayerSpec(NamedTuple):
     residual: bool = False
     scaled: bool = False
     parametric: bool = False
+    embedding: EmbeddingSizes | None = None
+
+    @property
+    def columns(self) -> int:
+        """Of what comes before embeddings; its inputs where there are none."""
+        sizes = self.embedding
+        return self.inputs - (sizes.columns * sizes.outputs if sizes else 0)
 
     @property
     def normalised(self) -> bool:
@@ -65,6 +74,7 @@ class Layout:
             row["group_norm"] = self._group(Group(NORMS)) if layer.normalised else -1
             row["group_scale"] = self._group(Group(SCALES)) if layer.scaled else -1
             row["group_mix"] = self._group(Group(MIXES)) if layer.parametric else -1
+            row["group_embed"] = self._group(Group(EMBEDDINGS)) if layer.embedding else -1
 
     def _place(self, row: Any, layer: LayerSpec) -> None:
         inputs, outputs = layer.inputs, layer.outputs
@@ -87,6 +97,12 @@ class Layout:
         row["packed_beta"] = self._take("packed", padded) if layer.normalised else -1
         row["flat_mix"] = self._take("parameters", outputs) if layer.parametric else -1
         row["packed_mix"] = self._take("packed", padded) if layer.parametric else -1
+        row["flat_embed"] = row["packed_embed"] = -1
+        if layer.embedding is not None:
+            row["embedded"], row["frequencies"], row["embeddings"] = layer.embedding
+            numbers = row["embed_numbers"] = layer.embedding.numbers
+            row["flat_embed"] = self._take("parameters", numbers)
+            row["packed_embed"] = self._take("packed", padded_width(numbers, self.dtype))
         row["flat_scale"] = row["packed_scale"] = -1
         if layer.scaled:
             row["flat_scale"] = self._take("parameters", inputs)
@@ -131,6 +147,7 @@ def layout_of(
     residual: bool,
     scaled: bool,
     parametric: bool,
+    embedding: EmbeddingSizes | None,
     dtype: Any,
 ) -> Layout:
     """The layout of a network, from a cache: callers share it and must not change it.
@@ -140,13 +157,14 @@ def layout_of(
     residual : whether the input is added to the output, where widths agree but in the last layer
     scaled : whether the first layer's input is multiplied by learnt numbers
     parametric : whether the activations of hidden layers have learnt weights
+    embedding : of the first columns, which the first of ``sizes`` counts already
     """
     layers = [
         LayerSpec(
             inputs, outputs, formula, bias, alpha is not None,
             1.0 if alpha is None else alpha, share, i < layernorms,
             residual and inputs == outputs and i < len(sizes) - 2, scaled and i == 0,
-            parametric and i < len(sizes) - 2,
+            parametric and i < len(sizes) - 2, embedding if i == 0 else None,
         )
         for i, ((inputs, outputs), formula, alpha, share) in enumerate(
             zip_longest(pairwise(sizes), activations, alphas, dropout)

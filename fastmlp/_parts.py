@@ -17,6 +17,7 @@ from .engine import faster_compute_dtype
 from .kernels.dropout import dropout_factors
 from .layers import BatchNorm, LayerNorm, Linear
 from .layers.activation import formula_of
+from .layers.embedding import Embedding, PeriodicEmbeddings
 from .layers.mixture import Mixture
 from .layers.scale import InputScale
 from .optimizers import Optimizer
@@ -42,6 +43,7 @@ class NetworkParts:
     residual: bool
     scale_inputs: bool
     parametric_activations: bool
+    embeddings: PeriodicEmbeddings | None
     dtype: np.dtype[Any]
     buffers: Buffers
     output: np.ndarray | None
@@ -54,6 +56,7 @@ class NetworkParts:
     _dropout: tuple[float, ...]
     _dropout_seed: int
     _scale: InputScale | None
+    _embedding: Embedding | None
     _mixes: list[Mixture]
 
     parameters = BufferView("All weights, biases, gammas and betas, (P,); assigning copies.")
@@ -141,7 +144,7 @@ class NetworkParts:
 
     @property
     def input_scale(self) -> np.ndarray | None:
-        """What the columns of x are multiplied by, (D,), or None; assigning copies."""
+        """What the columns of x, and embeddings, are multiplied by, (D,), or None."""
         scale: np.ndarray | None = None if self._scale is None else self._scale.scale
         return scale
 
@@ -166,23 +169,36 @@ class NetworkParts:
 
     def _check_residual(self, residual: bool) -> bool:
         residual = check_flag("residual", residual)
-        widths = (self.input_size, *self.hiddens)
+        widths = (self._first_width, *self.hiddens)
         if residual and not any(a == b for a, b in itertools.pairwise(widths)):
             raise ValueError(
                 "residual=True needs a hidden layer whose input is as wide as its output, got the "
                 f"widths {'-'.join(map(str, widths))}"
             )
+        first, front = widths[0], self.scale_inputs or self.embeddings is not None
+        if front and residual and self.hiddens[:1] == (first,):
+            raise ValueError(
+                "scale_inputs and embeddings need a first layer that does not add its input to its "
+                f"output, as residual=True has it do between the widths {first}-{first}"
+            )
         return residual
 
-    def _check_scale_inputs(self, scale_inputs: bool) -> bool:
-        if check_flag("scale_inputs", scale_inputs) and self.residual:
-            first = (*self.hiddens, self.output_size)[0]
-            if self.hiddens and first == self.input_size:
-                raise ValueError(
-                    "scale_inputs=True needs a first layer that does not add its input to its "
-                    f"output, as residual=True has it do between the widths {first}-{first}"
-                )
-        return bool(scale_inputs)
+    @property
+    def _first_width(self) -> int:
+        """How many inputs the first layer has: the columns of x and their embeddings."""
+        return self.input_size + (0 if self.embeddings is None else self.embeddings.width)
+
+    def _check_embeddings(self, embeddings: Any) -> PeriodicEmbeddings | None:
+        if embeddings is None:
+            return None
+        check_instance("embeddings", embeddings, PeriodicEmbeddings)
+        if embeddings.columns > self.input_size:
+            raise ValueError(
+                f"embeddings must be of at most {self.input_size} columns, those of x, "
+                f"got {embeddings.columns}"
+            )
+        kind: PeriodicEmbeddings = embeddings
+        return kind
 
     def _check_parametric(self, parametric: bool) -> bool:
         if check_flag("parametric_activations", parametric) and not self.hiddens:
@@ -209,7 +225,7 @@ class NetworkParts:
         return factors
 
     def _build(self, weight_init_fn: Any, bias_init_fn: Any, dtype: Any) -> None:
-        sizes = (self.input_size, *self.hiddens, self.output_size)
+        sizes = (self._first_width, *self.hiddens, self.output_size)
         linear_layers: list[Linear] = []
         for d0, d1 in itertools.pairwise(sizes):
             layer = Linear(d0, d1, weight_init_fn, bias_init_fn, dtype)
@@ -218,7 +234,9 @@ class NetworkParts:
         self.dtype = np.dtype(dtype)
         bn_layers = [BatchNorm(width, dtype=dtype) for width in sizes[1 : self.num_bn_layers + 1]]
         ln_layers = [LayerNorm(width, dtype=dtype) for width in sizes[1 : self.num_ln_layers + 1]]
-        self._scale = InputScale(self.input_size, self.dtype) if self.scale_inputs else None
+        kind = self.embeddings
+        self._embedding = None if kind is None else Embedding(kind, self.dtype)
+        self._scale = InputScale(self._first_width, self.dtype) if self.scale_inputs else None
         widths = self.hiddens if self.parametric_activations else ()
         self._mixes = [Mixture(width, self.dtype) for width in widths]
         self._own_layers(linear_layers, bn_layers, ln_layers)
@@ -242,8 +260,9 @@ class NetworkParts:
                 self.buffers.adopt(layer, self.layout.table[index])
         for layer, row in zip(self._mixes, self.layout.table, strict=False):
             self.buffers.adopt(layer, row)
-        if self._scale is not None:
-            self.buffers.adopt(self._scale, self.layout.table[0])
+        for front in (self._embedding, self._scale):
+            if front is not None:
+                self.buffers.adopt(front, self.layout.table[0])
         self.buffers.serve(self._optimizer)
 
     def _replace_layer(self, index: int, present: Any, new: Any) -> None:
@@ -258,11 +277,12 @@ class NetworkParts:
     @property
     def layout(self) -> Layout:
         """Where each parameter lies in the flat buffers."""
-        sizes = (self.input_size, *self.hiddens, self.output_size)
+        sizes = (self._first_width, *self.hiddens, self.output_size)
         formulas = [formula_of(a, self.dtype) for a in self._activations]
         alphas = [norm.alpha for norm in self._bn_layers]
         extras = self._dropout, len(self._ln_layers), self.residual
-        learnt = self.scale_inputs, self.parametric_activations
+        embedding = None if self.embeddings is None else self.embeddings.sizes
+        learnt = self.scale_inputs, self.parametric_activations, embedding
         return layout_of(
             sizes, tuple(formulas), self._bias, tuple(alphas), *extras, *learnt, self.dtype
         )

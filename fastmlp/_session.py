@@ -91,8 +91,9 @@ class Session:
 
     def _objective(self) -> Objective:
         mlp = self.mlp
-        # The gradients of learnt scales are made of those of the first layer's weights.
-        apart = mlp.optimizer.apart or self.accumulate > 1 or mlp.scale_inputs
+        # What is learnt of the input takes its gradients from the first layer, as it was.
+        front = mlp.scale_inputs or mlp.embeddings is not None
+        apart = mlp.optimizer.apart or self.accumulate > 1 or front
         by_mean = mlp.batchnorm_reduction == "mean"
         loss = mlp.criterion.formula(mlp.output_size, mlp.dtype)
         return Objective(

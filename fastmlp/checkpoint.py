@@ -24,6 +24,7 @@ from .initializers import zeros
 from .layers import Criterion, SoftmaxCrossEntropy, activation_named
 from .layers import activation as activations
 from .layers import loss as criteria
+from .layers.embedding import PeriodicEmbeddings
 from .optimizers import Momentum, Optimizer
 from .optimizers._of_network import from_dict, to_dict
 from .validation import check_word
@@ -32,8 +33,8 @@ FORMATS = (1, 2, 3, 4)
 """The versions of the file's layout that `read` knows; `save` writes the last. From 2 on a file may
 hold what products are computed in, and weights as bfloat16; from 3 on it has a checksum; from 4 on
 an optimizer stands in the place of lr, momentum and weight_decay, and there may be the numbers of
-activations, layer norm, residual connections, dropout, scales of the input, parametric activations,
-and a criterion other than SoftmaxCrossEntropy()."""
+activations, layer norm, residual connections, dropout, scales and embeddings of the input,
+parametric activations, and a criterion other than SoftmaxCrossEntropy()."""
 
 _KEY = "fastmlp"
 
@@ -77,14 +78,17 @@ _MAYBE_FROM_4 = {
     "residual": (bool,),
     "scale_inputs": (bool,),
     "parametric_activations": (bool,),
+    "embeddings": (dict,),
     **_DROPOUT,
     "criterion": (dict,),
 }
 # Up to format 3: HW1P1's rule.
 _MOMENTUM = dict.fromkeys(("lr", "momentum", "weight_decay"), (int, float))
 
+_LINEAR = ("W", "momentum_W", "b", "momentum_b")
 _LAYERNORM = ("gamma", "momentum_gamma", "beta", "momentum_beta")
 _SCALE, _MIX = ("scale", "momentum_scale"), ("mix", "momentum_mix")
+_EMBEDDING = ("numbers", "momentum_numbers")
 _BATCHNORM = (*_LAYERNORM, "running_mean", "running_var")
 
 _DTYPES = {"F32": "float32", "F64": "float64", "BF16": "bfloat16"}
@@ -211,6 +215,7 @@ def _describe(mlp: Any) -> dict[str, Any]:
         **({"num_ln_layers": mlp.num_ln_layers} if mlp.num_ln_layers else {}),
         **({"residual": True} if mlp.residual else {}),
         **({"scale_inputs": True} if mlp.scale_inputs else {}),
+        **({"embeddings": mlp.embeddings.to_dict()} if mlp.embeddings is not None else {}),
         **({"parametric_activations": True} if mlp.parametric_activations else {}),
         **({name: getattr(mlp, name) for name in _DROPOUT} if mlp.drops else {}),
         "sha256": _NO_CHECKSUM,
@@ -222,18 +227,24 @@ def arrays_of(mlp: Any) -> Iterator[tuple[str, Any, str]]:
     for name in ("squares", "averages"):
         if getattr(mlp, name).size > 0:
             yield f"optimizer.{name}", mlp, name
-    if mlp.scale_inputs:
-        for name in _SCALE:
-            yield f"input.{name}", mlp._scale, name
-    for k, linear in enumerate(mlp.linear_layers):
-        for name in ("W", "momentum_W", "b", "momentum_b"):
-            if getattr(linear, name) is not None:
-                yield f"layers.{k}.{name}", linear, name
-    several = (mlp.bn_layers, _BATCHNORM), (mlp.ln_layers, _LAYERNORM), (mlp._mixes, _MIX)
-    for layers, names in several:
-        for k, norm in enumerate(layers):
+    fronts: tuple[tuple[Any, tuple[str, ...]], ...] = (
+        (mlp._embedding, _EMBEDDING),
+        (mlp._scale, _SCALE),
+    )
+    for front, names in fronts:
+        for name in () if front is None else names:
+            yield f"input.{name}", front, name
+    kinds: tuple[tuple[Any, tuple[str, ...]], ...] = (
+        (mlp.linear_layers, _LINEAR),
+        (mlp.bn_layers, _BATCHNORM),
+        (mlp.ln_layers, _LAYERNORM),
+        (mlp._mixes, _MIX),
+    )
+    for layers, names in kinds:
+        for k, layer in enumerate(layers):
             for name in names:
-                yield f"layers.{k}.{name}", norm, name
+                if getattr(layer, name) is not None:
+                    yield f"layers.{k}.{name}", layer, name
 
 
 def _parse(text: str | None) -> dict[str, Any]:
@@ -269,7 +280,9 @@ def _parse(text: str | None) -> dict[str, Any]:
 def _shapes(description: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     """The tensors that a network so described has."""
     outputs = [*description["hiddens"], description["output_size"]]
-    inputs = [description["input_size"], *outputs]
+    embeddings = _embeddings_of(description)
+    first = description["input_size"] + (0 if embeddings is None else embeddings.width)
+    inputs = [first, *outputs]
     shapes: dict[str, tuple[int, ...]] = {}
     for k, (fan_in, fan_out) in enumerate(zip(inputs, outputs, strict=False)):
         shapes |= {f"layers.{k}.{name}": (fan_in, fan_out) for name in ("W", "momentum_W")}
@@ -282,10 +295,12 @@ def _shapes(description: dict[str, Any]) -> dict[str, tuple[int, ...]]:
             rows += _MIX
         shapes |= {f"layers.{k}.{name}": (1, fan_out) for name in rows}
     if description.get("scale_inputs", False):
-        shapes |= {f"input.{name}": (description["input_size"],) for name in _SCALE}
+        shapes |= {f"input.{name}": (first,) for name in _SCALE}
+    if embeddings is not None:
+        shapes |= {f"input.{name}": (embeddings.sizes.numbers,) for name in _EMBEDDING}
     optimizer = _optimizer_of(description)
     kept = {"squares": optimizer.states == 2, "averages": optimizer.average is not None}
-    learnt = "W", "b", "gamma", "beta", "mix", "scale"
+    learnt = "W", "b", "gamma", "beta", "mix", "scale", "numbers"
     size = sum(math.prod(shapes[name]) for name in shapes if name.rpartition(".")[2] in learnt)
     return shapes | {f"optimizer.{name}": (size,) for name, wanted in kept.items() if wanted}
 
@@ -294,6 +309,11 @@ def _optimizer_of(description: dict[str, Any]) -> Optimizer:
     if "optimizer" in description:
         return from_dict(description["optimizer"])
     return Momentum(**{name: description[name] for name in _MOMENTUM})
+
+
+def _embeddings_of(description: dict[str, Any]) -> PeriodicEmbeddings | None:
+    arguments = description.get("embeddings")
+    return None if arguments is None else PeriodicEmbeddings(**arguments)
 
 
 def _criterion_to_dict(criterion: Criterion) -> dict[str, Any]:
@@ -361,6 +381,7 @@ def _arguments(description: dict[str, Any]) -> dict[str, Any]:
         "residual": description.get("residual", False),
         "scale_inputs": description.get("scale_inputs", False),
         "parametric_activations": description.get("parametric_activations", False),
+        "embeddings": _embeddings_of(description),
         "dropout": description.get("dropout", 0.0),
         "dropout_seed": description.get("dropout_seed"),
     }

@@ -130,6 +130,7 @@ class Trainer:
         normalised = any(layer.normalised for layer in layout.layers)
         by_rows = any(layer.layernorm for layer in layout.layers)
         residual = self.table["residual"].astype(bool)
+        embedded = layout.layers[0].embedding is not None
         parametric = any(layer.parametric for layer in layout.layers)
         changed = [*self.table["keeps_slope"], *self.table["dropout"][1:], *residual]
         keeps_slopes = any(changed) or parametric
@@ -147,6 +148,7 @@ class Trainer:
                 WorkspaceBlocks(activations, by_feature=True, by_row=True, turned=True),
                 WorkspaceBlocks(normalised * activations),
                 WorkspaceBlocks(activations, by_feature=True, by_row=True),
+                WorkspaceBlocks(embedded * blocks_size(self.geometry, inputs[0], dtype)),
             ],
             [
                 *[layout.packed * (array.size > 0) for array in self.flat],
@@ -163,16 +165,17 @@ class Trainer:
             self.threads * scratch_size(self.unit, max(inputs), max(outputs), dtype),
             np.zeros,
         )  # fmt: skip
-        x, y, normals, deltas, *learnt, gradients, staged, gathered = workspace[:11]
-        labels, row_weights, means, variances, skips, scales = workspace[11:17]
-        slopes, bends, scratch = workspace[17:]
+        x, y, normals, deltas, input_deltas = workspace[:5]
+        *learnt, gradients, staged, gathered = workspace[5:12]
+        labels, row_weights, means, variances, skips, scales = workspace[12:18]
+        slopes, bends, scratch = workspace[18:]
         losses, errors = np.zeros((2, self.geometry.rows))
         normed = self.objective.options.norm_limit < np.inf or self.objective.squares
         return Packed(
             self.unit, Learnt(*learnt), gradients, staged,
             np.zeros(normed * norm_terms(self.table)), scratch, gathered, x, labels, row_weights,
-            y, normals, slopes, bends, deltas, skips, means, variances, scales, losses, errors,
-            np.zeros(2, np.int64),
+            y, normals, slopes, bends, deltas, input_deltas, skips, means, variances, scales,
+            losses, errors, np.zeros(2, np.int64),
         )  # fmt: skip
 
     def draw_masks(self, seed: int, before: int) -> None:
@@ -253,7 +256,7 @@ class _Trial:
         unit = unit_for(compute_dtype)
         self.trainer = Trainer(layout, learnt, statistics, batch_size, Objective(), unit)
         self.trainer.pack()
-        self.x = generator.random((batch_size, layout.layers[0].inputs), np.float32)
+        self.x = generator.random((batch_size, layout.layers[0].columns), np.float32)
         classes = generator.integers(0, layout.layers[-1].outputs, batch_size)
         self.batch = batch_size
         self.data = data_of(self.x, classes, np.arange(0), np.zeros(0, layout.dtype))

@@ -17,6 +17,7 @@ from .history import History
 from .kernels._rates import unit_for
 from .layers import Activation, Criterion
 from .layers.activation import check_activations_compiled
+from .layers.embedding import PeriodicEmbeddings
 from .layers.loss import CRITERIA, is_compiled_criterion
 from .optimizers import Optimizer
 from .optimizers._of_network import optimizer_of
@@ -24,6 +25,7 @@ from .validation import (
     check_compute_dtype,
     check_count,
     check_dtype,
+    check_flag,
     check_instance,
     check_sample_weight,
     check_samples,
@@ -82,6 +84,10 @@ class MLP(LayerPath):
     parametric_activations : bool
         Whether hidden layers have z + w * (act(z) - z) in the place of act(z), with a learnt w for
         every neuron, ``activation_weights``, all 1 at the start. Reference: the same.
+    embeddings : PeriodicEmbeddings, optional
+        Numbers learnt of the first columns of x, which the first layer, scales and dropout of x
+        take behind its columns: ``weight_init_fn`` is called for so many inputs. As for scales,
+        momentum then has a phase of its own.
     dropout_seed : int, optional
         Decides, with the number of forward passes, on what is dropped; by default a random one.
 
@@ -120,6 +126,7 @@ class MLP(LayerPath):
         dropout_seed: int | None = None,
         scale_inputs: bool = False,
         parametric_activations: bool = False,
+        embeddings: PeriodicEmbeddings | None = None,
     ) -> None:
         self.input_size = check_count("input_size", input_size)
         self.output_size = check_count("output_size", output_size)
@@ -146,8 +153,9 @@ class MLP(LayerPath):
         dtype = None if dtype is None else check_dtype(dtype)
         if check_compute_dtype(compute_dtype, dtype) == "bfloat16":
             dtype = np.dtype(np.float32)
+        self.embeddings = self._check_embeddings(embeddings)
+        self.scale_inputs = check_flag("scale_inputs", scale_inputs)
         self.residual = self._check_residual(residual)
-        self.scale_inputs = self._check_scale_inputs(scale_inputs)
         self.parametric_activations = self._check_parametric(parametric_activations)
         self.dropout = dropout
         self.dropout_seed = dropout_seed

@@ -81,6 +81,8 @@ def state(mlp):
     for k, layer in enumerate(getattr(mlp, "ln_layers", ())):
         for name in ("gamma", "beta"):
             arrays[f"{name}{k}"] = getattr(layer, name).copy()
+    if getattr(mlp, "embeddings", None) is not None:
+        arrays["embedding"] = mlp._embedding.numbers.copy()
     for k, weights in enumerate(getattr(mlp, "activation_weights", ())):
         arrays[f"mix{k}"] = weights.copy()
     if getattr(mlp, "input_scale", None) is not None:

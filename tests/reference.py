@@ -35,6 +35,8 @@ __all__ = [
     "batchnorm_backward",
     "batchnorm_forward",
     "dropout_factors",
+    "embed",
+    "embed_gradient",
     "errors",
     "finite_difference",
     "layernorm_backward",
@@ -72,6 +74,32 @@ def scale_gradient(dw, w, scale):
 def mix_gradient(dy, bends, scale):
     """The gradient of w in z + w * (act(z) - z), from that of its rows and from act(z) - z."""
     return scale * (dy * bends).sum(axis=0)
+
+
+def _embedding_parts(numbers, sizes):
+    """(w, b, v, c) out of the numbers of an embedding."""
+    n, h, m = sizes
+    ends = np.cumsum([n * h, n * h, n * m * h])
+    w, b, v, c = np.split(numbers, ends)
+    return w.reshape(n, h), b.reshape(n, h), v.reshape(n, m, h), c.reshape(n, m)
+
+
+def embed(x, numbers, sizes):
+    """x and, behind its columns, c + v @ cos(2 pi w x + b) of the first n of them."""
+    w, b, v, c = _embedding_parts(numbers, sizes)
+    waves = np.cos(2 * np.pi * x[:, : sizes[0], None] * w + b)
+    return np.hstack([x, ((waves[:, :, None] * v).sum(axis=3) + c).reshape(len(x), -1)])
+
+
+def embed_gradient(dy, x, numbers, sizes, scale):
+    """scale * the gradients of the numbers, from that of ``embed``'s result."""
+    w, b, v, _ = _embedding_parts(numbers, sizes)
+    n, _, m = sizes
+    x, dy = x[:, :n, None], dy[:, x.shape[1] :].reshape(len(x), n, m, 1)
+    angles = 2 * np.pi * x * w + b
+    slopes = -np.sin(angles) * (dy * v).sum(axis=2)
+    parts = 2 * np.pi * x * slopes, slopes, dy * np.cos(angles)[:, :, None], dy
+    return scale * np.concatenate([part.sum(axis=0).ravel() for part in parts])
 
 
 def one_hot(labels, num_classes, dtype=np.float64):

@@ -27,7 +27,12 @@ KERNEL_TESTS = [
 ]
 BOUNDS_TESTS = ["tests/test_bounds.py", "-k"]
 TESTS = {
-    "kernels": [*KERNEL_TESTS, "tests/test_math.py", "tests/test_math_smooth.py"],
+    "kernels": [
+        *KERNEL_TESTS,
+        "tests/test_math.py",
+        "tests/test_math_smooth.py",
+        "tests/test_math_turns.py",
+    ],
     "bounds of kernels": [*BOUNDS_TESTS, "in_bounds and (kernel or linear)"],
 }
 # Training and inference, which share a compilation of the epoch that takes its time. The extremes,

@@ -50,7 +50,9 @@ TEST_SECONDS = 240
 # The first tests of a file, which compile little. Others start with the epoch.
 FIRST = {
     "_bfloat16": "bfloat16", "_geometry": "packing linear", "_host": "tile measured", "_jit": "jit",
-    "_math": "math", "_math_smooth": "math_smooth activation", "_own": "own_activation",
+    "_math": "math", "_math_smooth": "math_smooth activation",
+    "_math_turns": "math_turns", "scale": "scale_inputs", "embed": "embeddings",
+    "mix": "parametric_activations", "_own": "own_activation",
     "_memory": "packing update", "_operands": "packing bfloat16",
     "_rates": "bfloat16 measured", "_simd": "math loss", "_sync": "kernels", "_tile": "tile linear",
     "_tile_amx": "amx", "_tile_bf16": "bfloat16", "_units": "bfloat16", "activation": "activation",

@@ -12,8 +12,8 @@ A step has one phase per layer forward and one per layer backward, with a barrie
 
 So no gradient is written to memory, unless the batch has several chunks. Where gradients are
 clipped together, added up over batches, or parameters averaged, or where the input has learnt
-scales, they are *apart* from the update: each phase above writes them, and one more phase updates
-all parameters.
+scales or embeddings, they are *apart* from the update: each phase above writes them, and one more
+phase updates all parameters.
 
 A batch lies in chunks of rows that fit in the second-level cache. ``network`` is a ``Network``, and
 ``index`` counts its layers.
@@ -28,7 +28,7 @@ import numpy as np
 from ._geometry import Geometry
 from ._jit import entry, inline
 from ._memory import Place, load, load_numbers, store
-from ._operands import Rectangle, publish
+from ._operands import Rectangle, operand_of, publish
 from ._simd import vector_lanes
 from ._sync import barrier, share
 from ._tile import tile_height
@@ -43,7 +43,9 @@ from .batchnorm import (
     has_batchnorm,
     running_average,
 )
+from .embed import has_embedding
 from .extras import (
+    backward_embedding,
     backward_layernorm,
     backward_whole,
     changes_output,
@@ -214,15 +216,19 @@ def _loss(team, network, data, plan, geometry):
 
 @inline
 def _input_gradient(team, network, index, geometry):
-    """d of the layer before layer l, which is not the first."""
-    packed, before = network.packed, index - 1
+    """d of what layer l reads: the outputs of the layer before, or the input of the network."""
+    packed, before = network.packed, max(index - 1, 0)
     kept, formula = kept_of(network, before).array, slope_of(network, before)
-    if takes_whole_gradient(network, before):
+    if index == 0 or takes_whole_gradient(network, before):
         formula = NO_ACTIVATION
     for number in range(chunk_count(geometry)):
+        target = output_of(network, before, packed.deltas, geometry, number)
+        if index == 0:
+            width = network.table[0].inputs
+            target = operand_of(packed.input_deltas, 0, width, geometry, number)
         input_gradient_product(
-            team, packed.unit, output_of(network, before, packed.deltas, geometry, number),
-            kept, output_of(network, index, packed.deltas, geometry, number),
+            team, packed.unit, target, kept,
+            output_of(network, index, packed.deltas, geometry, number),
             _weights_of(network, index), packed.scratch, formula,
         )  # fmt: skip
 
@@ -301,9 +307,11 @@ def _step(team, network, data, batch, plan, turn):
                 update_affine(team, network, index, turn)
         if index + 1 < layers:
             _update_linear(team, network, index + 1, batch, plan, turn)
-        if index > 0:
+        if index > 0 or has_embedding(table[0]):
             _input_gradient(team, network, index, batch.geometry)
             barrier(team)
+    if has_embedding(table[0]):
+        backward_embedding(team, network, data, batch, turn)
     _update_linear(team, network, 0, batch, plan, turn)
     if plan.apart and turn.last:
         barrier(team)
@@ -383,7 +391,7 @@ def train_steps(team, network, data, plan, schedule, first, last, steps_out):
             # The other half of the input buffer was last read in the step before, and the labels
             # in this step's loss; all threads have passed a barrier since.
             batch = _batch_of(plan, data, step + 1, half - batch.at)
-            if has_scale(network.table[0]):
+            if has_scale(network.table[0]) or has_embedding(network.table[0]):
                 # The gather reads what other parts have just updated.
                 barrier(team)
             gather(team, network, data, batch)

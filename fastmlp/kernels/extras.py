@@ -14,12 +14,14 @@ from ._sync import barrier, share
 from .activation import Formula, activation_slope, formula_of
 from .batchnorm import affine_gradients, batch_block
 from .dropout import drop_activated, drop_rows
+from .embed import add_gradients, multiply_gradients, raw_width, sizes_of
 from .gather import dropout_of, input_of
 from .layernorm import Row, RowAffine, layernorm_row, layernorm_row_gradient
 from .mix import early_formula, has_mix, mix_rows
-from .packing import ceil_div, chunk_count, rows_in_chunk
+from .packing import ceil_div, chunk_count, read_number, row_start, rows_in_chunk
 from .rules import FACTORS
-from .update import apply_momentum
+from .scale import has_scale
+from .update import PIECE, apply_momentum
 
 
 @inline
@@ -252,6 +254,52 @@ def backward_layernorm(team, network, index, geometry, turn):
             layernorm_row_gradient(deltas, normals, place, gamma, scale)
         operand = output_of(network, index, packed.deltas, geometry, number)
         publish(packed.unit, operand, Rectangle(0, blocks, begin, end))
+
+
+@inline
+def backward_embedding(team, network, data, batch, turn):
+    """The gradients of this part's columns' embeddings, from those of the first layer's input.
+
+    Must come after a barrier.
+    """
+    layer, packed, geometry = network.table[0], network.packed, batch.geometry
+    learnt, at = packed.learnt.parameters, layer.packed_embed
+    sizes, lanes = sizes_of(layer), vector_lanes(packed.staged)
+    if layer.dropout > 0:
+        _drop_input_deltas(team, network, batch)
+        barrier(team)
+    deltas = Place(packed.staged, team.part * PIECE)
+    for column in range(*share(team, sizes.columns)):
+        if turn.first:
+            zero = packed.gradients.dtype.type(0)
+            multiply_gradients(Place(packed.gradients, at), sizes, column, zero)
+        feature = raw_width(layer) + column * sizes.outputs
+        for i in range(geometry.rows):
+            row_at = row_start(packed.staged, layer.inputs, geometry, i)
+            for m in range(sizes.outputs):
+                block, lane = (feature + m) // lanes, (feature + m) % lanes
+                delta = packed.input_deltas.values[row_at + block * geometry.pitch * lanes + lane]
+                if has_scale(layer):
+                    delta *= learnt[layer.packed_scale + feature + m]
+                deltas.array[deltas.at + m] = delta
+            value = read_number(packed.staged, data.x, data.order[batch.first + i], column)
+            add_gradients(
+                Place(packed.gradients, at), Place(learnt, at), sizes, column, value, deltas
+            )
+
+
+@inline
+def _drop_input_deltas(team, network, batch):
+    """What dropout has multiplied the first layer's input by multiplies its gradient."""
+    layer, values, geometry = network.table[0], network.packed.input_deltas.values, batch.geometry
+    lanes = vector_lanes(values)
+    for block in range(*share(team, ceil_div(layer.inputs, lanes))):
+        place = batch_block(values, 0, layer.inputs, geometry, block)
+        for chunk in range(chunk_count(geometry)):
+            first = chunk * geometry.chunk_rows
+            rows = first, first + rows_in_chunk(geometry, chunk)
+            draw = dropout_of(network, 0, batch)
+            drop_rows(values, place.at + chunk * place.stride, rows, block * lanes, draw)
 
 
 @inline

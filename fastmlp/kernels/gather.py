@@ -10,6 +10,7 @@ from ._memory import Place, load, store
 from ._operands import Rectangle, operand_of, publish_from, row_group, share_rows
 from ._simd import vector_lanes
 from .dropout import draw_of, drop_rows
+from .embed import clear_row, embed_row, has_embedding, raw_width, sizes_of
 from .packing import ceil_div, prefetch_row, read_row, row_start
 from .scale import ScaledLayer, has_scale, scale_row
 
@@ -83,9 +84,8 @@ def _gather_floats(network, data, batch, begin, end):
     step, width = geometry.pitch * vector_lanes(values), network.table[0].inputs
     for i in range(begin, end):
         place = Place(values, batch.at + row_start(values, width, geometry, i))
-        _gather_row(place, step, data, batch.first, i, end, width)
-        if has_scale(network.table[0]):
-            scale_row(values, place.at, step, _scales_of(network), width)
+        _gather_row(place, step, data, batch.first, i, end, raw_width(network.table[0]))
+        _complete_row(network, place, step)
     if network.table[0].dropout > 0:
         chunk_rows = geometry.chunk_rows
         for number in range(begin // chunk_rows, ceil_div(end, chunk_rows)):
@@ -100,6 +100,18 @@ def _gather_row(place, step, data, first, i, end, width):
     # Rows lie anywhere in memory: those asked for early arrive while others are copied.
     prefetch_row(data.x, data.order[first + min(i + ROWS_AHEAD, end - 1)], width)
     read_row(place.array, place.at, step, data.x, data.order[first + i], width)
+
+
+@inline
+def _complete_row(network, place, step):
+    """What follows on a row, in blocks ``step`` apart: its embeddings, and the scales."""
+    layer = network.table[0]
+    if has_embedding(layer):
+        numbers = Place(network.packed.learnt.parameters, layer.packed_embed)
+        clear_row(place.array, place.at, step, raw_width(layer), layer.inputs)
+        embed_row(place.array, place.at, step, raw_width(layer), sizes_of(layer), numbers)
+    if has_scale(layer):
+        scale_row(place.array, place.at, step, _scales_of(network), layer.inputs)
 
 
 @inline
@@ -138,9 +150,9 @@ def _gather_rounded(team, network, data, batch, begin, end):
         stop = min(i + group, end)
         for k in range(i, stop):
             place = Place(packed.gathered, rows_at + (k - i) * lanes)
-            _gather_row(place, group * lanes, data, batch.first, k, end, width)
-            if has_scale(network.table[0]):
-                scale_row(packed.gathered, place.at, group * lanes, _scales_of(network), width)
+            columns = raw_width(network.table[0])
+            _gather_row(place, group * lanes, data, batch.first, k, end, columns)
+            _complete_row(network, place, group * lanes)
         if network.table[0].dropout > 0:
             place = Place(packed.gathered, rows_at)
             _drop_inputs(place, group * lanes, (i, stop), network, batch)

@@ -12,6 +12,7 @@ from ._simd import fma, sqrt, vector_lanes
 from ._sync import barrier, share
 from .activation import NO_ACTIVATION, formula_of, store_activated
 from .batchnorm import EPS, Affine, BatchBlock, batchnorm_normalise, has_batchnorm
+from .embed import clear_row, embed_row, has_embedding, raw_width, sizes_of
 from .layernorm import Row, RowAffine, has_layernorm, layernorm_row
 from .matmul import Weights, forward_product
 from .mix import early_formula, has_mix, mix_alone
@@ -35,6 +36,19 @@ def _row_affine_of(layer, flat):
     """What follows the normalisation of a row."""
     gamma, beta = Place(flat.parameters, layer.flat_gamma), Place(flat.parameters, layer.flat_beta)
     return RowAffine(gamma, beta)
+
+
+@inline
+def _read_input(place, step, layer, flat, matrix, row):
+    """A row of a strided matrix as the first layer reads it, into blocks ``step`` apart."""
+    x, at, columns = place.array, place.at, raw_width(layer)
+    read_row(x, at, step, matrix, row, columns)
+    if has_embedding(layer):
+        clear_row(x, at, step, columns, layer.inputs)
+        numbers = Place(flat.parameters, layer.flat_embed)
+        embed_row(x, at, step, columns, sizes_of(layer), numbers)
+    if has_scale(layer):
+        scale_row(x, at, step, Place(flat.parameters, layer.flat_scale), layer.inputs)
 
 
 @inline
@@ -124,10 +138,14 @@ def infer_rows(team, out, network, matrix, geometry, workspace):
         count = min(chunk_rows, rows - start)
         for row in range(count):
             at = own_at + row * lanes
-            read_row(x.values, at, pitch * lanes, matrix, start + row, inputs)
-            if has_scale(network.table[0]):
-                scales = Place(network.flat.parameters, network.table[0].flat_scale)
-                scale_row(x.values, at, pitch * lanes, scales, inputs)
+            _read_input(
+                Place(x.values, at),
+                pitch * lanes,
+                network.table[0],
+                network.flat,
+                matrix,
+                start + row,
+            )
         operand = Operand(x, Chunk(own_at, pitch, count, inputs))
         publish(network.unit, operand, Rectangle(0, ceil_div(inputs, lanes), 0, count))
         for layer in network.table:
@@ -247,9 +265,7 @@ def infer_few_rows(out, table, flat, source, unit, finite, rows, starts):
     x, y = rows[:padded], rows[padded : 2 * padded]
     skip, factors = rows[2 * padded : 3 * padded], rows[3 * padded :]
     for row in range(len(out)):
-        read_row(x, 0, lanes, matrix, row, table[0].inputs)
-        if has_scale(table[0]):
-            scale_row(x, 0, lanes, Place(flat.parameters, table[0].flat_scale), table[0].inputs)
+        _read_input(Place(x, 0), lanes, table[0], flat, matrix, row)
         for index in range(len(table)):
             layer = table[index]
             if layer.residual != 0:

@@ -43,15 +43,22 @@ LAYER = np.dtype(
         ("alpha", np.float64),  # of the running statistics
         ("dropout", np.float64),  # share of its input that a training step drops
         ("residual", np.int64),  # 1: its input is added to its output
-        ("group_w", np.int64),  # this and the next four: rows of a step's schedule
+        ("group_w", np.int64),  # this and the next five: rows of a step's schedule
         ("group_b", np.int64),
         ("group_norm", np.int64),
         ("group_scale", np.int64),
         ("group_mix", np.int64),
+        ("group_embed", np.int64),
         ("flat_scale", np.int64),  # learnt numbers that its input is multiplied by
         ("packed_scale", np.int64),
         ("flat_mix", np.int64),  # the weights of a parametric activation
         ("packed_mix", np.int64),
+        ("flat_embed", np.int64),  # the numbers of the embeddings of its first inputs
+        ("packed_embed", np.int64),
+        ("embed_numbers", np.int64),  # so many
+        ("embedded", np.int64),  # this and the next two: ``embed.EmbeddingSizes``
+        ("frequencies", np.int64),
+        ("embeddings", np.int64),
     ],
     align=True,
 )
@@ -82,6 +89,7 @@ class Packed(NamedTuple):
     slopes: np.ndarray  # the same layout: slopes of activations that are kept
     bends: np.ndarray  # the same layout: act(z) - z of parametric activations; empty without
     deltas: Blocks  # the same layout: gradients with respect to pre-activations
+    input_deltas: Blocks  # of the first layer's input, where embeddings learn from them
     skips: np.ndarray  # blocks of one layer: the gradient that passes by it; empty if none does
     means: np.ndarray  # of the batch, before batch norm; a row per layer
     variances: np.ndarray  # the same layout
@@ -157,6 +165,9 @@ def pack_buffer(team, table, packed, flat):
             gammas, betas = Place(packed, layer.packed_gamma), Place(packed, layer.packed_beta)
             pack_vector(team, gammas, Place(flat, layer.flat_gamma), layer.outputs)
             pack_vector(team, betas, Place(flat, layer.flat_beta), layer.outputs)
+        if layer.flat_embed >= 0:
+            numbers = Place(packed, layer.packed_embed)
+            pack_vector(team, numbers, Place(flat, layer.flat_embed), layer.embed_numbers)
         if layer.flat_mix >= 0:
             mixes = Place(packed, layer.packed_mix)
             pack_vector(team, mixes, Place(flat, layer.flat_mix), layer.outputs)
@@ -181,6 +192,9 @@ def unpack_buffer(team, table, flat, packed):
             gammas, betas = Place(packed, layer.packed_gamma), Place(packed, layer.packed_beta)
             unpack_vector(team, Place(flat, layer.flat_gamma), gammas, layer.outputs)
             unpack_vector(team, Place(flat, layer.flat_beta), betas, layer.outputs)
+        if layer.flat_embed >= 0:
+            numbers = Place(packed, layer.packed_embed)
+            unpack_vector(team, Place(flat, layer.flat_embed), numbers, layer.embed_numbers)
         if layer.flat_mix >= 0:
             mixes = Place(packed, layer.packed_mix)
             unpack_vector(team, Place(flat, layer.flat_mix), mixes, layer.outputs)

@@ -131,6 +131,17 @@ def read_row(x, at, step, matrix, row, width):
 
 
 @inline
+def read_number(like, matrix, row, column):
+    """A number of a strided matrix as one of ``like``'s dtype; uint8 becomes v / 255."""
+    address = matrix.address + row * matrix.row_step + column * matrix.column_step
+    if matrix.kind == UINT8:
+        return number_from(like, address, UINT8) / like.dtype.type(255)
+    if matrix.kind == FLOAT32:
+        return number_from(like, address, FLOAT32)
+    return number_from(like, address, FLOAT64)
+
+
+@inline
 def prefetch_row(matrix, row, width):
     """Ask for the cache lines of row ``row`` of a strided matrix, if its rows are contiguous."""
     first = matrix.address + row * matrix.row_step

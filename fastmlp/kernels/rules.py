@@ -29,8 +29,8 @@ FACTORS = 8
 # The first of a rule's own.
 FIRST_OWN = 3
 # What parameters are, by the names that users have for it.
-KINDS = ("weights", "biases", "norms", "scales", "activations")
-WEIGHTS, BIASES, NORMS, SCALES, MIXES = range(len(KINDS))
+KINDS = ("weights", "biases", "norms", "scales", "activations", "embeddings")
+WEIGHTS, BIASES, NORMS, SCALES, MIXES, EMBEDDINGS = range(len(KINDS))
 
 
 class Group(NamedTuple):

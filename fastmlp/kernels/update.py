@@ -254,6 +254,7 @@ def _norm(team, table, gradients, packed, instructions, adjustments):
             (layer.flat_gamma, layer.packed_gamma, layer.outputs, norms),
             (layer.flat_beta, layer.packed_beta, layer.outputs, norms),
             (layer.flat_mix, layer.packed_mix, layer.outputs, weights),
+            (layer.flat_embed, layer.packed_embed, layer.embed_numbers, weights),
             (layer.flat_scale, layer.packed_scale, layer.inputs, scales),
         )
         for flat_at, packed_at, width, adjustment in vectors:
@@ -305,6 +306,9 @@ def update_network(team, table, learnt, gradients, packed, instructions):
         if layer.flat_mix >= 0:
             run = (layer.packed_mix if packed else layer.flat_mix), outputs
             _update_range(team, learnt, gradients, run, layer.group_mix, weights, instructions)
+        if layer.flat_embed >= 0:
+            run = (layer.packed_embed if packed else layer.flat_embed), layer.embed_numbers
+            _update_range(team, learnt, gradients, run, layer.group_embed, weights, instructions)
         if layer.flat_scale >= 0:
             run = (layer.packed_scale if packed else layer.flat_scale), inputs
             _update_range(team, learnt, gradients, run, layer.group_scale, scales, instructions)

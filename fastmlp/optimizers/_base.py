@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from ..kernels.rules import CODES, FACTORS, KINDS, MOMENTUM, RULES, WEIGHTS, Group
+from ..kernels.rules import CODES, EMBEDDINGS, FACTORS, KINDS, MOMENTUM, RULES, WEIGHTS, Group
 from ..kernels.update import UpdateOptions
 from ..validation import NearestNames, check_choice, check_flag, check_number
 
@@ -39,7 +39,8 @@ class Optimizer(NearestNames, ABC):
     """Base of the update rules, with what all of them take.
 
     decay_all : bool
-        ``weight_decay`` acts on biases, gammas and betas too, as in torch.optim.
+        ``weight_decay`` acts on all parameters, as in torch.optim, not only on weights and
+        embeddings.
     clip_value : float, optional
         Every gradient is clipped to -clip_value ... clip_value.
     clip_norm : float, optional
@@ -50,9 +51,9 @@ class Optimizer(NearestNames, ABC):
         after each update, from the parameters before the first on.
     rate_factors : dict, optional
         What the learning rate is multiplied by for some of the parameters: "weights", "biases",
-        "norms" (gammas and betas), "scales" (of the inputs) and "activations" (weights of
-        parametric ones), 1 where nothing is said. A decay that is decoupled goes by the same rate.
-        Assign another one to change it.
+        "norms" (gammas and betas), "scales" (of the inputs), "activations" (weights of
+        parametric ones) and "embeddings", 1 where nothing is said. A decay that is decoupled goes
+        by the same rate. Assign another one to change it.
 
     Raises ValueError or TypeError where a number is not what the rule needs, also when an attribute
     is set.
@@ -167,7 +168,7 @@ class Optimizer(NearestNames, ABC):
         factors[:, :, 2] = 1
         # Numbered from 1, as in the papers.
         self._fill(factors, rates, np.arange(done + 1, done + 1 + len(rates))[:, None])
-        decaying = [self.decay_all or group.kind == WEIGHTS for group in groups]
+        decaying = [self.decay_all or group.kind in (WEIGHTS, EMBEDDINGS) for group in groups]
         decay = self.weight_decay * np.reshape(decays, (-1, 1))
         if self.decoupled:
             factors[:, decaying, 2] = 1 - rates[:, decaying] * decay
