@@ -141,9 +141,13 @@ VARIANTS = [
     Model("dropout", _real_mlp(dropout=0.15)),
     Model("weight decay", _real_mlp(weight_decay=0.02)),
     Model("drawn by data", _real_mlp(init="data")),
+    Model("periodic embeddings", _real_mlp(periodic_embedding=True)),
     Model(
-        "all four",
-        _real_mlp(parametric_activation=True, dropout=0.15, weight_decay=0.02, init="data"),
+        "all five",
+        _real_mlp(
+            parametric_activation=True, periodic_embedding=True, dropout=0.15, weight_decay=0.02,
+            init="data",
+        ),
     ),
-]
+]  # fmt: skip
 BY_NAME = {model.name: model for model in [*MODELS, *VARIANTS]}

@@ -105,9 +105,11 @@ def test_a_constant_target():
 # The network
 
 
-@pytest.mark.parametrize("parametric", [False, True])
+@pytest.mark.parametrize(
+    "options", [{}, {"parametric_activation": True, "periodic_embedding": True}], ids=str
+)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_plain_network_is_the_trained_one(dtype, parametric, monkeypatch):
+def test_the_plain_network_is_the_trained_one(dtype, options, monkeypatch):
     """The learnt scale of the inputs goes into the first weights."""
     kept = []
 
@@ -117,7 +119,7 @@ def test_the_plain_network_is_the_trained_one(dtype, parametric, monkeypatch):
 
     monkeypatch.setattr(_realmlp_base, "folded", keep)
     x, y = iris()
-    model = RealMLPClassifier(**SMALL, dtype=dtype, parametric_activation=parametric).fit(x, y)
+    model = RealMLPClassifier(**SMALL, dtype=dtype, **options).fit(x, y)
     [mlp] = kept
     assert abs(np.asarray(mlp.input_scale) - 1).min() > 0.01
     columns = model.columns_.transform(_realmlp_base.read_table(model, x, reset=False), dtype)

@@ -1,8 +1,4 @@
-"""RealMLP's training, against plain NumPy in float64 that is written from the paper's formulas.
-
-There the layers compute y = x W / sqrt(fan_in) + b of weights W ~ N(0, 1), which Adam changes; what
-fastmlp keeps is W / sqrt(fan_in).
-"""
+"""RealMLP's training, against plain NumPy in float64; what it restores; RealMLP-TD's options."""
 
 import numpy as np
 import pytest
@@ -12,94 +8,18 @@ from fastmlp.estimators import RealMLPClassifier, RealMLPRegressor, _realmlp_bas
 from fastmlp.estimators._folds import folds, random_split
 from fastmlp.estimators._recipe import KeepBest, Training, flat_then_cosine
 from fastmlp.history import NotFiniteWarning
+from tests.realmlp import (
+    BATCH,
+    TD,
+    Reference,
+    mish,
+    selu,
+    softmax_delta,
+    split_numbers,
+    square_delta,
+)
 
-ROWS, EPOCHS, BATCH = 50, 7, 16  # 3 steps an epoch: the last 2 rows are left out
-
-
-def selu(z):
-    scale, alpha = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
-    negative = np.exp(np.minimum(z, 0))
-    return (
-        scale * np.where(z > 0, z, alpha * (negative - 1)),
-        scale * np.where(z > 0, 1, alpha * negative),
-    )
-
-
-def mish(z):
-    softplus = np.logaddexp(0, z)
-    t = np.tanh(softplus)
-    return z * t, t + z * (1 - t**2) / (1 + np.exp(-z))
-
-
-def softmax_delta(outputs, y, weights, smoothing):
-    """Gradient of the batch's mean cross-entropy with smoothed labels."""
-    classes = outputs.shape[1]
-    chances = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-    chances /= chances.sum(axis=1, keepdims=True)
-    labels = (1 - smoothing) * np.eye(classes)[y] + smoothing / classes
-    return weights[:, None] * (chances - labels) / weights.sum()
-
-
-def square_delta(outputs, y, weights, smoothing):
-    """Gradient of the mean of the squares over rows and outputs."""
-    return weights[:, None] * 2 * (outputs - y) / (weights.sum() * y.shape[1])
-
-
-class Reference:
-    """RealMLP-TD-S in NumPy."""
-
-    def __init__(self, layers, inputs, activation, delta, rate, smoothing=0.0):
-        """layers : (W, b) of each, as the paper has them."""
-        self.parameters = [np.ones((1, inputs)), *(array for pair in layers for array in pair)]
-        self.factors = [6.0] + [1.0, 0.1] * len(layers)
-        self.first = [np.zeros_like(p) for p in self.parameters]
-        self.second = [np.zeros_like(p) for p in self.parameters]
-        self.activation, self.delta = activation, delta
-        self.rate, self.smoothing, self.steps = rate, smoothing, 0
-
-    def train(self, x, y, weights, order_of_epochs):
-        total = sum(len(order) // BATCH for order in order_of_epochs)
-        for order in order_of_epochs:
-            for i in range(len(order) // BATCH):
-                rows = order[i * BATCH : (i + 1) * BATCH]
-                progress = self.steps / total
-                schedule = 0.5 * (1 - np.cos(2 * np.pi * np.log2(1 + 15 * progress)))
-                gradients = self.gradients(x[rows], y[rows], weights[rows])
-                self.steps += 1
-                self.adam(gradients, self.rate * schedule)
-
-    def gradients(self, x, y, weights):
-        scale, *rest = self.parameters
-        inputs, slopes, a = [], [], x * scale
-        for i, (w, b) in enumerate(zip(rest[::2], rest[1::2], strict=True)):
-            inputs.append(a)
-            a = a @ w / np.sqrt(len(w)) + b
-            if 2 * i + 2 < len(rest):
-                a, slope = self.activation(a)
-                slopes.append(slope)
-        delta = self.delta(a, y, weights, self.smoothing)
-        gradients = []
-        for i in reversed(range(len(inputs))):
-            w = rest[2 * i]
-            gradients = [
-                inputs[i].T @ delta / np.sqrt(len(w)),
-                delta.sum(axis=0, keepdims=True),
-                *gradients,
-            ]
-            delta = delta @ w.T / np.sqrt(len(w))
-            if i:
-                delta = delta * slopes[i - 1]
-        return [(delta * x).sum(axis=0, keepdims=True), *gradients]
-
-    def adam(self, gradients, rate, betas=(0.9, 0.95), eps=1e-8):
-        for i, gradient in enumerate(gradients):
-            self.first[i] = betas[0] * self.first[i] + (1 - betas[0]) * gradient
-            self.second[i] = betas[1] * self.second[i] + (1 - betas[1]) * gradient**2
-            mean = self.first[i] / (1 - betas[0] ** self.steps)
-            square = self.second[i] / (1 - betas[1] ** self.steps)
-            self.parameters[i] = self.parameters[i] - self.factors[i] * rate * mean / (
-                np.sqrt(square) + eps
-            )
+ROWS, EPOCHS = 50, 7  # 3 steps an epoch: the last 2 rows are left out
 
 
 class Recorded(Training):
@@ -113,6 +33,8 @@ class Recorded(Training):
             (layer.W * np.sqrt(layer.in_feature), layer.b.copy())
             for layer in self.mlp.linear_layers
         ]
+        if self.mlp.embeddings is not None:
+            self.embedding = self.mlp._embedding.numbers.copy()
         self.seen.append(self)
 
 
@@ -318,14 +240,20 @@ def test_dropout_and_decay_stay_and_then_fall(trainings):
     assert_allclose([flat_then_cosine(t) for t in (2 / 3, 0.75, 1)], [0.75, 0.5, 0], atol=1e-15)
 
 
+@pytest.mark.parametrize("embedded", [False, True])
 @pytest.mark.parametrize("activation", ["selu", "mish"])
-def test_a_network_drawn_by_data(trainings, activation):
+def test_a_network_drawn_by_data(trainings, activation, embedded):
     """Products with the training rows deviate by 1, and every bias is a mixture of some of them."""
     x, y = data()
     options = {"init": "data", "activation": activation, "max_iter": 1}
-    RealMLPClassifier(**OPTIONS | options).fit(x, y)
+    RealMLPClassifier(**OPTIONS | options, periodic_embedding=embedded).fit(x, y)
     [training] = trainings
     out = training.arguments["x"]
+    if embedded:
+        w, b, v, c = split_numbers(training.embedding, 5)
+        terms = np.cos(2 * np.pi * out[:, :5, None] * w + b)
+        numbers = c + np.einsum("njk,jmk->njm", terms, v)
+        out = np.concatenate([out, numbers.reshape(len(out), -1)], axis=1)
     function = {"selu": selu, "mish": mish}[activation]
     for w, b in training.initial:
         products = out @ w / np.sqrt(len(w))
@@ -344,67 +272,39 @@ def test_a_network_drawn_by_rows_that_are_all_equal():
     ).all()
 
 
-class TD(Reference):
-    """With parametric activations and decay."""
-
-    def __init__(self, layers, decay, widths, *arguments):
-        super().__init__(layers, *arguments)
-        self.decay, self.layers = decay, len(layers)
-        self.parameters += [np.ones((1, width)) for width in widths]
-        self.factors += [0.1] * len(widths)
-        self.first = [np.zeros_like(p) for p in self.parameters]
-        self.second = [np.zeros_like(p) for p in self.parameters]
-
-    def gradients(self, x, y, weights):
-        scale, *rest = self.parameters
-        rest, mixes = rest[: 2 * self.layers], rest[2 * self.layers :]
-        inputs, states, a = [], [], x * scale
-        for i in range(self.layers):
-            w, b = rest[2 * i : 2 * i + 2]
-            inputs.append(a)
-            z = a = a @ w / np.sqrt(len(w)) + b
-            if i < self.layers - 1:
-                value, slope = self.activation(z)
-                states.append((value - z, 1 + mixes[i] * (slope - 1)))
-                a = z + mixes[i] * (value - z)
-        delta = self.delta(a, y, weights, self.smoothing)
-        gradients, of_mixes = [], []
-        for i in reversed(range(self.layers)):
-            w = rest[2 * i]
-            gradients = [
-                inputs[i].T @ delta / np.sqrt(len(w)),
-                delta.sum(axis=0, keepdims=True),
-                *gradients,
-            ]
-            delta = delta @ w.T / np.sqrt(len(w))
-            if i:
-                curve, slope = states[i - 1]
-                of_mixes.insert(0, (delta * curve).sum(axis=0, keepdims=True))
-                delta = delta * slope
-        return [(delta * x).sum(axis=0, keepdims=True), *gradients, *of_mixes]
-
-    def adam(self, gradients, rate):
-        progress = (self.steps - 1) / 21
-        decay = self.decay * (1 + np.cos(np.pi * max(0, 2 * progress - 1))) / 2
-        for i in range(self.layers):
-            self.parameters[1 + 2 * i] = self.parameters[1 + 2 * i] * (1 - rate * decay)
-        super().adam(gradients, rate)
-
-
-def test_parametric_activations_and_decay_as_the_paper_says(trainings):
+def test_embeddings_parametric_activations_and_decay_as_the_paper_says(trainings):
+    """x has 5 columns of numbers, and 5 that tell where one is missing."""
     x, y = data()
-    options = {"parametric_activation": True, "weight_decay": 0.5, "init": "data"}
+    options = {"parametric_activation": True, "weight_decay": 0.5, "periodic_embedding": True}
     model = RealMLPClassifier(**OPTIONS | options).fit(x, y)
     [training] = trainings
     columns = training.arguments["x"]
-    widths = OPTIONS["hidden_layer_sizes"]
-    reference = TD(training.initial, 0.5, widths, columns.shape[1], selu, softmax_delta, 0.04, 0.1)
+    assert columns.shape[1] == 10
+    embedding = split_numbers(training.embedding, 5)
+    assert abs(embedding[0].std() - 0.1) < 0.03
+    assert abs(abs(embedding[1]).max() - np.pi) < 0.3
+    assert abs(abs(embedding[2]).max() - 0.25) < 0.02
+    reference = TD(
+        training.initial, 0.5, OPTIONS["hidden_layer_sizes"], embedding, 25, selu, softmax_delta,
+        0.04, 0.1,
+    )  # fmt: skip
     reference.train(columns, y, np.ones(ROWS), list(order_of_epochs(training.arguments["seed"])))
     assert_same_network(model.network_, reference)
-    mixes = reference.parameters[-3:]
+    mixes, learnt = reference.parameters[7 + 2 : 7 + 5], reference.parameters[-4:]
     assert max(abs(mix - 1).max() for mix in mixes) > 0.01
     for kept, expected in zip(model.network_.activation_weights, mixes, strict=True):
         assert_allclose(kept, expected[0], rtol=1e-9)
+    for kept, expected in zip(
+        split_numbers(model.network_._embedding.numbers, 5), learnt, strict=True
+    ):
+        assert_allclose(kept, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_a_table_without_numbers_has_no_embeddings():
+    x = np.arange(60).reshape(-1, 1) % 3
+    options = {"periodic_embedding": True, "categorical_features": [0]}
+    model = RealMLPClassifier(**OPTIONS | options).fit(x, x[:, 0] == 1)
+    assert model.network_.embeddings is None
 
 
 def test_dropout_drops_in_training_alone():

@@ -33,7 +33,7 @@ class Columns:
     Quartiles are those of the inverted distribution function, the mean of two where it jumps
     between them (NumPy's "averaged_inverted_cdf"), so that a weight counts as so many rows.
 
-    names : of the columns of the result
+    names : of the columns of the result    numbers : how many of the first are a table's numbers
     center, scale : (d,) float64 each
     """
 
@@ -49,6 +49,7 @@ class Columns:
         self._table_names = list(table.names)
         kept = set(self._categorical)
         self._numeric = [i for i in range(len(table.names)) if i not in kept]
+        self.numbers = len(self._numeric)
         numbers = self._numbers(table)
         missing = np.isnan(numbers)
         self._means = _means_of_known(numbers, missing, weights)

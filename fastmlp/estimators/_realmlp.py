@@ -35,6 +35,9 @@ class RealMLPClassifier(ClassifierMixin, RealMLP):
         Of the hidden layers, one of fastmlp's by name.
     parametric_activation : bool
         Learn, for every hidden neuron, how much of its activation is the identity.
+    periodic_embedding : bool
+        Learn, for every column of numbers, three sums of cosines of it, which the network takes
+        beside it (``fastmlp.PeriodicEmbeddings``).
     dropout : float
         Share of the hidden layers' outputs that is dropped in the first half of the training; in
         the second it falls to 0 along a cosine, as ``weight_decay`` does. RealMLP-TD has 0.15.
@@ -75,7 +78,8 @@ class RealMLPClassifier(ClassifierMixin, RealMLP):
     ----------
     classes_ : (K,) the labels
     networks_, network_ : list of MLP, or the only one
-        Networks that take ``columns_``' result: linear layers and activations alone.
+        Networks that take ``columns_``' result: linear layers and activations, with embeddings
+        where these are asked for.
     columns_ : Columns
         The preprocessing.
     best_epoch_ : int, or list of int with ``n_cv``
@@ -104,6 +108,7 @@ class RealMLPClassifier(ClassifierMixin, RealMLP):
         activation: str = "selu",
         *,
         parametric_activation: bool = False,
+        periodic_embedding: bool = False,
         dropout: float = 0.0,
         weight_decay: float = 0.0,
         init: str = "normal",
@@ -124,6 +129,7 @@ class RealMLPClassifier(ClassifierMixin, RealMLP):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.parametric_activation = parametric_activation
+        self.periodic_embedding = periodic_embedding
         self.dropout = dropout
         self.weight_decay = weight_decay
         self.init = init
@@ -208,6 +214,7 @@ class RealMLPRegressor(RegressorMixin, RealMLP):
         activation: str = "mish",
         *,
         parametric_activation: bool = False,
+        periodic_embedding: bool = False,
         dropout: float = 0.0,
         weight_decay: float = 0.0,
         init: str = "normal",
@@ -227,6 +234,7 @@ class RealMLPRegressor(RegressorMixin, RealMLP):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.parametric_activation = parametric_activation
+        self.periodic_embedding = periodic_embedding
         self.dropout = dropout
         self.weight_decay = weight_decay
         self.init = init

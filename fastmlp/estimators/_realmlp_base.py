@@ -37,6 +37,7 @@ class RealMLP(BaseEstimator, metaclass=ABCMeta):
         "activation": [StrOptions(set(ACTIVATIONS))],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
         "parametric_activation": ["boolean"],
+        "periodic_embedding": ["boolean"],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "init": [StrOptions({"normal", "data"})],
@@ -92,6 +93,8 @@ class RealMLP(BaseEstimator, metaclass=ABCMeta):
         self._learn_targets(y, weights)
         categorical = categorical_columns(table, self.categorical_features)
         self.columns_ = Columns(categorical).fit(table, weights)
+        if self.periodic_embedding:
+            recipe = recipe._replace(embedded=self.columns_.numbers)
         rows = Rows(self.columns_.transform(table, recipe.dtype), self._encode(y), weights)
         validation = None if X_val is None else self._validation_rows(X_val, y_val)
         self._train(recipe, rows, validation)
@@ -135,7 +138,7 @@ class RealMLP(BaseEstimator, metaclass=ABCMeta):
         return Recipe(
             tuple(map(int, hidden)), self.activation, float(self.learning_rate_init),
             int(self.batch_size), int(self.max_iter), bool(self.parametric_activation),
-            float(self.dropout), float(self.weight_decay), self.init == "data",
+            float(self.dropout), float(self.weight_decay), self.init == "data", 0,
             np.dtype(self.dtype), self.compute_dtype,
         )  # fmt: skip
 

@@ -14,12 +14,13 @@ import numpy as np
 
 from ..history import FitPlan, History
 from ..layers import Criterion, activation_named
+from ..layers.embedding import PeriodicEmbeddings
 from ..mlp import MLP
 from ..optimizers import Adam, AdamW
 from ..schedules import Schedule
 
 # How fast parameters learn, as multiples of the learning rate.
-RATE_FACTORS = {"scales": 6.0, "weights": 1.0, "biases": 0.1, "activations": 0.1}
+RATE_FACTORS = {"scales": 6.0, "weights": 1.0, "biases": 0.1, "activations": 0.1, "embeddings": 0.1}
 BETAS = (0.9, 0.95)
 
 # As many rows tell the deviation of a neuron's outputs to about one part in a hundred.
@@ -40,6 +41,8 @@ class Recipe(NamedTuple):
     dropout: float
     decay: float
     by_data: bool
+    # How many of the first columns have periodic embeddings.
+    embedded: int
     dtype: np.dtype[Any]
     compute_dtype: str | None
 
@@ -125,7 +128,7 @@ class Training:
     ) -> None:  # fmt: skip
         """seed : of the first weights and of the order of the rows."""
         generator = np.random.default_rng([seed, 1])
-        self.mlp = new_network(recipe, task, rows.x.shape[1])
+        self.mlp = new_network(recipe, task, rows.x.shape[1], generator)
         if recipe.by_data:
             draw_by_data(self.mlp, rows.x, generator)
         else:
@@ -147,19 +150,24 @@ class Training:
         return [] if history is None else history.train_loss
 
 
-def new_network(recipe: Recipe, task: Task, inputs: int) -> MLP:
-    """A network of zeros: x times a scale of 1 each, then linear layers.
+def new_network(recipe: Recipe, task: Task, inputs: int, generator: np.random.Generator) -> MLP:
+    """A network of zeros: embeddings, then a scale of 1 for every column, then linear layers.
 
-    Its V = W / sqrt(fan_in), with ``ntk``, learn as the paper's W do in y = x W / sqrt(fan_in) + b.
-    Decay is decoupled and of weights alone.
+    The embeddings are PBLD's, drawn already: 16 frequencies and 3 numbers for each column that has
+    some. The linear layers' V = W / sqrt(fan_in), with ``ntk``, learn as the paper's W do in
+    y = x W / sqrt(fan_in) + b. Decay is decoupled, of weights and embeddings alone.
     """
     hidden = [activation_named(recipe.activation) for _ in recipe.hidden]
+    embeddings = None
+    if recipe.embedded:
+        seed = int(generator.integers(1 << 63))
+        embeddings = PeriodicEmbeddings(recipe.embedded, sigma=0.1, seed=seed)
     return MLP(
         inputs, task.outputs, recipe.hidden, [*hidden, activation_named("identity")],
         lambda fan_in, fan_out: np.zeros((fan_in, fan_out)),
         lambda fan_out: np.zeros((1, fan_out)),
         task.criterion, dtype=recipe.dtype, compute_dtype=recipe.compute_dtype, scale_inputs=True,
-        parametric_activations=recipe.parametric, dropout=recipe.dropout,
+        parametric_activations=recipe.parametric, dropout=recipe.dropout, embeddings=embeddings,
         optimizer=AdamW(
             recipe.rate, BETAS, weight_decay=recipe.decay, rate_factors=RATE_FACTORS, ntk=True
         ),
@@ -181,7 +189,10 @@ def draw_by_data(mlp: MLP, x: np.ndarray, generator: np.random.Generator) -> Non
     network initializations", 2019.
     """
     chosen = generator.permutation(len(x))[:_ROWS_FOR_DEVIATIONS]
-    out = x[chosen].astype(np.float64)
+    out = x[chosen]
+    if mlp._embedding is not None:
+        out = mlp._embedding.forward(out)
+    out = out.astype(np.float64)
     for layer, activation in zip(mlp.linear_layers, mlp.activations, strict=True):
         weights = generator.standard_normal(layer.W.shape)
         products = out @ weights
@@ -205,10 +216,12 @@ def folded(mlp: MLP) -> MLP:
         mlp.input_size, mlp.output_size, mlp.hiddens, list(mlp.activations),
         lambda fan_in, fan_out: next(weights), lambda fan_out: next(biases),
         mlp.criterion, dtype=mlp.dtype, compute_dtype=mlp.compute_dtype, optimizer=Adam(mlp.lr),
-        parametric_activations=mlp.parametric_activations,
+        parametric_activations=mlp.parametric_activations, embeddings=mlp.embeddings,
     )  # fmt: skip
     for new, learnt in zip(plain.activation_weights, mlp.activation_weights, strict=True):
         new[...] = learnt
+    if plain._embedding is not None and mlp._embedding is not None:
+        plain._embedding.numbers = mlp._embedding.numbers
     first, scale = plain.linear_layers[0], np.asarray(mlp.input_scale, np.float64)
     first.W = first.W * scale[:, None]
     plain.eval()
