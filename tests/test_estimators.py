@@ -173,6 +173,22 @@ def test_held_out_rows_stop_a_fit_and_the_best_weights_are_kept():
     assert fitted.score(X[::3], Y[::3]) == fitted.best_validation_score_
 
 
+@pytest.mark.parametrize(
+    "y", [Y, Y == 1, np.array(["a", "b", "c"])[Y], np.stack([Y > 0, Y > 1], 1)]
+)
+def test_the_last_of_the_scores_is_what_score_gives(y):
+    fitted = classifier().fit(X, y, X_val=X[::3], y_val=y[::3])
+    assert fitted.validation_scores_[-1] == pytest.approx(fitted.score(X[::3], y[::3]), abs=1e-12)
+
+
+def test_the_last_of_a_regressors_scores_is_what_score_gives():
+    for y in (X[:, 3], X[:, 2:]):
+        fitted = MLPRegressor(hidden_layer_sizes=(8,), max_iter=5, random_state=0)
+        fitted.fit(X, y, X_val=X[::3], y_val=y[::3])
+        expected = fitted.score(X[::3], y[::3])
+        assert fitted.validation_scores_[-1] == pytest.approx(expected, abs=1e-12)
+
+
 @pytest.mark.parametrize("weights", [None, np.linspace(0, 1, 150)], ids=["", "weighted"])
 @pytest.mark.parametrize("class_weight", ["balanced", {0: 3.0, 1: 0.5}])
 def test_class_weights_are_weights_of_rows(class_weight, weights):
@@ -359,6 +375,8 @@ def test_bad_calls():
         classifier().fit(X, Y, X_val=X)
     with pytest.raises(ValueError, match="4 features"):
         classifier().fit(X, Y, X_val=X[:, :3], y_val=Y)
+    with pytest.raises(ValueError, match=r"y_val must have classes that y has, got \[7\]"):
+        classifier().fit(X, Y, X_val=X, y_val=np.full(150, 7))
     with pytest.raises(ValueError, match="'balanced' is not supported for partial_fit"):
         classifier(class_weight="balanced").partial_fit(X, Y, classes=[0, 1, 2])
     with pytest.raises(AttributeError, match="no weights before it is fitted"):

@@ -13,6 +13,7 @@ from sklearn.base import _fit_context, is_classifier
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import unique_labels
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from ..kernels.activation import ACTIVATIONS
@@ -148,7 +149,12 @@ class _Compiled:
             self, *held_out, accept_sparse=["csr", "csc"], multi_output=True,
             y_numeric=not is_classifier(self), dtype=(np.float64, np.float32), reset=False,
         )  # fmt: skip
-        return Rows(X, y, None, None)
+        if is_classifier(self):
+            unknown = np.setdiff1d(unique_labels(y), self.classes_)
+            if len(unknown):
+                raise ValueError(f"y_val must have classes that y has, got {unknown.tolist()}")
+            y = self._label_binarizer.transform(y).astype(bool)
+        return Rows(X, y.reshape(len(y), -1), None, None)
 
     def _initialize(self: Any, y: np.ndarray, layer_units: list[int], dtype: Any) -> None:
         self.n_iter_ = self.t_ = 0

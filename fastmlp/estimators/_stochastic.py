@@ -15,12 +15,13 @@ from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
+from .._measures import r2_score
 from .._session import TrainingSet
 from ..callbacks import ProgressBar
 from ..history import FitPlan, History
 from ..training import Listeners, run_epoch, warn_if_lost
 from ..validation import check_callbacks
-from ._network import optimizer_of, restart
+from ._network import optimizer_of, outputs_of, restart
 from ._session import LossTerms, PenalisedSession
 
 # Below this rate the learning rate "adaptive" ends a fit instead of falling further.
@@ -31,7 +32,7 @@ class Rows(NamedTuple):
     """Checked rows, their targets in columns, and what they weigh."""
 
     X: Any  # (N, D), dense or sparse
-    y: np.ndarray  # (N, K) of bool or of numbers; of held-out rows as the user gives it
+    y: np.ndarray  # (N, K) of bool or of numbers
     sample_weight: np.ndarray | None
     weights: np.ndarray | None  # the sample weights, times those of the classes
 
@@ -66,9 +67,22 @@ def _split(estimator: Any, rows: Rows) -> tuple[Rows, Rows]:
             "The validation set is too small. Increase 'validation_fraction' "
             "or the size of your dataset."
         )
-    if is_classifier(estimator):
-        held_out = held_out._replace(y=estimator._label_binarizer.inverse_transform(held_out.y))
     return train, held_out
+
+
+def score(estimator: Any, rows: Rows) -> float:
+    """The accuracy of a classifier, or R²; what ``estimator.score`` gives, without its checks."""
+    outputs = outputs_of(estimator.network_, rows.X)
+    weights = np.ones(len(outputs)) if rows.sample_weight is None else rows.sample_weight
+    if not np.isfinite(outputs).all():
+        return float("nan")
+    if estimator.out_activation_ == "softmax":
+        right = rows.y[np.arange(len(outputs)), outputs.argmax(axis=1)]
+    elif estimator.out_activation_ == "logistic":
+        right = ((outputs > 0.5) == rows.y).all(axis=1)
+    else:
+        return r2_score(outputs, rows.y, weights)
+    return float(right @ weights / weights.sum())
 
 
 class _Fit:
@@ -180,13 +194,13 @@ class _Fit:
         estimator._no_improvement_count = 0 if better else estimator._no_improvement_count + 1
 
     def _score_held_out(self, rows: Rows) -> None:
-        estimator, score = self.estimator, float("nan")
+        reached = float("nan")
         if not self.session.lost:
             with self.session.rest():
-                score = float(estimator._score(rows.X, rows.y, sample_weight=rows.sample_weight))
-        estimator.validation_scores_.append(score)
-        if estimator.verbose:
-            print(f"Validation score: {score:f}")
+                reached = score(self.estimator, rows)
+        self.estimator.validation_scores_.append(reached)
+        if self.estimator.verbose:
+            print(f"Validation score: {reached:f}")
 
     def _has_converged(self) -> bool:
         """Whether to stop; otherwise the rate of the next epoch is set."""
