@@ -47,7 +47,7 @@ class RealMLPClassifier(ClassifierMixin, RealMLP):
         Weights and biases from N(0, 1) and the last layer's 0, or, as RealMLP-TD, such that every
         neuron's products deviate by 1 on the training rows and its kink is among them.
     learning_rate_init : float
-        The largest learning rate.
+        The largest learning rate. RealMLP-TD has 0.04 for classes and 0.2 for values.
     batch_size : int
         An epoch's last rows, too few for a batch, wait for the next epoch.
     max_iter : int
