@@ -216,9 +216,9 @@ class MLP(LayerPath):
             rows; an epoch ends with an update
         drop_last : leave out the last batch of an epoch where it is shorter than the others: with
             ``shuffle`` other rows every time
-        decay_schedule, dropout_schedule : functions of the progress in [0, 1) to what, step by
-            step, ``weight_decay`` and the shares of ``dropout`` are multiplied by: numbers of at
-            least 0, those for dropout of at most 1. All are asked for before the first step.
+        decay_schedule : function of the progress in [0, 1) to a number of at least 0 that, step by
+            step, multiplies ``weight_decay``; asked for all steps before the first
+        dropout_schedule : the same for the shares of ``dropout``, with numbers of at most 1
 
         Returns a ``History``, also kept in ``history``. An interrupt leaves the network as of the
         last finished step. Where a batch's loss is not finite the training ends before its update,
