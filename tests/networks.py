@@ -129,7 +129,7 @@ def gradients_follow_the_loss(mlp, x, labels, rows, names=("W", "b")):
 
 
 def fit_is_the_loop_on_any_threads(make, batch_size, dtype, monkeypatch):
-    """Two epochs and a short batch, on 1, 2 and 3 threads, to the bit.
+    """Two epochs and a short batch, on 1 to 4 threads, to the bit.
 
     make : makes the network, the same one every time
     """
@@ -140,11 +140,13 @@ def fit_is_the_loop_on_any_threads(make, batch_size, dtype, monkeypatch):
     for _, first in itertools.product(range(2), range(0, len(x), batch_size)):
         rows = slice(first, first + batch_size)
         train_by_hand(looped, x[rows], labels[rows])
-    for count in (1, 2, 3):
+    for count in (1, 2, 3, 4):
         fastmlp.set_num_threads(count)
         fitted = make()
         fitted.fit(x, labels, epochs=2, batch_size=batch_size, shuffle=False)
         assert_same_state(state(fitted), state(looped))
+        assert_array_equal(fitted.velocities, looped.velocities)
+        assert_array_equal(fitted.averages, looped.averages)
 
 
 def predictions_ignore_the_number_of_rows(mlp, dtype):

@@ -17,7 +17,6 @@ from fastmlp import (
     Sigmoid,
     Tanh,
     optimizers,
-    set_num_threads,
 )
 from fastmlp.kernels.epoch import train_steps
 from tests.networks import (
@@ -26,6 +25,7 @@ from tests.networks import (
     batch,
     build,
     duplicate,
+    fit_is_the_loop_on_any_threads,
     state,
     train_by_hand,
 )
@@ -194,19 +194,11 @@ def test_twenty_steps_with_a_rate_of_their_own(activation):
 @pytest.mark.usefixtures("forced_threads")
 def test_fit_is_the_loop_for_any_number_of_threads(batch_size, options, dtype, monkeypatch):
     """Above 256 rows, or 512, a batch is cut into chunks."""
-    monkeypatch.setattr("fastmlp.engine.STEP_WORK_PER_THREAD", 1)
-    x, labels, _ = batch(2 * batch_size + 5, 7, 3, dtype=dtype)
-    looped = parametric(SIZES, FUNCTIONS, dtype=dtype, **options)
-    for _ in range(2):
-        for first in range(0, len(x), batch_size):
-            rows = slice(first, first + batch_size)
-            train_by_hand(looped, x[rows], labels[rows])
-    for count in (1, 2, 3, 4):
-        set_num_threads(count)
-        fitted = parametric(SIZES, FUNCTIONS, dtype=dtype, **options)
-        fitted.fit(x, labels, epochs=2, batch_size=batch_size, shuffle=False)
-        assert_same_state(state(fitted), state(looped))
-        assert_array_equal(fitted.velocities, looped.velocities)
+
+    def make():
+        return parametric(SIZES, FUNCTIONS, dtype=dtype, **options)
+
+    fit_is_the_loop_on_any_threads(make, batch_size, dtype, monkeypatch)
 
 
 @settings(deadline=None, max_examples=15)
