@@ -1,4 +1,4 @@
-"""Vectors to and from memory: whole, partial, converted, transposed.
+"""Vectors to and from memory: whole, partial, converted, transposed; and memory on the stack.
 
 ``load(array, i)`` and ``store(array, i, vector)`` move whole vectors and check no bounds: arrays
 handed to a kernel are padded, or the tail goes through ``load_partial`` and ``store_partial``.
@@ -10,13 +10,16 @@ from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.core.extending import intrinsic
 from numba.core.typing.templates import signature
+from numba.np.arrayobj import populate_array
 
 from ._simd import VectorType, element_ir, lanes_below_ir, vector_ir
 
 _INT32 = ir.IntType(32)
+
+_LLVM_NAMES = {ir.IntType(8): "i8", ir.FloatType(): "f32", ir.DoubleType(): "f64"}
 
 
 class Place(NamedTuple):
@@ -82,20 +85,24 @@ def store(typingctx, array, offset, vector):
     return signature(types.void, array, types.intp, VectorType(array.dtype)), codegen
 
 
-def _masked(builder, name, vector, result, *args):
-    element = "f32" if vector.dtype == types.float32 else "f64"
-    full_name = f"llvm.masked.{name}.v{vector.count}{element}.p0"
+def _masked(builder, name, moved, result, *args):
+    """Call the LLVM intrinsic that moves the lanes of a mask; ``moved`` is an IR vector."""
+    full_name = f"llvm.masked.{name}.v{moved.count}{_LLVM_NAMES[moved.element]}.p0"
     fnty = ir.FunctionType(result, [a.type for a in args])
     function = builder.module.globals.get(full_name) or ir.Function(builder.module, fnty, full_name)
     return builder.call(function, args)
 
 
 def load_partial_ir(builder, address, vector, count):
-    pointer = builder.bitcast(address, vector_ir(vector).as_pointer())
     mask = lanes_below_ir(builder, vector, count)
-    zeros = ir.Constant(vector_ir(vector), [0.0] * vector.count)
-    align = _INT32(vector.dtype.bitwidth // 8)
-    return _masked(builder, "load", vector, vector_ir(vector), pointer, align, mask, zeros)
+    return _load_masked_ir(builder, address, vector_ir(vector), vector.dtype.bitwidth // 8, mask)
+
+
+def _load_masked_ir(builder, address, moved, align, mask):
+    """The lanes of a mask from memory, zeros in the rest."""
+    pointer = builder.bitcast(address, moved.as_pointer())
+    zeros = ir.Constant(moved, None)
+    return _masked(builder, "load", moved, moved, pointer, _INT32(align), mask, zeros)
 
 
 @intrinsic
@@ -110,6 +117,12 @@ def load_partial(typingctx, array, offset, count):
     return signature(vector, array, types.intp, types.int64), codegen
 
 
+def _store_masked_ir(builder, value, address, vector, mask):
+    pointer = builder.bitcast(address, vector_ir(vector).as_pointer())
+    align = _INT32(vector.dtype.bitwidth // 8)
+    _masked(builder, "store", vector_ir(vector), ir.VoidType(), value, pointer, align, mask)
+
+
 @intrinsic
 def store_partial(typingctx, array, offset, count, vector):
     """array[offset : offset + count] = the first ``count`` lanes; writes nothing beyond."""
@@ -117,10 +130,8 @@ def store_partial(typingctx, array, offset, count, vector):
 
     def codegen(context, builder, sig, args):
         address = address_ir(context, builder, array, args[0], args[1])
-        pointer = builder.bitcast(address, vector_ir(expected).as_pointer())
         mask = lanes_below_ir(builder, expected, args[2])
-        align = _INT32(expected.dtype.bitwidth // 8)
-        _masked(builder, "store", expected, ir.VoidType(), args[3], pointer, align, mask)
+        _store_masked_ir(builder, args[3], address, expected, mask)
         return context.get_dummy_value()
 
     return signature(types.void, array, types.intp, types.int64, expected), codegen
@@ -156,6 +167,23 @@ def load_from(typingctx, like, address, kind):
         return _convert_ir(builder, builder.load(pointer, align=1), vector_ir(vector))
 
     return signature(vector, like, types.intp, kind), codegen
+
+
+@intrinsic(prefer_literal=True)
+def load_partial_from(typingctx, like, address, kind, count):
+    """``load_from`` of the first ``count`` numbers, zeros in the rest; reads nothing beyond."""
+    vector = VectorType(like.dtype)
+    element = _KINDS[kind.literal_value]
+
+    def codegen(context, builder, sig, args):
+        source = ir.VectorType(element, vector.count)
+        pointer = builder.inttoptr(args[1], source.as_pointer())
+        mask = lanes_below_ir(builder, vector, args[3])
+        return _convert_ir(
+            builder, _load_masked_ir(builder, pointer, source, 1, mask), vector_ir(vector)
+        )
+
+    return signature(vector, like, types.intp, kind, types.int64), codegen
 
 
 @intrinsic(prefer_literal=True)
@@ -229,3 +257,61 @@ def transpose(typingctx, target, target_at, target_step, source, source_at, sour
 
     sig = signature(types.void, target, types.intp, types.intp, source, types.intp, types.intp)
     return sig, codegen
+
+
+@intrinsic
+def transpose_part(
+    typingctx, target, target_at, target_step, source, source_at, source_step, rows, columns
+):
+    """target[j, i] = source[i, j] for i < rows, j < columns, up to the lanes of a vector each.
+
+    Nothing else is read or written.
+    """
+    vector = VectorType(source.dtype)
+    index = ir.IntType(64)
+
+    def codegen(context, builder, sig, args):
+        to_array, to_start, to_step, from_array, from_start, from_step, rows, columns = args
+        nothing = ir.Constant(ir.VectorType(ir.IntType(1), vector.count), [0] * vector.count)
+
+        def places(array_type, array, start, step, lines, lanes):
+            """(address, mask of the lanes) of every line."""
+            first = address_ir(context, builder, array_type, array, start)
+            mask = lanes_below_ir(builder, vector, lanes)
+            for i in range(vector.count):
+                there = builder.icmp_signed("<", index(i), lines)
+                address = builder.gep(first, [builder.mul(index(i), step)])
+                yield address, builder.select(there, mask, nothing)
+
+        registers = []
+        for address, mask in places(source, from_array, from_start, from_step, rows, columns):
+            align = vector.dtype.bitwidth // 8
+            registers.append(_load_masked_ir(builder, address, vector_ir(vector), align, mask))
+        to = places(target, to_array, to_start, to_step, columns, rows)
+        for register, (address, mask) in zip(transposed_ir(builder, registers), to, strict=True):
+            _store_masked_ir(builder, register, address, vector, mask)
+        return context.get_dummy_value()
+
+    sig = signature(types.void, target, types.intp, types.intp, source, *[types.intp] * 4)
+    return sig, codegen
+
+
+@intrinsic(prefer_literal=True)
+def squares_on_stack(typingctx, like, count):
+    """An array of ``like``'s dtype for so many squares, each a vector wide; until the caller's end.
+
+    What it holds at first is not defined.
+    """
+    array = types.Array(like.dtype, 1, "C")
+    vector = VectorType(like.dtype)
+    numbers = count.literal_value * vector.count**2
+
+    def codegen(context, builder, sig, args):
+        memory = cgutils.alloca_once(builder, element_ir(like.dtype), size=ir.IntType(64)(numbers))
+        memory.align = 64
+        itemsize = ir.IntType(64)(like.dtype.bitwidth // 8)
+        struct = context.make_array(array)(context, builder)
+        populate_array(struct, memory, [ir.IntType(64)(numbers)], [itemsize], itemsize, None)
+        return struct._getvalue()
+
+    return signature(array, like, count), codegen
