@@ -77,6 +77,18 @@ def test_any_shape_and_spread(dtype, rows, classes, seed, scale):
     check(*operands(rows, classes, dtype, seed, scale))
 
 
+@pytest.mark.parametrize("classes", [2, 10, 17])
+@both_dtypes
+def test_a_row_has_the_same_bits_beside_other_rows(classes, dtype):
+    """Several rows are worked on together, and the last few by themselves."""
+    logits, labels = operands(37, classes, dtype)
+    for result in (forward, backward):
+        whole = result(logits, labels)
+        for first in range(0, 37, 5):
+            rows = slice(first, first + 5)
+            assert_array_equal(result(logits[rows], labels[rows]), whole[rows])
+
+
 @both_dtypes
 def test_labels_that_do_not_sum_to_one(dtype):
     """The loss uses the row as it is; the derivative is softmax(z) - y all the same."""

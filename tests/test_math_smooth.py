@@ -132,3 +132,18 @@ def test_expm1_keeps_tiny_numbers_and_ends_at_minus_one(dtype):
     tiny = -np.finfo(dtype).smallest_subnormal
     x = np.array([tiny, -np.finfo(dtype).tiny, 0, -np.inf, -1e30, np.nan], dtype)
     assert_array_equal(COMPILED["expm1"](x), [tiny, -np.finfo(dtype).tiny, 0, -1, -1, np.nan])
+
+
+@both_dtypes
+def test_log_in_ulps(dtype):
+    """Of the numbers it is for, from 1 on; from very near 1, and from around where the mantissa is
+    halved and the exponent changes."""
+    rng = np.random.default_rng(0)
+    turns = np.concatenate([2.0 ** np.arange(60), 2.0 ** (np.arange(60) + 0.5)])
+    near = 1 + np.finfo(dtype).eps * np.arange(1000)
+    parts = neighbours(turns, dtype, 50), near, np.exp(rng.uniform(0, 80, 100_000))
+    x = np.concatenate(parts).astype(dtype)
+    x = x[x >= 1]
+    log = elementwise(_math_smooth.log)
+    assert ulps(log(x), np.log(x.astype(wider(dtype)))).max() <= 4
+    assert_array_equal(log(np.array([1, np.nan], dtype)), [0, np.nan])

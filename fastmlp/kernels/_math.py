@@ -30,6 +30,7 @@ class Pieces(NamedTuple):
     scale: Any
     quotient: Any
     magic: float  # see ``_Format``
+    ln2: tuple[float, float]  # its high and its low part
 
 
 class _Format(NamedTuple):
@@ -154,7 +155,7 @@ def _compile(form):
         low = where(e > 2, 2 - (denominator - e), e - (denominator - 2))
         return copysign(quotient(e, 0, denominator, low), x)
 
-    return Pieces(exp, expm1, sigmoid, tanh, reduce, scale, quotient, magic)
+    return Pieces(exp, expm1, sigmoid, tanh, reduce, scale, quotient, magic, (high, low))
 
 
 FORMATS = {types.float32: _compile(_FLOAT32), types.float64: _compile(_FLOAT64)}

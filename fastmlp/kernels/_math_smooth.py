@@ -1,13 +1,14 @@
-"""SiLU, GELU, Mish and softplus of a vector register, to 4 ULP over all finite inputs.
+"""SiLU, GELU, Mish, softplus and log of a vector register, to 4 ULP.
 
-All are made of t = exp(-|z|), which never overflows, or of exp(-z**2 / 2). Where a result is a tiny
-power of two times something, that power is multiplied last: the exponential alone would lose digits
-to the subnormal numbers where the result still has all of its own. The argument of an exponential
-has an error as large as itself, so it is carried in two numbers where it is not z itself (products
-after Dekker, A floating-point technique for extending the available precision, 1971, which need no
-fused multiply-add).
+All but log are made of t = exp(-|z|), which never overflows, or of exp(-z**2 / 2). Where a result
+is a tiny power of two times something, that power is multiplied last: the exponential alone would
+lose digits to the subnormal numbers where the result still has all of its own. The argument of an
+exponential has an error as large as itself, so it is carried in two numbers where it is not z
+itself (products after Dekker, A floating-point technique for extending the available precision,
+1971, which need no fused multiply-add).
 
-log(1 + t) = 2 atanh(s), s = t / (2 + t): atanh(s) = s + s**3 * p(s**2).
+log(1 + t) = 2 atanh(s), s = t / (2 + t): atanh(s) = s + s**3 * p(s**2). log(2**n f), f between
+sqrt(1/2) and sqrt(2), is n log 2 + log f.
 erfc(x / sqrt(2)) / 2 = exp(-x**2 / 2) * h * q(u), h = k / (x + k), u a line in h that takes it to
 [-1, 1] (after Shepherd & Laframboise, Chebyshev approximation of (1 + 2x) exp(x**2) erfc x, 1981).
 p and q interpolate at Chebyshev nodes, computed with 60 digits. They leave relative errors of
@@ -23,7 +24,17 @@ from numba.core.extending import overload
 
 from ._jit import inline
 from ._math import FORMATS, by_format
-from ._simd import VectorType, absolute, copysign, fma, full_like, polynomial, where
+from ._simd import (
+    VectorType,
+    absolute,
+    copysign,
+    exponent,
+    fma,
+    full_like,
+    polynomial,
+    two_to_the,
+    where,
+)
 
 
 class _Constants(NamedTuple):
@@ -129,6 +140,8 @@ _CONSTANTS = {
 # 1 / sqrt(2 pi): the normal density at 0.
 _DENSITY = 0.39894228040143267794
 
+_SQRT_2 = 1.4142135623730951
+
 
 def _compile(pieces, constants):
     """The functions for one format, by name."""
@@ -140,6 +153,7 @@ def _compile(pieces, constants):
     p, q_rest = polynomial(constants.p), polynomial(constants.q[1:])
     q_first, (q_low, q_low_slope) = constants.q[0], constants.q_low
     slope = constants.tail_slope
+    ln2_high, ln2_low = pieces.ln2
 
     @inline
     def clipped(z, size):
@@ -270,6 +284,16 @@ def _compile(pieces, constants):
         return where(z > 0, z + rest, rest)
 
     @inline
+    def log(x):
+        n = exponent(x)
+        f = x * two_to_the(magic - n)
+        upper = f > _SQRT_2
+        f, n = where(upper, 0.5 * f, f), where(upper, n + 1, n)
+        s = (f - 1) / (f + 1)
+        twice = s + s
+        return fma(n, ln2_high, twice + fma(twice * (s * s), p(s * s), n * ln2_low))
+
+    @inline
     def silu(z):
         return silu_with_slope(z)[0]
 
@@ -287,7 +311,7 @@ def _compile(pieces, constants):
 
     functions = (
         silu, silu_with_slope, gelu, gelu_with_slope, gelu_tanh, gelu_tanh_with_slope, mish,
-        mish_with_slope, softplus,
+        mish_with_slope, softplus, log,
     )  # fmt: skip
     return {function.__name__: function for function in functions}
 
@@ -324,6 +348,10 @@ def mish_with_slope(z):
     """(mish(z), its slope)."""
 
 
+def log(x):
+    """Natural logarithm of normal numbers from 1, at most 4 ULP off; NaN for NaN."""
+
+
 def softplus(z, beta):
     """log(1 + exp(beta * z)) / beta, at most 4 ULP off; 0 at -inf, NaN for NaN. beta : above 0."""
 
@@ -331,7 +359,7 @@ def softplus(z, beta):
 _COMPILED = {dtype: _compile(pieces, _CONSTANTS[dtype]) for dtype, pieces in FORMATS.items()}
 for _stub in (
     silu, silu_with_slope, gelu, gelu_with_slope, gelu_tanh, gelu_tanh_with_slope, mish,
-    mish_with_slope,
+    mish_with_slope, log,
 ):  # fmt: skip
     by_format(_stub, {dtype: named[_stub.__name__] for dtype, named in _COMPILED.items()})
 

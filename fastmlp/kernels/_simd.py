@@ -246,55 +246,49 @@ def two_to_the(typingctx, shifted):
     return signature(shifted, shifted), codegen
 
 
-def _reduction(name):
-    def typer(typingctx, vector):
-        def codegen(context, builder, sig, args):
-            (value,) = args
-            # Halves are folded onto each other, so the order of additions is fixed.
-            width = vector.count
-            while width > 1:
-                width //= 2
-                low = ir.Constant(ir.VectorType(_INT32, width), list(range(width)))
-                high = ir.Constant(ir.VectorType(_INT32, width), list(range(width, 2 * width)))
-                undefined = ir.Constant(value.type, ir.Undefined)
-                a = builder.shuffle_vector(value, undefined, low)
-                b = builder.shuffle_vector(value, undefined, high)
-                if name == "sum":
-                    value = builder.fadd(a, b)
-                else:
-                    value = builder.select(builder.fcmp_unordered(">=", a, b), a, b)
-            return builder.extract_element(value, _INT32(0))
+@intrinsic
+def exponent(typingctx, x):
+    """n of x = f * 2**n, 1 <= f < 2, as a number, for normal x above 0.
 
-        return vector.dtype(vector), codegen
+    The bits of n are put where those of a whole number are in 1.5 * 2**mantissa bits, for the
+    reason given in ``two_to_the``.
+    """
+    mantissa = 23 if x.dtype == types.float32 else 52
+    bias = 127 if x.dtype == types.float32 else 1023
+    magic = 1.5 * 2.0**mantissa
+    magic_bits = 0x4B400000 if x.dtype == types.float32 else 0x4338000000000000
 
-    return typer
+    def codegen(context, builder, sig, args):
+        bits = _bits_ir(x)
+        biased = builder.lshr(
+            builder.bitcast(args[0], bits), ir.Constant(bits, [mantissa] * x.count)
+        )
+        shifted = builder.add(biased, ir.Constant(bits, [magic_bits] * x.count))
+        number = builder.bitcast(shifted, vector_ir(x))
+        return builder.fsub(number, ir.Constant(vector_ir(x), [magic + bias] * x.count))
+
+    return signature(x, x), codegen
 
 
 @intrinsic
 def sum_lanes(typingctx, vector):
     """The sum over the lanes."""
-    return _reduction("sum")(typingctx, vector)
-
-
-@intrinsic
-def max_lanes(typingctx, vector):
-    """The largest lane; unspecified if one is NaN."""
-    return _reduction("max")(typingctx, vector)
-
-
-@intrinsic
-def first_true(typingctx, mask):
-    """The first lane of a mask that is true, or how many lanes there are."""
-    if not isinstance(mask, MaskType):
-        return None
 
     def codegen(context, builder, sig, args):
-        bits = builder.bitcast(args[0], ir.IntType(mask.count))
-        # A bit beyond the last lane is where the search for the first one ends.
-        wide = builder.or_(builder.zext(bits, ir.IntType(64)), ir.IntType(64)(1 << mask.count))
-        return builder.cttz(wide, ir.IntType(1)(1))
+        (value,) = args
+        # Halves are folded onto each other, so the order of additions is fixed.
+        width = vector.count
+        while width > 1:
+            width //= 2
+            low = ir.Constant(ir.VectorType(_INT32, width), list(range(width)))
+            high = ir.Constant(ir.VectorType(_INT32, width), list(range(width, 2 * width)))
+            undefined = ir.Constant(value.type, ir.Undefined)
+            a = builder.shuffle_vector(value, undefined, low)
+            b = builder.shuffle_vector(value, undefined, high)
+            value = builder.fadd(a, b)
+        return builder.extract_element(value, _INT32(0))
 
-    return types.int64(mask), codegen
+    return vector.dtype(vector), codegen
 
 
 @intrinsic

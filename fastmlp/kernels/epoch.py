@@ -27,7 +27,7 @@ import numpy as np
 
 from ._geometry import Geometry
 from ._jit import entry, inline
-from ._memory import Place, load, load_numbers, store
+from ._memory import load, load_numbers, load_partial, squares_on_stack, store
 from ._operands import Rectangle, operand_of, publish
 from ._simd import vector_lanes
 from ._sync import barrier, share
@@ -62,7 +62,8 @@ from .extras import (
 )
 from .gather import Batch, gather, input_of, scaled_layer
 from .layernorm import has_layernorm
-from .loss import Row, row_error, row_gradient, row_loss
+from .loss import SQUARES, Rows, Samples, store_errors, store_gradients, store_losses
+from .loss import begin as begin_losses
 from .matmul import (
     ADD,
     ADD_UPDATE,
@@ -191,26 +192,30 @@ def _loss(team, network, data, plan, geometry):
     blocks = ceil_div(layer.outputs, lanes)
     step = geometry.pitch * lanes
     kept, formula = kept_of(network, last).array, formula_of(layer, True)
-    out = packed.deltas.values
+    out, width = packed.deltas.values, blocks * lanes
+    scratch = squares_on_stack(out, SQUARES)
     for number in range(chunk_count(geometry)):
         deltas = output_of(network, last, packed.deltas, geometry, number)
         begin, end = _rows_of_share(team, deltas.chunk.rows, layer.outputs, packed)
-        for row in range(begin, end):
-            i = number * geometry.chunk_rows + row
-            at = deltas.chunk.at + row * lanes
-            z = Row(packed.activations.values, at, step, layer.outputs)
-            y = Row(packed.labels, i * blocks * lanes, lanes, layer.outputs)
-            weight = packed.row_weights[i]
-            loss, state = row_loss(z, y, plan.loss, data.class_weights, Place(out, at))
-            packed.row_losses[i] = weight * loss
-            packed.row_errors[i] = weight * row_error(z, y, plan.loss)
-            for block in range(blocks):
-                k = at + block * step
-                delta = row_gradient(
-                    z, y, block, plan.loss, data.class_weights, state, Place(out, k)
-                )
-                slope = activation_slope(load(kept, k), formula)
-                store(out, k, weight * delta * slope)
+        for row in range(begin, end, lanes):
+            i, at = number * geometry.chunk_rows + row, deltas.chunk.at + row * lanes
+            z = Rows(
+                packed.activations.values, at, lanes, step, min(lanes, end - row), layer.outputs
+            )
+            y = Rows(packed.labels, i * width, width, lanes, z.count, layer.outputs)
+            samples = Samples(z, y, plan.loss, data.class_weights, scratch)
+            begin_losses(samples)
+            state = store_losses(packed.row_losses, i, samples)
+            store_errors(packed.row_errors, i, samples)
+            store_gradients(Rows(out, *z[1:]), samples, state)
+            for sample in range(z.count):
+                weight = packed.row_weights[i + sample]
+                packed.row_losses[i + sample] *= weight
+                packed.row_errors[i + sample] *= weight
+                for block in range(blocks):
+                    k = at + sample * lanes + block * step
+                    delta = load_partial(out, k, layer.outputs - block * lanes)
+                    store(out, k, weight * delta * activation_slope(load(kept, k), formula))
         publish(packed.unit, deltas, Rectangle(0, blocks, begin, end))
 
 

@@ -6,200 +6,344 @@ The targets t are the row's labels y; smoothed, (1 - s) y + s / K (Szegedy et al
 inception architecture", 2016, section 7); and weighted by class. Reference: CMU 11-785 HW1P1,
 appendices A and B. Rows of labels need not sum to 1; the derivative is softmax(z) - t all the same
 (section 3.2), unless classes have weights: then softmax(z) is multiplied by the sum of t.
+
+As many rows as a register has lanes are worked on together, a lane each: blocks of their numbers
+are transposed into scratch, so that no sum runs over lanes. All sums over a row are in the order of
+its numbers, so a row has the same bits beside whatever other rows.
 """
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 
-from ._jit import inline, kernel
+from ._jit import inline, kernel, stay_apart
 from ._math import exp
-from ._memory import Place, load_partial, store_partial
+from ._math_smooth import log
+from ._memory import (
+    Place,
+    load,
+    load_partial,
+    squares_on_stack,
+    store,
+    store_partial,
+    transpose_part,
+)
 from ._own import call_address
-from ._simd import first_lanes, first_true, max_lanes, sum_lanes, vector_lanes, where
+from ._simd import full_like, vector_lanes, where
 from ._sync import barrier, share
 from .packing import ceil_div
-from .pointwise import OWN, SOFTMAX, point_error, point_loss, point_slope, point_value
+from .pointwise import OWN, SOFTMAX, Loss, point_error, point_loss, point_slope, point_value
 
 
-class Row(NamedTuple):
-    """A row of outputs, or of targets, in blocks ``step`` apart."""
+class Rows(NamedTuple):
+    """Up to as many rows as a register has lanes V, of outputs or of targets.
+
+    Number k of row r lies at ``at + r * row_step + k // V * block_step + k % V``.
+    """
 
     array: np.ndarray
     at: int
-    step: int
-    size: int
+    row_step: int
+    block_step: int
+    count: int
+    size: int  # numbers of a row
 
 
-class RowState(NamedTuple):
-    """What a row's derivative takes, of softmax."""
+class Samples(NamedTuple):
+    """Rows of outputs z and of their targets y, and what is to be made of them."""
+
+    z: Rows
+    y: Rows
+    loss: Loss
+    class_weights: np.ndarray  # (K,) of softmax, or empty
+    scratch: np.ndarray  # ``SQUARES`` squares, see ``squares_on_stack``
+
+
+class SoftmaxState(NamedTuple):
+    """What the derivatives of softmax's rows take: registers, a lane per row."""
 
     largest: float
     normaliser: float  # sum of exp(z - largest)
     mass: float  # what multiplies the probabilities
 
 
+# Squares of scratch: a block of the outputs, one of the targets, and what comes of them.
+OUTPUTS, TARGETS, RESULTS, SQUARES = range(4)
+
+
 @inline
-def _live(row, block):
+def _live(rows, block):
     """How many numbers of a block there are."""
-    lanes = vector_lanes(row.array)
-    return min(lanes, row.size - block * lanes)
+    lanes = vector_lanes(rows.array)
+    return min(lanes, rows.size - block * lanes)
 
 
 @inline
-def _block(row, block):
-    """A block of a row, zeros beyond its last number."""
-    return load_partial(row.array, row.at + block * row.step, _live(row, block))
+def _blocks(rows):
+    return ceil_div(rows.size, vector_lanes(rows.array))
 
 
 @inline
-def _blocks(row):
-    return ceil_div(row.size, vector_lanes(row.array))
+def _square(scratch, number):
+    """Where a square begins."""
+    return number * vector_lanes(scratch) * vector_lanes(scratch)
 
 
 @inline
-def _exponentials(z, block, m):
-    """exp(z - m) of a block of a row of logits, zeros beyond the last class."""
-    v = exp(_block(z, block) - m)
-    return where(first_lanes(v, _live(z, block)), v, 0)
+def _turn(scratch, number, rows, block):
+    """A square = a block of rows, transposed: a register for each of its numbers."""
+    stay_apart()
+    lanes, live = vector_lanes(scratch), _live(rows, block)
+    square, at = _square(scratch, number), rows.at + block * rows.block_step
+    if rows.count == 1:
+        # As at batch 1, where a step of 4-8-2 takes a fifth longer with a transposition.
+        like = load_partial(scratch, square, 0)
+        for k in range(live):
+            store(scratch, square + k * lanes, full_like(like, rows.array[at + k]))
+    else:
+        transpose_part(scratch, square, lanes, rows.array, at, rows.row_step, rows.count, live)
 
 
 @inline
-def _largest(z):
-    """The largest of a row of logits."""
-    m = z.array.dtype.type(-np.inf)
+def _turn_back(rows, block, scratch):
+    """A block of rows = the square of results, transposed."""
+    stay_apart()
+    lanes, live = vector_lanes(scratch), _live(rows, block)
+    square, at = _square(scratch, RESULTS), rows.at + block * rows.block_step
+    if rows.count == 1:
+        for k in range(live):
+            rows.array[at + k] = scratch[square + k * lanes]
+    else:
+        transpose_part(rows.array, at, rows.row_step, scratch, square, lanes, live, rows.count)
+
+
+@inline
+def _turn_next(scratch, number, rows, block):
+    """``_turn`` a block, but the only one, which is in its square from the beginning."""
+    if rows.size > vector_lanes(scratch):
+        _turn(scratch, number, rows, block)
+
+
+@inline
+def _largest(z, scratch):
+    """The largest of each row of logits; NaN is passed over, and seen in what follows."""
+    lanes = vector_lanes(scratch)
+    largest = full_like(load(scratch, 0), -np.inf)
     for block in range(_blocks(z)):
-        v = _block(z, block)
-        m = max(m, max_lanes(where(first_lanes(v, _live(z, block)), v, -np.inf)))
-    return m
+        _turn_next(scratch, OUTPUTS, z, block)
+        for k in range(_live(z, block)):
+            v = load(scratch, k * lanes)
+            largest = where(v > largest, v, largest)
+    return largest
 
 
 @inline
-def _normaliser(z):
-    """(m, sum of exp(z - m)) of a row of logits z, m being its largest."""
-    m = _largest(z)
-    sums = _exponentials(z, 0, m)
-    for block in range(1, _blocks(z)):
-        sums = sums + _exponentials(z, block, m)
-    return m, sum_lanes(sums)
+def _first_largest(rows, scratch, number):
+    """Where the largest number of each row first stands, or the first NaN (as np.argmax)."""
+    lanes, square = vector_lanes(scratch), _square(scratch, number)
+    largest = full_like(load(scratch, 0), -np.inf)
+    where_first = full_like(largest, 0)
+    for block in range(_blocks(rows)):
+        _turn_next(scratch, number, rows, block)
+        for k in range(_live(rows, block)):
+            v = load(scratch, square + k * lanes)
+            # Only NaN differs from itself.
+            new_nan = where(v != v, where(largest == largest, full_like(v, 1), 0), 0)
+            larger = where(v > largest, full_like(v, 1), new_nan) > 0
+            largest = where(larger, v, largest)
+            where_first = where(larger, full_like(v, block * lanes + k), where_first)
+    return where_first
 
 
 @inline
-def _targets(y, block, loss, class_weights):
-    """A block of a row of labels, smoothed and weighted; zeros beyond the last class."""
-    target, live = _block(y, block), _live(y, block)
+def _normaliser(z, scratch, largest):
+    """The sum of exp(z - largest) of each row."""
+    lanes = vector_lanes(scratch)
+    total = full_like(largest, 0)
+    for block in range(_blocks(z)):
+        _turn_next(scratch, OUTPUTS, z, block)
+        for k in range(_live(z, block)):
+            total = total + exp(load(scratch, k * lanes) - largest)
+    return total
+
+
+@inline
+def _target(samples, block, k):
+    """Number k of a block of the targets that lies in scratch, smoothed and weighted."""
+    scratch, loss = samples.scratch, samples.loss
+    lanes = vector_lanes(scratch)
+    target = load(scratch, _square(scratch, TARGETS) + k * lanes)
     if loss.parameter != 0:
-        smoothed = (1 - loss.parameter) * target + loss.parameter / y.size
-        target = where(first_lanes(target, live), smoothed, 0)
-    if class_weights.size > 0:
-        target = target * load_partial(class_weights, block * vector_lanes(y.array), live)
+        target = (1 - loss.parameter) * target + loss.parameter / samples.y.size
+    if samples.class_weights.size > 0:
+        target = target * samples.class_weights[block * lanes + k]
     return target
 
 
 @inline
-def _softmax_loss(z, y, loss, class_weights):
-    """(loss, ``RowState``) of a row of logits and labels."""
-    number = z.array.dtype.type
-    m, normaliser = _normaliser(z)
-    log_normaliser = math.log(normaliser)
+def begin(samples):
+    """Bring the first blocks to scratch: to be called before all that follows."""
+    _turn(samples.scratch, OUTPUTS, samples.z, 0)
+    _turn(samples.scratch, TARGETS, samples.y, 0)
+
+
+@inline
+def _turn_both(samples, block):
+    """Bring a block to scratch, unless it is the only one."""
+    _turn_next(samples.scratch, OUTPUTS, samples.z, block)
+    _turn_next(samples.scratch, TARGETS, samples.y, block)
+
+
+@inline
+def _softmax_losses(samples):
+    """(losses, ``SoftmaxState``)."""
+    scratch = samples.scratch
+    lanes = vector_lanes(scratch)
+    largest = _largest(samples.z, scratch)
+    normaliser = _normaliser(samples.z, scratch, largest)
+    log_normaliser = log(normaliser)
     # Not just 0: a NaN among the logits must be seen even where all labels are 0.
-    total, mass = normaliser * number(0), number(0)
-    for block in range(_blocks(z)):
-        target = _targets(y, block, loss, class_weights)
-        # A class of label 0 adds 0, even where its logit is -inf; so do the lanes beyond the last.
-        terms = where(target == 0, 0, target * (log_normaliser - (_block(z, block) - m)))
-        total += sum_lanes(terms)
-        mass += sum_lanes(target)
-    return total, RowState(m, normaliser, mass if class_weights.size > 0 else number(1))
+    total, mass = normaliser * 0, full_like(normaliser, 0)
+    for block in range(_blocks(samples.z)):
+        _turn_both(samples, block)
+        for k in range(_live(samples.z, block)):
+            target = _target(samples, block, k)
+            term = target * (log_normaliser - (load(scratch, k * lanes) - largest))
+            # A class of label 0 adds 0, even where its logit is -inf.
+            total = total + where(target == 0, full_like(term, 0), term)
+            mass = mass + target
+    if samples.class_weights.size == 0:
+        mass = full_like(mass, 1)
+    return total, SoftmaxState(largest, normaliser, mass)
 
 
 @inline
-def row_loss(z, y, loss, class_weights, scratch):
-    """(loss, ``RowState``) of a row of outputs z and targets y.
+def _points(samples, of_errors):
+    """The sums over each row of its outputs' losses, or of their errors."""
+    scratch = samples.scratch
+    lanes, targets_at = vector_lanes(scratch), _square(scratch, TARGETS)
+    total = full_like(load(scratch, 0), 0)
+    for block in range(_blocks(samples.z)):
+        _turn_both(samples, block)
+        for k in range(_live(samples.z, block)):
+            z, y = load(scratch, k * lanes), load(scratch, targets_at + k * lanes)
+            if of_errors:
+                total = total + point_error(z, y, samples.loss)
+            else:
+                total = total + point_loss(z, y, samples.loss)
+    return total
 
-    scratch : a place for a number
-    """
-    number = z.array.dtype.type
+
+@inline
+def _own_losses(samples):
+    """The sums of a user's own losses, row by row."""
+    z, y, loss, _, scratch = samples
+    sums_at = _square(scratch, RESULTS)
+    store(scratch, sums_at, full_like(load(scratch, sums_at), 0))
+    for row in range(z.count):
+        for block in range(_blocks(z)):
+            z_here, y_here = _block_of_row(z, row, block), _block_of_row(y, row, block)
+            places = Place(scratch, sums_at + row), z_here, y_here
+            call_address(loss.address, places, (_live(z, block),))
+    return load(scratch, sums_at)
+
+
+@inline
+def _block_of_row(rows, row, block):
+    return Place(rows.array, rows.at + row * rows.row_step + block * rows.block_step)
+
+
+@inline
+def _losses(samples):
+    """(losses, ``SoftmaxState``); of other losses the state is of no use."""
+    if samples.loss.code == SOFTMAX:
+        return _softmax_losses(samples)
+    total = _own_losses(samples) if samples.loss.code == OWN else _points(samples, False)
+    total = samples.loss.scale * total
+    # Compiled, all branches must return the same type.
+    return total, SoftmaxState(total, total, total)
+
+
+@inline
+def store_losses(losses, at, samples):
+    """losses[at :] = those of the samples. Returns their ``SoftmaxState``."""
+    values, state = _losses(samples)
+    results_at = _square(samples.scratch, RESULTS)
+    store(samples.scratch, results_at, values)
+    for row in range(samples.z.count):
+        losses[at + row] = samples.scratch[results_at + row]
+    return state
+
+
+@inline
+def store_errors(errors, at, samples):
+    """errors[at :] = 1 where the class is missed; of other losses the mean ``point_error``."""
+    z, y, loss, _, scratch = samples
+    results_at, parts = _square(scratch, RESULTS), 1.0
     if loss.code == SOFTMAX:
-        return _softmax_loss(z, y, loss, class_weights)
-    total = number(0)
-    if loss.code == OWN:
-        scratch.array[scratch.at] = 0
-        for block in range(_blocks(z)):
-            z_here = Place(z.array, z.at + block * z.step)
-            y_here = Place(y.array, y.at + block * y.step)
-            call_address(loss.address, (scratch, z_here, y_here), (_live(z, block),))
-        total = scratch.array[scratch.at]
+        predicted = _first_largest(z, scratch, OUTPUTS)
+        expected = _first_largest(y, scratch, TARGETS)
+        store(scratch, results_at, where(predicted == expected, full_like(predicted, 0), 1))
     else:
-        for block in range(_blocks(z)):
-            v = point_loss(_block(z, block), _block(y, block), loss)
-            total += sum_lanes(where(first_lanes(v, _live(z, block)), v, 0))
-    # Only softmax's derivative reads the state; compiled, all branches must return the same type.
-    return number(loss.scale) * total, RowState(total, total, total)
+        store(scratch, results_at, _points(samples, True))
+        parts = float(z.size)
+    for row in range(z.count):
+        errors[at + row] = scratch[results_at + row] / parts
 
 
 @inline
-def row_gradient(z, y, block, loss, class_weights, state, scratch):
-    """A block of the derivative of the row's loss, zeros beyond its last number.
+def store_gradients(out, samples, state):
+    """Rows ``out`` = the derivatives of the losses; lanes beyond the last number stay."""
+    z, _, loss, _, scratch = samples
+    lanes = vector_lanes(scratch)
+    for block in range(_blocks(z)):
+        if loss.code == OWN:
+            _store_own_gradients(out, samples, block)
+            continue
+        _turn_both(samples, block)
+        for k in range(_live(z, block)):
+            at, v = _square(scratch, RESULTS) + k * lanes, load(scratch, k * lanes)
+            if loss.code == SOFTMAX:
+                p = exp(v - state.largest) / state.normaliser
+                store(scratch, at, state.mass * p - _target(samples, block, k))
+            else:
+                target = load(scratch, _square(scratch, TARGETS) + k * lanes)
+                store(scratch, at, loss.scale * point_slope(v, target, loss))
+        _turn_back(out, block, scratch)
 
-    scratch : a place for a block
-    """
+
+@inline
+def _store_own_gradients(out, samples, block):
+    """A block of the derivatives of a user's own loss, row by row."""
+    z, y, loss, _, _ = samples
     live = _live(z, block)
-    if loss.code == SOFTMAX:
-        p = _exponentials(z, block, state.largest) / state.normaliser
-        return state.mass * p - _targets(y, block, loss, class_weights)
-    if loss.code == OWN:
-        z_here = Place(z.array, z.at + block * z.step)
-        y_here = Place(y.array, y.at + block * y.step)
-        call_address(loss.slope_address, (scratch, z_here, y_here), (live,))
-        slope = load_partial(scratch.array, scratch.at, live)
-    else:
-        slope = point_slope(_block(z, block), _block(y, block), loss)
-    return where(first_lanes(slope, live), loss.scale * slope, 0)
+    for row in range(z.count):
+        place = _block_of_row(out, row, block)
+        places = place, _block_of_row(z, row, block), _block_of_row(y, row, block)
+        call_address(loss.slope_address, places, (live,))
+        v = load_partial(place.array, place.at, live)
+        store_partial(place.array, place.at, live, loss.scale * v)
 
 
 @inline
-def _argmax(row):
-    """The first largest entry of a row; the first NaN if there is one (as np.argmax)."""
-    lanes = vector_lanes(row.array)
-    for block in range(_blocks(row)):
-        v = _block(row, block)
-        lane = first_true(v != v)
-        if lane < lanes:
-            return block * lanes + lane
-    largest = _largest(row)
-    for block in range(_blocks(row)):
-        lane = first_true(_block(row, block) == largest)
-        # A zero beyond the last entry may be as large, but comes after the one that is looked for.
-        if lane < lanes:
-            return block * lanes + lane
-    return 0
-
-
-@inline
-def row_error(z, y, loss):
-    """1 where the class is missed; of other losses the mean ``point_error`` of the outputs."""
-    if loss.code == SOFTMAX:
-        return 1.0 if _argmax(z) != _argmax(y) else 0.0
-    total = 0.0
-    for block in range(_blocks(z)):
-        v = point_error(_block(z, block), _block(y, block), loss)
-        total += sum_lanes(where(first_lanes(v, _live(z, block)), v, 0))
-    return total / z.size
-
-
-@inline
-def _row_of(matrix, row):
-    """A row of a C-contiguous matrix."""
+def _rows_of(matrix, first):
+    """Rows of a C-contiguous matrix, from the first of a group on."""
     flat = matrix.reshape(-1)
-    return Row(flat, row * matrix.shape[1], vector_lanes(flat), matrix.shape[1])
+    rows, size = matrix.shape
+    lanes = vector_lanes(flat)
+    return Rows(flat, first * size, size, lanes, min(lanes, rows - first), size)
 
 
 def _row_cost(first, outputs, *rest):
     return 24 * outputs.size
+
+
+@inline
+def _groups(team, matrix):
+    """(begin, end) of this part's groups of rows."""
+    return share(team, ceil_div(len(matrix), vector_lanes(matrix)))
 
 
 @kernel(cost=_row_cost)
@@ -209,9 +353,13 @@ def loss_forward(team, values, outputs, targets, loss, class_weights):
     values : (N,), overwritten    outputs, targets : (N, K), C-contiguous, of one dtype
     loss : a ``pointwise.Loss``    class_weights : (K,) of softmax, or empty
     """
-    for row in range(*share(team, len(outputs))):
-        z, y = _row_of(outputs, row), _row_of(targets, row)
-        values[row], _ = row_loss(z, y, loss, class_weights, Place(values, row))
+    scratch = squares_on_stack(values, SQUARES)
+    for group in range(*_groups(team, outputs)):
+        first = group * vector_lanes(values)
+        rows = _rows_of(outputs, first), _rows_of(targets, first)
+        samples = Samples(*rows, loss, class_weights, scratch)
+        begin(samples)
+        store_losses(values, first, samples)
     barrier(team)
 
 
@@ -221,14 +369,14 @@ def loss_backward(team, dz, outputs, targets, loss, class_weights):
 
     dz : (N, K), overwritten    the others : as in ``loss_forward``
     """
-    out = dz.reshape(-1)
-    for row in range(*share(team, len(outputs))):
-        z, y = _row_of(outputs, row), _row_of(targets, row)
-        _, state = row_loss(z, y, loss, class_weights, Place(out, z.at))
-        for block in range(_blocks(z)):
-            at = z.at + block * z.step
-            gradient = row_gradient(z, y, block, loss, class_weights, state, Place(out, at))
-            store_partial(out, at, _live(z, block), gradient)
+    scratch = squares_on_stack(dz, SQUARES)
+    for group in range(*_groups(team, outputs)):
+        first = group * vector_lanes(dz)
+        rows = _rows_of(outputs, first), _rows_of(targets, first)
+        samples = Samples(*rows, loss, class_weights, scratch)
+        begin(samples)
+        _, state = _losses(samples)
+        store_gradients(_rows_of(dz, first), samples, state)
     barrier(team)
 
 
@@ -238,8 +386,13 @@ def row_errors(team, errors, outputs, targets, loss):
 
     errors : (N,), overwritten    the others : as in ``loss_forward``
     """
-    for row in range(*share(team, len(outputs))):
-        errors[row] = row_error(_row_of(outputs, row), _row_of(targets, row), loss)
+    scratch = squares_on_stack(errors, SQUARES)
+    for group in range(*_groups(team, outputs)):
+        first = group * vector_lanes(errors)
+        rows = _rows_of(outputs, first), _rows_of(targets, first)
+        samples = Samples(*rows, loss, errors, scratch)
+        begin(samples)
+        store_errors(errors, first, samples)
     barrier(team)
 
 
@@ -263,11 +416,16 @@ def softmax(team, p, logits):
 
     p : (N, K), overwritten    logits : (N, K), C-contiguous, of one dtype
     """
-    out = p.reshape(-1)
-    for row in range(*share(team, len(logits))):
-        z = _row_of(logits, row)
-        m, normaliser = _normaliser(z)
+    scratch, lanes = squares_on_stack(logits, SQUARES), vector_lanes(logits)
+    for group in range(*_groups(team, logits)):
+        z, out = _rows_of(logits, group * lanes), _rows_of(p, group * lanes)
+        _turn(scratch, OUTPUTS, z, 0)
+        largest = _largest(z, scratch)
+        normaliser = _normaliser(z, scratch, largest)
         for block in range(_blocks(z)):
-            at = z.at + block * z.step
-            store_partial(out, at, _live(z, block), _exponentials(z, block, m) / normaliser)
+            _turn_next(scratch, OUTPUTS, z, block)
+            for k in range(_live(z, block)):
+                v = exp(load(scratch, k * lanes) - largest) / normaliser
+                store(scratch, _square(scratch, RESULTS) + k * lanes, v)
+            _turn_back(out, block, scratch)
     barrier(team)
