@@ -384,6 +384,9 @@ def test_bad_calls():
     fitted = classifier().fit(FRAME, Y)
     with pytest.raises(ValueError, match=r"(?s)unseen.*- width.*missing.*- sepal_width"):
         fitted.predict(FRAME.rename(columns={"sepal_width": "width"}))
+    swapped = [NAMES[0], NAMES[2], NAMES[1], NAMES[3]]
+    with pytest.raises(ValueError, match=f"same order.*\nColumn 1 is {NAMES[2]!r}, in fit"):
+        fitted.predict(FRAME[swapped])
 
 
 def test_convergence_is_told():

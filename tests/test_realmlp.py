@@ -332,6 +332,8 @@ def test_columns_that_are_not_those_of_fit_are_named():
         model.predict(table.drop(columns="job"))
     with pytest.raises(ValueError, match=r"(?s)unseen at fit time:\n- town"):
         model.predict(table.rename(columns={"job": "town"}))
+    with pytest.raises(ValueError, match=r"same order.*\nColumn 0 is 'income', .* 'age'"):
+        model.predict(table[["income", "age", "job", "home"]])
     with (
         pytest.warns(UserWarning, match="valid feature names"),
         pytest.raises(ValueError, match="4 features"),

@@ -14,13 +14,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import unique_labels
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_sample_weight
 
 from ..kernels.activation import ACTIVATIONS
 from ..layers import Activation
 from ..optimizers import Optimizer
 from ..presets import OPTIMIZERS
 from ..schedules import Schedule
+from ._checked import checked
 from ._lbfgs import check_parameters, fit_lbfgs
 from ._network import LayerArrays, hidden_activations, network_of, outputs_of
 from ._stochastic import Rows, fit_stochastic
@@ -145,7 +146,7 @@ class _Compiled:
             return None
         if held_out[0] is None or held_out[1] is None:
             raise ValueError("X_val and y_val must be given together, got one of them")
-        X, y = validate_data(
+        X, y = checked(
             self, *held_out, accept_sparse=["csr", "csc"], multi_output=True,
             y_numeric=not is_classifier(self), dtype=(np.float64, np.float32), reset=False,
         )  # fmt: skip
@@ -196,7 +197,7 @@ class _Compiled:
 
     def _forward_pass_fast(self: Any, X: Any, check_input: bool = True) -> np.ndarray:
         if check_input:
-            X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+            X = checked(self, X, accept_sparse=["csr", "csc"], reset=False)
         return outputs_of(self.network_, X)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import narwhals as nw
 import numpy as np
-from sklearn.utils.validation import validate_data
+
+from ._checked import checked
 
 # Of a frame's columns, what names things instead of counting them.
 _NAMES_THINGS = (nw.String, nw.Categorical, nw.Enum, nw.Object, nw.Boolean)
@@ -114,9 +115,7 @@ def read_table(estimator: Any, x: Any, *, reset: bool) -> Table:
     columns, or for other than two dimensions; TypeError for sparse matrices.
     """
     if not nw.dependencies.is_into_dataframe(x):
-        array = validate_data(
-            estimator, x, reset=reset, dtype=None, ensure_all_finite=False, order=None
-        )
+        array = checked(estimator, x, reset=reset, dtype=None, ensure_all_finite=False, order=None)
         return Table(array, [f"x{i}" for i in range(array.shape[1])], len(array))
     frame = nw.from_native(x, eager_only=True)
     for count, what in zip(frame.shape, ("sample", "feature"), strict=True):
@@ -125,7 +124,7 @@ def read_table(estimator: Any, x: Any, *, reset: bool) -> Table:
                 f"Found array with 0 {what}(s) (shape={frame.shape}) while a minimum of 1 is "
                 f"required by {type(estimator).__name__}."
             )
-    validate_data(estimator, x, reset=reset, skip_check_array=True)
+    checked(estimator, x, reset=reset, skip_check_array=True)
     return Table(frame, [str(name) for name in frame.columns], len(frame))
 
 
