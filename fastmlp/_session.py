@@ -10,15 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._measures import means, row_counts
+from ._pace import Call, Pace
 from .engine import Objective, Trainer, data_of
 from .history import FitPlan, History, Progress
 from .kernels._rates import unit_for
 from .kernels.network import StepFigures
 from .schedules import NO_FACTORS, ScheduleLike, StepFactors, as_schedule
 from .validation import FLOATS, label_rows
-
-# How long one call of the compiled epoch may take: progress and Ctrl-C come between calls.
-SECONDS_PER_CALL = 0.1
 
 
 class TrainingSet(NamedTuple):
@@ -63,7 +61,6 @@ class Session:
         )
         self._take_targets()
         self.lost: str | None = None
-        self._steps_per_call = 1
         self._buffers = mlp.buffers
         self._resting = self._buffers_are_stale = False
         self._panels_are_stale = True
@@ -88,6 +85,7 @@ class Session:
             mlp.layout, learnt, statistics, self.plan.batch_size, self._objective(),
             unit_for(mlp.compute_dtype),
         )  # fmt: skip
+        self._pace = Pace(self._trainer.threads)
 
     def _objective(self) -> Objective:
         mlp = self.mlp
@@ -209,21 +207,18 @@ class Session:
         self.figures.errors[:] = -1
         while step < end and self.lost is None:
             self._resume()
-            # A call ends with an update, or with the epoch.
-            calls = max(1, self._steps_per_call // self.accumulate)
-            last = min(step + calls * self.accumulate, end)
+            call = self._pace.next()
+            # It ends with an update, or with the epoch.
+            updates = max(1, call.steps // self.accumulate)
+            last = min(step + updates * self.accumulate, end)
             steps = np.arange(before_epoch + step, before_epoch + last)
             given = self.schedule.rates(self.mlp.lr, steps, self.plan, history)
             rates[step:last] = given
             before = time.perf_counter()
+            self._trainer.parts = call.threads
             reached = self._train(order, rates, step, last)
-            seconds = time.perf_counter() - before
+            self._pace.took(Call(last - step, call.threads), time.perf_counter() - before)
             self.rate = float(given[min(reached, last - 1) - step])
-            rate = (last - step) / max(seconds, 1e-6)
-            # At most twice as many as before: the first call may have been slow to start.
-            self._steps_per_call = max(
-                1, min(int(rate * SECONDS_PER_CALL), 2 * self._steps_per_call)
-            )
             step = self.steps_done
             if reached < last:
                 self.lost = (

@@ -119,6 +119,8 @@ class Trainer:
         # Forward, weight gradient and input gradient.
         work = 3 * layout.multiply_adds * batch_size
         self.threads = threads.count_for(work, STEP_WORK_PER_THREAD)
+        # Of these threads as many take part in a call, as is set.
+        self.parts = self.threads
         self.packed = self._buffers()
 
     def _buffers(self) -> Packed:
@@ -186,7 +188,7 @@ class Trainer:
         self.packed.masks[:] = signed(seed), before
 
     def _run(self, function: Any, *arguments: Any) -> Any:
-        return threads.run(function, self.threads, arguments)
+        return threads.run(function, self.parts, arguments)
 
     def pack(self) -> None:
         """Take over the flat parameters, and what is kept of each."""

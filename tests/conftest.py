@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture
 def short_calls(monkeypatch):
     """A pause after every step."""
-    monkeypatch.setattr("fastmlp._session.SECONDS_PER_CALL", 0)
+    monkeypatch.setattr("fastmlp._pace.SECONDS_PER_CALL", 0)
 
 
 @pytest.fixture

@@ -238,7 +238,7 @@ class Raise:
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_an_interrupt_leaves_the_best_epoch_too(event, error, monkeypatch):
     # One call of the compiled epoch each, and so one event of either kind.
-    monkeypatch.setattr("fastmlp._session.SECONDS_PER_CALL", 1e9)
+    monkeypatch.setattr("fastmlp._pace.SECONDS_PER_CALL", 1e9)
     record, mlp, script = Record(), norm(), Script(val_loss=[1, 2, 3, 4])
     with pytest.raises(error):
         fit([script, EarlyStopping(9), record, Raise(event, error)], mlp=mlp, batch_size=40)

@@ -176,7 +176,7 @@ def test_padding_holds_anything(batch_size, num_bn_layers, dtype, monkeypatch):
     """
     sizes, activations = [19, 49, 33, 5], [Sigmoid, ReLU, Identity]
     x, labels, _ = batch(2 * batch_size + 5, 19, 5, dtype=dtype)
-    monkeypatch.setattr("fastmlp._session.SECONDS_PER_CALL", 0)
+    monkeypatch.setattr("fastmlp._pace.SECONDS_PER_CALL", 0)
 
     def results():
         mlp = build(sizes, activations, dtype=dtype, num_bn_layers=num_bn_layers, momentum=0.9)

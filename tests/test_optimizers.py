@@ -74,7 +74,7 @@ def test_bits_do_not_depend_on_threads_or_calls(optimizer, options, monkeypatch)
         mlp = network(optimizer, (130, 120, 130, 60))
         mlp.fit(x, y, batch_size=600, epochs=2, shuffle=False)
         results.append(mlp)
-    monkeypatch.setattr("fastmlp._session.SECONDS_PER_CALL", 0)
+    monkeypatch.setattr("fastmlp._pace.SECONDS_PER_CALL", 0)
     mlp = network(optimizer, (130, 120, 130, 60))
     for _ in range(2):
         mlp.fit(x, y, batch_size=600, shuffle=False)
@@ -153,7 +153,7 @@ def test_fifty_steps_agree_with_pytorch(optimizer, clipping, request):
 def test_accumulated_batches_are_one_larger_batch(every, short_call, monkeypatch):
     """Up to the order of summation; the last few of an epoch have an update of their own."""
     if short_call:
-        monkeypatch.setattr("fastmlp._session.SECONDS_PER_CALL", 0)
+        monkeypatch.setattr("fastmlp._pace.SECONDS_PER_CALL", 0)
     x, y = data(103)
     small, large = network(Adam(0.01), norms=0), network(Adam(0.01), norms=0)
     small.fit(x, y, batch_size=10, accumulate=every, epochs=3, shuffle=False)

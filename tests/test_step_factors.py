@@ -39,7 +39,7 @@ def by_hand(mlp, x, labels, size, factors, change):
 def test_decay_is_that_of_the_step(rule, short, monkeypatch):
     """To the bit the loop that changes weight_decay, also where fit pauses after every step."""
     if short:
-        monkeypatch.setattr("fastmlp._session.SECONDS_PER_CALL", 0)
+        monkeypatch.setattr("fastmlp._pace.SECONDS_PER_CALL", 0)
     x, labels, _ = batch(31, 7, 3)
     fitted, looped = (build(SIZES, lr=None, optimizer=rule) for _ in range(2))
     fitted.fit(x, labels, epochs=3, batch_size=8, shuffle=False, decay_schedule=flat_cos)

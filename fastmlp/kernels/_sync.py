@@ -35,6 +35,13 @@ from ._memory import address_ir
 # After so many looks at the counter a waiting thread yields its core between looks: the others then
 # probably have no core to run on (more threads than cores).
 _LOOKS = 20_000
+# After so many times it sleeps between looks, so that the system runs others in the meantime, one
+# of them the thread that is waited for. Beside one busy process on two cores an epoch on two
+# threads then takes 0.7 times as long as with yielding alone (784-512-512-10, batch 128), 0.6
+# (784-128-10, batch 32; 784-300-10, batch 16) and 0.9 (784-64-64-32-10, batch 100); Zen 4. After 20
+# times in place of 500 epochs alone on the machine took a third longer.
+_YIELDS = 500
+_SLEEP_MICROSECONDS = 50
 
 _YIELD = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
 
@@ -62,14 +69,34 @@ def _read(typingctx, array, index):
     return signature(types.int64, array, types.intp), codegen
 
 
+def _call_system(builder, name, *numbers):
+    """Call a function of the C library that takes 32-bit numbers."""
+    values = [ir.IntType(32)(number) for number in numbers]
+    fnty = ir.FunctionType(ir.IntType(32), [value.type for value in values])
+    function = builder.module.globals.get(name) or ir.Function(builder.module, fnty, name)
+    builder.call(function, values)
+
+
 @intrinsic
 def _yield_core(typingctx):
     """Let another thread of the system run here."""
 
     def codegen(context, builder, sig, args):
-        fnty = ir.FunctionType(ir.IntType(32), [])
-        function = builder.module.globals.get(_YIELD) or ir.Function(builder.module, fnty, _YIELD)
-        builder.call(function, [])
+        _call_system(builder, _YIELD)
+        return context.get_dummy_value()
+
+    return signature(types.void), codegen
+
+
+@intrinsic
+def _sleep(typingctx):
+    """Leave the core for a moment; yield it on Windows, where sleeps take milliseconds."""
+
+    def codegen(context, builder, sig, args):
+        if sys.platform == "win32":
+            _call_system(builder, _YIELD)
+        else:
+            _call_system(builder, "usleep", _SLEEP_MICROSECONDS)
         return context.get_dummy_value()
 
     return signature(types.void), codegen
@@ -90,7 +117,9 @@ def barrier(team):
     looks = 0
     while _read(team.sync, 0) < team.sync[mine]:
         looks += 1
-        if looks > _LOOKS:
+        if looks > _LOOKS + _YIELDS:
+            _sleep()
+        elif looks > _LOOKS:
             _yield_core()
 
 

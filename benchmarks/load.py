@@ -1,0 +1,129 @@
+"""Training beside busy processes: ``python -m benchmarks.load``.
+
+An epoch of each network on rows of MNIST's size, on one thread, on all, and on as many as ``fit``
+finds best while it runs; alone, and beside 1, 2 and 4 processes that do nothing but count. Then two
+processes that train side by side, beside one alone. The median and the worst of some epochs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import multiprocessing
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+
+import numpy as np
+from rich.console import Console
+from rich.markdown import Markdown
+
+import fastmlp
+from fastmlp import _pace
+
+from .compare._machine import describe, versions
+from .networks import Network
+
+NETWORKS = {
+    "784-512-512-10 ReLU, b128": Network((784, 512, 512, 10), "relu", 128, 0.05),
+    "784-128-10 ReLU, b32": Network((784, 128, 10), "relu", 32, 0.05),
+    "784-300-10 sigmoid, b16": Network((784, 300, 10), "sigmoid", 16, 0.05),
+    "784-64-64-32-10 sigmoid, b100": Network((784, 64, 64, 32, 10), "sigmoid", 100, 0.05),
+}
+LOADS = (0, 1, 2, 4)
+SAMPLES = 60_000
+_COUNT = "n = 0\nwhile True: n += 1"
+_FIRST_INTERVAL = _pace.FIRST_INTERVAL
+
+
+@contextlib.contextmanager
+def busy(processes: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """As many processes that never rest."""
+    running = [subprocess.Popen([sys.executable, "-c", _COUNT]) for _ in range(processes)]
+    try:
+        yield running
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+def seconds_of_epochs(name: str, epochs: int, threads: int | None = None) -> list[float]:
+    """Of one fit.
+
+    threads : None to find out while it runs
+    """
+    network, before = NETWORKS[name], fastmlp.get_num_threads()
+    mlp = network.build()
+    _pace.FIRST_INTERVAL = _FIRST_INTERVAL if threads is None else float("inf")
+    fastmlp.set_num_threads(threads or before)
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (SAMPLES, mlp.input_size), np.uint8)
+    y = rng.integers(0, mlp.output_size, SAMPLES)
+    try:
+        return list(mlp.fit(x, y, epochs=epochs, batch_size=network.batch_size).epoch_seconds)
+    finally:
+        fastmlp.set_num_threads(before)
+
+
+def measure(name: str, epochs: int, loads: Sequence[int]) -> list[list[str]]:
+    """A row for each load: median and worst epoch on one thread, on all, and found."""
+    most, rows = fastmlp.get_num_threads(), []
+    for load in loads:
+        with busy(load):
+            times = {
+                threads: seconds_of_epochs(name, epochs, threads)
+                for threads in dict.fromkeys([1, most, None])
+            }
+        best = min(statistics.median(times[1]), statistics.median(times[most]))
+        found = times[None]
+        cells = [f"{statistics.median(t):.3g} ({max(t):.3g})" for t in times.values()]
+        share = f"{statistics.median(found) / best:.2f} ({max(found) / best:.2f})"
+        rows.append([name, str(load), *cells, share])
+    return rows
+
+
+def side_by_side(name: str, epochs: int) -> list[str]:
+    """A row: one training, and two in processes of their own, as often as one in the same time."""
+    alone = statistics.median(seconds_of_epochs(name, epochs))
+    # Twice as many epochs, the middle of which both processes surely share.
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        both = list(pool.map(seconds_of_epochs, [name] * 2, [2 * epochs] * 2))
+    each = [statistics.median(seconds[epochs // 2 : -epochs // 2]) for seconds in both]
+    together = sum(alone / seconds for seconds in each)
+    found = " and ".join(f"{seconds:.3g}" for seconds in each)
+    return [name, "another training", "", "", found, f"{together:.2f}"]
+
+
+def table(rows: list[list[str]], epochs: int) -> str:
+    """In Markdown, with what it was measured on."""
+    most = fastmlp.get_num_threads()
+    heads = ["network", "busy processes", "1 thread", f"{most} threads", "found", "of the best"]
+    lines = [heads, ["---", *["---:"] * 5], *rows]
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    machine, used = describe(), versions()
+    return (
+        f"{text}\n\nSeconds of an epoch of {SAMPLES:,} rows, medians of {epochs} epochs, the worst "
+        f"in parentheses; of the best: found beside the better of the two fixed numbers, and of "
+        f"two trainings what both do in the time of one alone. "
+        f"{machine['cpu']}, {machine['cores']} cores, fastmlp {used['fastmlp']}."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--loads", type=int, nargs="+", default=LOADS)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS, metavar="NAME")
+    arguments = parser.parse_args()
+    rows = []
+    for name in arguments.networks:
+        rows += measure(name, arguments.epochs, arguments.loads)
+        rows.append(side_by_side(name, arguments.epochs))
+    Console().print(Markdown(table(rows, arguments.epochs)))
+
+
+if __name__ == "__main__":
+    main()

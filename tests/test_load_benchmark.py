@@ -1,0 +1,50 @@
+"""The benchmark of training beside busy processes, on few rows."""
+
+import time
+
+import pytest
+
+pytest.importorskip("rich", reason="the benchmarks' extra is not installed")
+
+from benchmarks import load
+from fastmlp import _pace
+
+NAME = "784-64-64-32-10 sigmoid, b100"
+
+
+@pytest.fixture(autouse=True)
+def few_rows(monkeypatch):
+    monkeypatch.setattr(load, "SAMPLES", 300)
+    monkeypatch.setattr(_pace, "FIRST_INTERVAL", _pace.FIRST_INTERVAL)
+
+
+def test_a_row_for_every_load():
+    rows = load.measure(NAME, 2, [0, 1])
+    assert [row[:2] for row in rows] == [[NAME, "0"], [NAME, "1"]]
+    for row in rows:
+        for cell in row[2:]:
+            median, worst = map(float, cell.strip(")").split(" ("))
+            assert 0 < median <= worst
+    assert "| busy processes |" in load.table(rows, 2)
+
+
+def test_busy_processes_end():
+    with load.busy(2) as running:
+        time.sleep(0.1)
+        assert all(process.poll() is None for process in running)
+    assert all(process.poll() is not None for process in running)
+
+
+def test_a_fixed_number_of_threads_tries_no_other(monkeypatch):
+    seen = []
+
+    class Watched(_pace.Pace):
+        def next(self):
+            call = super().next()
+            seen.append((call.threads, self._interval))
+            return call
+
+    monkeypatch.setattr("fastmlp._session.Pace", Watched)
+    load.seconds_of_epochs(NAME, 2, threads=1)
+    assert {threads for threads, _ in seen} == {1}
+    assert {interval for _, interval in seen} == {float("inf")}

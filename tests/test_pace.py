@@ -1,0 +1,163 @@
+"""How the number of threads of a training is found, on machines that are made up."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import fastmlp
+from fastmlp import _pace, _session
+from fastmlp._pace import Call, Pace
+from tests.networks import assert_same_state, batch, build, state
+
+
+class Machine:
+    """Time passes by what steps take on so many threads: ``per_step(threads, now)``."""
+
+    def __init__(self, per_step, most=2):
+        self._per_step, self.now = per_step, 0.0
+        self.pace, self.calls, self.steps = Pace(most), [], 0
+
+    def train(self, until, most_steps=10**9):
+        """Returns how many steps a second were made."""
+        before, start = self.steps, self.now
+        while self.now < until:
+            steps, threads = self.pace.next()
+            call = Call(min(steps, most_steps), threads)
+            seconds = call.steps * self._per_step(threads, self.now)
+            self.pace.took(call, seconds)
+            self.now, self.steps = self.now + seconds, self.steps + call.steps
+            self.calls.append((call, seconds))
+        return (self.steps - before) / (self.now - start)
+
+
+def halved(threads, now):
+    """Every thread has a core."""
+    return 1e-4 / threads
+
+
+def crowded(threads, now):
+    """Two cores, one of which is taken: a team of two waits for time slices."""
+    return {1: 1.2e-4, 2: 6e-4}[threads]
+
+
+@pytest.mark.parametrize("most_steps", [3, 10**9])
+def test_trials_cost_little(most_steps):
+    """A few parts in 100 of the time as long as they come often, and about one later."""
+    machine = Machine(halved)
+    assert machine.train(0.5, most_steps) > 0.95 * 2e4
+    assert machine.train(20, most_steps) > 0.985 * 2e4
+    assert machine.pace.threads == 2
+    tried = [call for call, _ in machine.calls if call.threads == 1]
+    assert len(tried) > 5
+
+
+def test_a_crowded_machine_is_noticed_soon():
+    machine = Machine(crowded)
+    machine.train(0.5)
+    assert machine.pace.threads == 1
+    assert machine.train(5) > 0.93 / 1.2e-4
+
+
+def test_load_that_comes_and_goes():
+    """Seen soon, both ways, also after a long quiet time: the first call on the crowded machine
+    takes 1.2 seconds, having as many steps as took 0.1 before."""
+
+    def per_step(threads, now):
+        return crowded(threads, now) if 20 <= now < 30 else halved(threads, now)
+
+    machine = Machine(per_step)
+    machine.train(22)
+    assert machine.pace.threads == 1
+    machine.train(34)
+    assert machine.pace.threads == 2
+
+
+@pytest.mark.parametrize("begin", [20, 20.4, 20.8, 21.2, 21.6])
+def test_load_is_noticed_by_what_it_does(begin):
+    """Not only when the next trial is due, which on a quiet machine is every two seconds."""
+
+    def per_step(threads, now):
+        return 2e-4 if threads == 2 and now >= begin else halved(threads, now)
+
+    machine = Machine(per_step)
+    machine.train(begin + 1.2)
+    assert machine.pace.threads == 1
+
+
+def test_a_hopeless_trial_is_given_up():
+    """A step takes two time slices on two threads, 200 times as long as on one."""
+    machine = Machine(lambda threads, now: {1: 1e-4, 2: 2e-2}[threads])
+    machine.train(2)
+    assert machine.train(12) > 0.95 / 1e-4
+
+
+def test_a_slower_trial_is_no_reason_and_neither_is_a_lucky_one():
+    """One trial in three is lucky, as where somebody else pauses; none follows another."""
+    lucky = itertools.cycle([True, False, False])
+
+    def per_step(threads, now):
+        return 1e-4 if threads == 2 else (5e-5 if next(lucky) else 2e-4)
+
+    machine = Machine(per_step)
+    machine.train(10)
+    assert {call.threads for call, seconds in machine.calls if seconds > 0.06} == {2}
+
+
+@pytest.mark.parametrize("best", [1, 5, 12, 15, 16])
+def test_the_best_of_many_is_found(best):
+    """Threads beyond those that have a core make all wait, the more the longer."""
+
+    def per_step(threads, now):
+        return 1e-3 / threads if threads <= best else 1e-3 / best * (1 + threads / best)
+
+    machine = Machine(per_step, most=16)
+    machine.train(5)
+    assert machine.train(15) > 0.9 * best / 1e-3
+
+
+def test_calls_take_about_a_tenth_of_a_second():
+    machine = Machine(halved)
+    machine.train(2)
+    seconds = [took for call, took in machine.calls if call.threads == 2]
+    # From one step on, twice as many each time.
+    assert 8 < sum(took < 0.05 for took in seconds) < 20
+    assert max(seconds) == pytest.approx(_pace.SECONDS_PER_CALL, rel=0.01)
+
+
+def test_one_thread_tries_nothing():
+    machine = Machine(halved, most=1)
+    machine.train(3)
+    assert {call.threads for call, _ in machine.calls} == {1}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, "bfloat16"])
+def test_the_bits_do_not_depend_on_how_threads_change(dtype, monkeypatch):
+    """Every call of a few steps on another number of threads, with all that has a phase."""
+    monkeypatch.setattr("fastmlp.engine.STEP_WORK_PER_THREAD", 1)
+    x, labels, _ = batch(300, 19, 5, dtype=dtype)
+
+    def trained():
+        mlp = build([19, 33, 17, 5], dtype=dtype, num_bn_layers=1, dropout=0.2)
+        history = mlp.fit(x, labels, epochs=3, batch_size=16, seed=0)
+        return state(mlp) | {"losses": np.array(history.step_loss)}
+
+    before = fastmlp.get_num_threads()
+    fastmlp.set_num_threads(4)
+    try:
+        turns, seen = itertools.cycle([3, 1, 4, 2]), set()
+
+        class Restless(Pace):
+            def next(self):
+                seen.add(threads := next(turns))
+                return Call(5, threads)
+
+            def took(self, call, seconds):
+                assert seconds > 0
+
+        expected = trained()
+        monkeypatch.setattr(_session, "Pace", Restless)
+        assert_same_state(trained(), expected)
+        assert seen == {1, 2, 3, 4}
+    finally:
+        fastmlp.set_num_threads(before)
