@@ -25,13 +25,17 @@ def _real_mlp(**options: Any) -> Callable[[bool, int], Any]:
     return make
 
 
-def _every_switch(classes: bool, seed: int) -> Any:
+def _every_switch(**options: Any) -> Callable[[bool, int], Any]:
     """As near to RealMLP-TD as there are switches for; its rate of regression is larger."""
-    make = _real_mlp(
-        parametric_activation=True, periodic_embedding=True, dropout=0.15, weight_decay=0.02,
-        init="data", learning_rate_init=0.04 if classes else 0.2,
-    )  # fmt: skip
-    return make(classes, seed)
+
+    def make(classes: bool, seed: int) -> Any:
+        switched = _real_mlp(
+            parametric_activation=True, periodic_embedding=True, dropout=0.15, weight_decay=0.02,
+            init="data", learning_rate_init=0.04 if classes else 0.2, **options,
+        )  # fmt: skip
+        return switched(classes, seed)
+
+    return make
 
 
 def _fastmlp(classes: bool, seed: int) -> Any:
@@ -136,7 +140,8 @@ def _without_missing_words(frame: Any, means: Any) -> Any:
 MODELS = [
     Model("RealMLP", _real_mlp()),
     Model("RealMLP, n_cv=5", _real_mlp(n_cv=5)),
-    Model("RealMLP, every switch", _every_switch),
+    Model("RealMLP, every switch", _every_switch()),
+    Model("RealMLP, every switch, n_cv=5", _every_switch(n_cv=5)),
     Model("fastmlp MLP", _fastmlp),
     Model("scikit-learn MLP", _sklearn_mlp),
     Model("HistGradientBoosting", _hist_gradient_boosting),
@@ -152,5 +157,6 @@ VARIANTS = [
     Model("weight decay", _real_mlp(weight_decay=0.02)),
     Model("drawn by data", _real_mlp(init="data")),
     Model("periodic embeddings", _real_mlp(periodic_embedding=True)),
+    Model("bfloat16", _real_mlp(compute_dtype="bfloat16")),
 ]
 BY_NAME = {model.name: model for model in [*MODELS, *VARIANTS]}

@@ -128,6 +128,20 @@ def test_the_page(toys):
         assert line in text.splitlines()
 
 
+def test_the_rival_is_shown_where_all_three_were_measured(toys):
+    rows = [
+        row("coin", tabular.RIVAL, 0, 0.2) | {"fit_seconds": seconds} for seconds in (600, 480, 9e9)
+    ]
+    rows += [
+        row("coin", "RealMLP", 0, 0.1),
+        row("coin", "bfloat16", 0, 0.125) | {"fit_seconds": 60},
+    ]
+    rows += [row("line", tabular.RIVAL, 0, 0.2), row("line", "RealMLP", 0, 0.1)]
+    assert tabular._beside_rival(tabular.Grid(rows)) == [
+        ["coin", "4.9 ×", "10.0 ×", "20.00", "10.00", "12.50"]
+    ]
+
+
 def test_what_the_page_is_made_from_is_between_its_marks():
     text = tabular.PAGE.read_text(encoding="utf-8")
     assert all(text.count(mark) == 1 for mark in marks("tabular"))
