@@ -28,9 +28,11 @@ from fastmlp import datasets, estimators
 from .compare._machine import describe, versions
 from .compare._probe import peak_gflops, share_together
 from .compare._readme import ROOT, rewrite
-from .compare._rounds import OWN_CORES
+from .compare._rounds import OWN_CORES, SETTLE_SECONDS
 
 ROUNDS = 7
+# Of a search, in one process or in two.
+FITS = 8
 # How long to wait, in all, for cores of one's own.
 PATIENCE_SECONDS = 120.0
 PAGE = ROOT / "docs" / "scikit-learn.md"
@@ -77,6 +79,12 @@ def seconds(function: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
+def settled(function: Callable[[], Any], calls: int = 1) -> float:
+    """The median over calls, once what ran before has let go of the cores."""
+    time.sleep(SETTLE_SECONDS)
+    return float(np.median([seconds(function) for _ in range(calls)]))
+
+
 class Cores:
     """Waits until all threads have a core each: two virtual ones may be one of metal."""
 
@@ -104,12 +112,10 @@ def measure(case: Case, rounds: int, cores: Cores) -> list[str]:
     fits, predictions = (np.empty((rounds, 2)) for _ in range(2))
     for turn in range(rounds):
         cores.wait()
-        fits[turn] = [seconds(lambda e=e: e.fit(x, y)) for e in both]
+        fits[turn] = [settled(lambda e=e: e.fit(x, y)) for e in both]
         # Many short calls, of which the median is not one that was disturbed.
-        calls = max(1, 2000 // len(x))
-        predictions[turn] = [
-            np.median([seconds(lambda e=e: e.predict(x)) for _ in range(calls)]) for e in both
-        ]
+        calls = max(3, 2000 // len(x))
+        predictions[turn] = [settled(lambda e=e: e.predict(x), calls) for e in both]
     taken = np.median(fits[:, 0])
     return [case.name, f"{taken:.3g} s", _ratio(fits), _ratio(predictions)]
 
@@ -128,23 +134,35 @@ def searches(rounds: int, cores: Cores) -> list[list[str]]:
     def search(jobs: int) -> Callable[[], Any]:
         return GridSearchCV(estimator, grid, cv=2, n_jobs=jobs, refit=False).fit(x, y)
 
-    def work(count: int) -> None:
-        fits = (joblib.delayed(estimator.fit)(x, y) for _ in range(8))
-        # An inner limit of one thread, also where there is one worker.
-        with joblib.parallel_config("loky", n_jobs=count, inner_max_num_threads=1):
-            joblib.Parallel()(fits)
+    def alone() -> None:
+        for _ in range(FITS):
+            estimator.fit(x, y)
+
+    def one() -> None:
+        # joblib's only worker would be this process, with all its threads.
+        before = fastmlp.get_num_threads()
+        fastmlp.set_num_threads(1)
+        try:
+            alone()
+        finally:
+            fastmlp.set_num_threads(before)
+
+    def two() -> None:
+        with joblib.parallel_config("loky", n_jobs=2, inner_max_num_threads=1):
+            joblib.Parallel()(joblib.delayed(estimator.fit)(x, y) for _ in range(FITS))
 
     table = []
     contests = {
-        "8 fits, two workers of one thread beside one": (lambda: work(1), lambda: work(2)),
+        f"{FITS} fits, two workers of one thread beside one thread": (one, two),
+        f"{FITS} fits, two workers of one thread beside two threads": (alone, two),
         "`GridSearchCV`, `n_jobs=2` beside `n_jobs=1`": (lambda: search(1), lambda: search(2)),
     }
-    for name, (one, two) in contests.items():
-        one(), two()
+    for name, (first, second) in contests.items():
+        first(), second()
         times = np.empty((rounds, 2))
         for turn in range(rounds):
             cores.wait()
-            times[turn] = seconds(two), seconds(one)
+            times[turn] = seconds(second), seconds(first)
         table.append([name, f"{np.median(times[:, 0]):.3g} s", _ratio(times), ""])
     return table
 
