@@ -35,7 +35,6 @@ NETWORKS = {
 LOADS = (0, 1, 2, 4)
 SAMPLES = 60_000
 _COUNT = "n = 0\nwhile True: n += 1"
-_FIRST_INTERVAL = _pace.FIRST_INTERVAL
 
 
 @contextlib.contextmanager
@@ -55,17 +54,18 @@ def seconds_of_epochs(name: str, epochs: int, threads: int | None = None) -> lis
 
     threads : None to find out while it runs
     """
-    network, before = NETWORKS[name], fastmlp.get_num_threads()
-    mlp = network.build()
-    _pace.FIRST_INTERVAL = _FIRST_INTERVAL if threads is None else float("inf")
-    fastmlp.set_num_threads(threads or before)
+    network, mlp = NETWORKS[name], NETWORKS[name].build()
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (SAMPLES, mlp.input_size), np.uint8)
     y = rng.integers(0, mlp.output_size, SAMPLES)
+    before, interval = fastmlp.get_num_threads(), _pace.FIRST_INTERVAL
     try:
+        fastmlp.set_num_threads(threads or before)
+        _pace.FIRST_INTERVAL = interval if threads is None else float("inf")
         return list(mlp.fit(x, y, epochs=epochs, batch_size=network.batch_size).epoch_seconds)
     finally:
         fastmlp.set_num_threads(before)
+        _pace.FIRST_INTERVAL = interval
 
 
 def measure(name: str, epochs: int, loads: Sequence[int]) -> list[list[str]]:
@@ -73,13 +73,9 @@ def measure(name: str, epochs: int, loads: Sequence[int]) -> list[list[str]]:
     most, rows = fastmlp.get_num_threads(), []
     for load in loads:
         with busy(load):
-            times = {
-                threads: seconds_of_epochs(name, epochs, threads)
-                for threads in dict.fromkeys([1, most, None])
-            }
-        best = min(statistics.median(times[1]), statistics.median(times[most]))
-        found = times[None]
-        cells = [f"{statistics.median(t):.3g} ({max(t):.3g})" for t in times.values()]
+            times = [seconds_of_epochs(name, epochs, threads) for threads in (1, most, None)]
+        best, found = min(map(statistics.median, times[:2])), times[2]
+        cells = [f"{statistics.median(t):.3g} ({max(t):.3g})" for t in times]
         share = f"{statistics.median(found) / best:.2f} ({max(found) / best:.2f})"
         rows.append([name, str(load), *cells, share])
     return rows

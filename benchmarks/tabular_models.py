@@ -137,6 +137,9 @@ def _without_missing_words(frame: Any, means: Any) -> Any:
     return frame.assign(**{name: frame[name].astype(object).fillna("missing") for name in words})
 
 
+# The other library that has RealMLP.
+RIVAL = "pytabkit RealMLP-TD-S"
+
 MODELS = [
     Model("RealMLP", _real_mlp()),
     Model("RealMLP, n_cv=5", _real_mlp(n_cv=5)),
@@ -148,7 +151,7 @@ MODELS = [
     Model("CatBoost", _catboost),
     Model("LightGBM", _lightgbm),
     Model("XGBoost", _xgboost),
-    Model("pytabkit RealMLP-TD-S", _pytabkit),
+    Model(RIVAL, _pytabkit),
 ]
 # RealMLP with one thing changed: not measured unless they are named.
 VARIANTS = [

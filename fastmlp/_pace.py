@@ -2,7 +2,8 @@
 
 The bits of a training do not depend on the number of threads, so it may change from call to call.
 Alone on the machine more threads are faster; beside busy processes a team waits for those of its
-threads that have no core at present, and fewer are.
+threads that have no core at present, and fewer are. Where other callers hold the threads that are
+wanted, a call gets fewer, and trials tell nothing.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ SECONDS_PER_CALL = 0.1
 # doubles with every trial that gains nothing.
 FIRST_INTERVAL, LONGEST_INTERVAL = 0.1, 2.0
 # Its last call, which tells, has as many steps as take this share of the time before it on the
-# present number of threads, and no more than take so long. Waking threads takes 0.1 to 0.4 ms of
-# it.
+# present number of threads, and no more than take so long. Waking threads that sleep takes 0.1 to
+# 0.4 ms of it.
 TRIAL_SHARE, LONGEST_TRIAL = 1 / 40, 0.01
 # It begins with a call of so few steps, then three times as many as so far and so on, and is given
 # up once it has taken so many times as long as on the present number, and this besides: a team that
@@ -34,7 +35,7 @@ SLOWER = 1.5
 # What a call changes of what is usual.
 NEWEST_SHARE = 0.2
 # Less than that tells nothing: such calls are added up.
-LEAST_SECONDS = 0.001
+LEAST_SECONDS = 0.005
 
 
 class Call(NamedTuple):
@@ -91,6 +92,7 @@ class Pace:
 
     def _last_of_trial(self) -> int:
         """Steps of the last call of a trial."""
+        # No call is longer than any may be, however short that is.
         seconds = min(SECONDS_PER_CALL, LONGEST_TRIAL, TRIAL_SHARE * self._interval)
         return max(1, round(seconds / self._per_step))
 
@@ -101,6 +103,7 @@ class Pace:
 
     def took(self, call: Call, seconds: float) -> None:
         """Say how long a call took; it may have had fewer steps than ``next`` said."""
+        seconds = max(seconds, 1e-6)
         if call.threads == self.threads:
             self._go_on(call.steps, seconds)
             return
@@ -109,15 +112,15 @@ class Pace:
         self._trial_seconds += seconds
         expected = self._trial_steps * self._per_step
         lost = self._trial_seconds > CLEARLY_SLOWER * expected + ALLOWANCE
-        if call.steps >= last:
+        if 2 * call.steps >= last:
             self._judge(call.threads, seconds / call.steps)
         elif lost or self._trial_steps >= 2 * last:
-            # Epochs of few steps have no call as long as that.
+            # Epochs of few steps have no call as long as half of that.
             self._judge(call.threads, self._trial_seconds / self._trial_steps)
 
     def _go_on(self, steps: int, seconds: float) -> None:
         # At most twice as many as before: the first call may have been slow to start.
-        wanted = int(steps / max(seconds, 1e-6) * SECONDS_PER_CALL)
+        wanted = int(steps / seconds * SECONDS_PER_CALL)
         self._steps = max(1, min(wanted, 2 * self._steps))
         self._since += seconds
         per_step = self._own.add(steps, seconds)

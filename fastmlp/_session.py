@@ -160,7 +160,7 @@ class Session:
     def prepare(self, order: np.ndarray) -> None:
         """Compile what an epoch needs, so that the first one's seconds are of training."""
         self._resume()
-        self._present_totals = self._totals(order)
+        self._begin_epoch(order)
         self._run(order, self._factors(np.zeros(1), 0, 1), 0, 0)
         self._trainer.unpack()
 
@@ -180,11 +180,12 @@ class Session:
 
         return Totals(sums(counts), sizes if weights is None else sums(weights))
 
-    def _scales(self) -> np.ndarray:
-        """What the sums over each batch of the present epoch are multiplied by in its update."""
+    def _begin_epoch(self, order: np.ndarray) -> None:
+        self._present_totals = self._totals(order)
+        # What the sums over each batch are multiplied by in its update.
         groups = np.arange(self.plan.steps) // self.accumulate
         scales = means(1, np.bincount(groups, self._present_totals.losses))[groups]
-        return scales.astype(self.mlp.dtype)
+        self._scales = scales.astype(self.mlp.dtype)
 
     def _dropout_factors(self) -> np.ndarray | None:
         """What multiplies the shares that are dropped in each step of the present epoch."""
@@ -194,13 +195,13 @@ class Session:
     def epoch(
         self, epoch: int, order: np.ndarray, history: History
     ) -> Generator[Progress, None, None]:
-        """Train on the rows in ``order``, pausing a few times a second to say where it stands.
+        """Train on the rows in ``order``, pausing some times a second to say where it stands.
 
         Ends early, and says so in ``lost``, where a batch's loss is not finite: its update is not
         made.
         """
         started, step = time.perf_counter(), 0
-        self._present_totals = self._totals(order)
+        self._begin_epoch(order)
         before_epoch = self._before_epoch = epoch * self.plan.steps
         end = min(self.plan.steps, self.plan.total_steps - before_epoch)
         rates = np.empty(end)
@@ -231,7 +232,7 @@ class Session:
         self._trainer.draw_masks(self.mlp.dropout_seed, self.mlp.dropout_steps - step)
         class_weights = self.mlp.criterion.weights_of_classes(self.mlp.dtype)
         data = data_of(
-            self.train_set.x, self._labels, order, self._scales(), self._weights, class_weights,
+            self.train_set.x, self._labels, order, self._scales, self._weights, class_weights,
             self._dropout_factors(),
         )  # fmt: skip
         return self._trainer.train(data, schedule, step, last, self.figures)

@@ -119,7 +119,7 @@ class Trainer:
         # Forward, weight gradient and input gradient.
         work = 3 * layout.multiply_adds * batch_size
         self.threads = threads.count_for(work, STEP_WORK_PER_THREAD)
-        # Of these threads as many take part in a call, as is set.
+        # How many of them take part in a call; a session sets it before each.
         self.parts = self.threads
         self.packed = self._buffers()
 

@@ -15,16 +15,13 @@ NAME = "784-64-64-32-10 sigmoid, b100"
 @pytest.fixture(autouse=True)
 def few_rows(monkeypatch):
     monkeypatch.setattr(load, "SAMPLES", 300)
-    monkeypatch.setattr(_pace, "FIRST_INTERVAL", _pace.FIRST_INTERVAL)
 
 
 def test_a_row_for_every_load():
     rows = load.measure(NAME, 2, [0, 1])
     assert [row[:2] for row in rows] == [[NAME, "0"], [NAME, "1"]]
-    for row in rows:
-        for cell in row[2:]:
-            median, worst = map(float, cell.strip(")").split(" ("))
-            assert 0 < median <= worst
+    heads = load.table([], 2).splitlines()[0].count("|") - 1
+    assert all(len(row) == heads for row in rows)
     assert "| busy processes |" in load.table(rows, 2)
 
 
@@ -48,3 +45,4 @@ def test_a_fixed_number_of_threads_tries_no_other(monkeypatch):
     load.seconds_of_epochs(NAME, 2, threads=1)
     assert {threads for threads, _ in seen} == {1}
     assert {interval for _, interval in seen} == {float("inf")}
+    assert _pace.FIRST_INTERVAL < 1

@@ -40,7 +40,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).parent.parent
 TARGETS = (
     "fastmlp/kernels/*.py", "fastmlp/engine.py", "fastmlp/training.py",
-    "fastmlp/_session.py", "fastmlp/_measures.py", "fastmlp/_buffers.py",
+    "fastmlp/_session.py", "fastmlp/_pace.py", "fastmlp/_measures.py", "fastmlp/_buffers.py",
 )  # fmt: skip
 COPIED = "fastmlp", "tests", "benchmarks", "pyproject.toml", "README.md", "CONTRIBUTING.md"
 
@@ -52,7 +52,7 @@ FIRST = {
     "_bfloat16": "bfloat16", "_geometry": "packing linear", "_host": "tile measured", "_jit": "jit",
     "_math": "math", "_math_smooth": "math_smooth activation",
     "_math_turns": "math_turns", "scale": "scale_inputs", "embed": "embeddings",
-    "mix": "parametric_activations", "_own": "own_activation",
+    "mix": "parametric_activations", "_own": "own_activation", "_pace": "pace",
     "_memory": "packing update", "_operands": "packing bfloat16",
     "_rates": "bfloat16 measured", "_simd": "math loss", "_sync": "kernels", "_tile": "tile linear",
     "_tile_amx": "amx", "_tile_bf16": "bfloat16", "_units": "bfloat16", "activation": "activation",

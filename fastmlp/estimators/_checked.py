@@ -8,7 +8,7 @@ from sklearn.utils.validation import _get_feature_names, validate_data
 
 
 def checked(estimator: Any, X: Any, *targets: Any, **options: Any) -> Any:
-    """``validate_data``, which also says which column is another one, where their order is."""
+    """``validate_data``; where columns are in another order than in fit, it names the first."""
     try:
         return validate_data(estimator, X, *targets, **options)
     except ValueError as error:

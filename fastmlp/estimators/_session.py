@@ -49,7 +49,7 @@ class PenalisedSession(Session):
         x, labels, weights = self.train_set.x, self._labels, self._weights
         if isinstance(x, np.ndarray):
             return super()._run(order, schedule, step, last)
-        scales, size = self._scales(), self.plan.batch_size
+        scales, size = self._scales, self.plan.batch_size
         for i in range(step, last):
             rows = order[i * size : (i + 1) * size]
             # Compiled code gets addresses: the arrays must stay until it has run.

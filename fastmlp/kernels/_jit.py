@@ -139,8 +139,8 @@ class _Helper(CPUDispatcher):
 def stay_apart(typingctx):
     """Called in a helper, it leaves that helper a function of its own in the machine code.
 
-    For long code that is called from many places and seldom runs: a copy in each of them would take
-    time to compile.
+    For long code that is called from many places and seldom runs, or does so much that the call
+    costs little beside it: a copy in each of them would take time to compile.
     """
 
     def codegen(context, builder, sig, args):

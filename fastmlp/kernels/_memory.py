@@ -15,11 +15,9 @@ from numba.core.extending import intrinsic
 from numba.core.typing.templates import signature
 from numba.np.arrayobj import populate_array
 
-from ._simd import VectorType, element_ir, lanes_below_ir, vector_ir
+from ._simd import LLVM_NAMES, VectorType, element_ir, lanes_below_ir, vector_ir
 
 _INT32 = ir.IntType(32)
-
-_LLVM_NAMES = {ir.IntType(8): "i8", ir.FloatType(): "f32", ir.DoubleType(): "f64"}
 
 
 class Place(NamedTuple):
@@ -87,7 +85,7 @@ def store(typingctx, array, offset, vector):
 
 def _masked(builder, name, moved, result, *args):
     """Call the LLVM intrinsic that moves the lanes of a mask; ``moved`` is an IR vector."""
-    full_name = f"llvm.masked.{name}.v{moved.count}{_LLVM_NAMES[moved.element]}.p0"
+    full_name = f"llvm.masked.{name}.v{moved.count}{LLVM_NAMES[moved.element]}.p0"
     fnty = ir.FunctionType(result, [a.type for a in args])
     function = builder.module.globals.get(full_name) or ir.Function(builder.module, fnty, full_name)
     return builder.call(function, args)
@@ -261,17 +259,18 @@ def transpose(typingctx, target, target_at, target_step, source, source_at, sour
 
 @intrinsic
 def transpose_part(
-    typingctx, target, target_at, target_step, source, source_at, source_step, rows, columns
+    typingctx, target, target_at, target_step, source, source_at, source_step, rows, columns, width
 ):
-    """target[j, i] = source[i, j] for i < rows, j < columns, up to the lanes of a vector each.
+    """target[j, i] = source[i, j] for i < rows, j < columns; 0 for rows <= i < width.
 
-    Nothing else is read or written.
+    All three are at most the lanes of a vector. Nothing else is read or written.
     """
     vector = VectorType(source.dtype)
     index = ir.IntType(64)
 
     def codegen(context, builder, sig, args):
-        to_array, to_start, to_step, from_array, from_start, from_step, rows, columns = args
+        to_array, to_start, to_step, from_array, from_start, from_step, *sizes = args
+        rows, columns, width = sizes
         nothing = ir.Constant(ir.VectorType(ir.IntType(1), vector.count), [0] * vector.count)
 
         def places(array_type, array, start, step, lines, lanes):
@@ -287,12 +286,12 @@ def transpose_part(
         for address, mask in places(source, from_array, from_start, from_step, rows, columns):
             align = vector.dtype.bitwidth // 8
             registers.append(_load_masked_ir(builder, address, vector_ir(vector), align, mask))
-        to = places(target, to_array, to_start, to_step, columns, rows)
+        to = places(target, to_array, to_start, to_step, columns, width)
         for register, (address, mask) in zip(transposed_ir(builder, registers), to, strict=True):
             _store_masked_ir(builder, register, address, vector, mask)
         return context.get_dummy_value()
 
-    sig = signature(types.void, target, types.intp, types.intp, source, *[types.intp] * 4)
+    sig = signature(types.void, target, types.intp, types.intp, source, *[types.intp] * 5)
     return sig, codegen
 
 

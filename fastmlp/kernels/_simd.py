@@ -27,6 +27,9 @@ from ._host import lanes
 
 _INT32 = ir.IntType(32)
 
+# Of elements, in the names of LLVM's intrinsics.
+LLVM_NAMES = {ir.IntType(8): "i8", ir.FloatType(): "f32", ir.DoubleType(): "f64"}
+
 
 class VectorType(types.Type):
     """A register of ``count`` float32 or float64; or of uint32 or uint64, which are only moved."""
@@ -148,7 +151,7 @@ _register_operator(operator.ne, lambda b, x, y: b.fcmp_unordered("!=", x, y), co
 
 def _call(builder, name, result, *args):
     """Call the LLVM intrinsic ``name``, overloaded on the vector type ``result``."""
-    element = {ir.FloatType(): "f32", ir.DoubleType(): "f64"}[result.element]
+    element = LLVM_NAMES[result.element]
     fnty = ir.FunctionType(result, [a.type for a in args])
     full_name = f"llvm.{name}.v{result.count}{element}"
     function = builder.module.globals.get(full_name) or ir.Function(builder.module, fnty, full_name)
@@ -250,8 +253,8 @@ def two_to_the(typingctx, shifted):
 def exponent(typingctx, x):
     """n of x = f * 2**n, 1 <= f < 2, as a number, for normal x above 0.
 
-    The bits of n are put where those of a whole number are in 1.5 * 2**mantissa bits, for the
-    reason given in ``two_to_the``.
+    Its bits, added to those of 1.5 * 2**mantissa bits, make that number larger by as much: no
+    integer is converted, for the reason given in ``two_to_the``.
     """
     mantissa = 23 if x.dtype == types.float32 else 52
     bias = 127 if x.dtype == types.float32 else 1023

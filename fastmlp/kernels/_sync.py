@@ -38,12 +38,14 @@ _LOOKS = 20_000
 # After so many times it sleeps between looks, so that the system runs others in the meantime, one
 # of them the thread that is waited for. Beside one busy process on two cores an epoch on two
 # threads then takes 0.7 times as long as with yielding alone (784-512-512-10, batch 128), 0.6
-# (784-128-10, batch 32; 784-300-10, batch 16) and 0.9 (784-64-64-32-10, batch 100); Zen 4. After 20
-# times in place of 500 epochs alone on the machine took a third longer.
+# (784-128-10, batch 32; 784-300-10, batch 16) and 0.9 (784-64-64-32-10, batch 100); Zen 4. With 20
+# in place of 500, epochs alone on the machine took a third longer.
 _YIELDS = 500
 _SLEEP_MICROSECONDS = 50
 
-_YIELD = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
+_YIELD = ("SwitchToThread" if sys.platform == "win32" else "sched_yield",)
+# On Windows the shortest sleep is of milliseconds.
+_SLEEP = _YIELD if sys.platform == "win32" else ("usleep", _SLEEP_MICROSECONDS)
 
 
 @intrinsic
@@ -82,7 +84,7 @@ def _yield_core(typingctx):
     """Let another thread of the system run here."""
 
     def codegen(context, builder, sig, args):
-        _call_system(builder, _YIELD)
+        _call_system(builder, *_YIELD)
         return context.get_dummy_value()
 
     return signature(types.void), codegen
@@ -90,13 +92,10 @@ def _yield_core(typingctx):
 
 @intrinsic
 def _sleep(typingctx):
-    """Leave the core for a moment; yield it on Windows, where sleeps take milliseconds."""
+    """Leave the core for a moment."""
 
     def codegen(context, builder, sig, args):
-        if sys.platform == "win32":
-            _call_system(builder, _YIELD)
-        else:
-            _call_system(builder, "usleep", _SLEEP_MICROSECONDS)
+        _call_system(builder, *_SLEEP)
         return context.get_dummy_value()
 
     return signature(types.void), codegen

@@ -62,8 +62,15 @@ from .extras import (
 )
 from .gather import Batch, gather, input_of, scaled_layer
 from .layernorm import has_layernorm
-from .loss import SQUARES, Rows, Samples, store_errors, store_gradients, store_losses
-from .loss import begin as begin_losses
+from .loss import (
+    SQUARES,
+    Rows,
+    Samples,
+    begin_losses,
+    store_errors,
+    store_gradients,
+    store_losses,
+)
 from .matmul import (
     ADD,
     ADD_UPDATE,

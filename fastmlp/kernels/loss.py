@@ -92,7 +92,7 @@ def _square(scratch, number):
 
 
 @inline
-def _turn(scratch, number, rows, block):
+def _transpose_in(scratch, number, rows, block):
     """A square = a block of rows, transposed: a register for each of its numbers."""
     stay_apart()
     lanes, live = vector_lanes(scratch), _live(rows, block)
@@ -103,11 +103,13 @@ def _turn(scratch, number, rows, block):
         for k in range(live):
             store(scratch, square + k * lanes, full_like(like, rows.array[at + k]))
     else:
-        transpose_part(scratch, square, lanes, rows.array, at, rows.row_step, rows.count, live)
+        transpose_part(
+            scratch, square, lanes, rows.array, at, rows.row_step, rows.count, live, lanes
+        )  # fmt: skip
 
 
 @inline
-def _turn_back(rows, block, scratch):
+def _transpose_out(rows, block, scratch):
     """A block of rows = the square of results, transposed."""
     stay_apart()
     lanes, live = vector_lanes(scratch), _live(rows, block)
@@ -116,14 +118,16 @@ def _turn_back(rows, block, scratch):
         for k in range(live):
             rows.array[at + k] = scratch[square + k * lanes]
     else:
-        transpose_part(rows.array, at, rows.row_step, scratch, square, lanes, live, rows.count)
+        transpose_part(
+            rows.array, at, rows.row_step, scratch, square, lanes, live, rows.count, live
+        )  # fmt: skip
 
 
 @inline
-def _turn_next(scratch, number, rows, block):
-    """``_turn`` a block, but the only one, which is in its square from the beginning."""
+def _transpose_next(scratch, number, rows, block):
+    """``_transpose_in`` a block, but the only one, which is in its square from the beginning."""
     if rows.size > vector_lanes(scratch):
-        _turn(scratch, number, rows, block)
+        _transpose_in(scratch, number, rows, block)
 
 
 @inline
@@ -132,7 +136,7 @@ def _largest(z, scratch):
     lanes = vector_lanes(scratch)
     largest = full_like(load(scratch, 0), -np.inf)
     for block in range(_blocks(z)):
-        _turn_next(scratch, OUTPUTS, z, block)
+        _transpose_next(scratch, OUTPUTS, z, block)
         for k in range(_live(z, block)):
             v = load(scratch, k * lanes)
             largest = where(v > largest, v, largest)
@@ -146,7 +150,7 @@ def _first_largest(rows, scratch, number):
     largest = full_like(load(scratch, 0), -np.inf)
     where_first = full_like(largest, 0)
     for block in range(_blocks(rows)):
-        _turn_next(scratch, number, rows, block)
+        _transpose_next(scratch, number, rows, block)
         for k in range(_live(rows, block)):
             v = load(scratch, square + k * lanes)
             # Only NaN differs from itself.
@@ -163,7 +167,7 @@ def _normaliser(z, scratch, largest):
     lanes = vector_lanes(scratch)
     total = full_like(largest, 0)
     for block in range(_blocks(z)):
-        _turn_next(scratch, OUTPUTS, z, block)
+        _transpose_next(scratch, OUTPUTS, z, block)
         for k in range(_live(z, block)):
             total = total + exp(load(scratch, k * lanes) - largest)
     return total
@@ -183,17 +187,17 @@ def _target(samples, block, k):
 
 
 @inline
-def begin(samples):
+def begin_losses(samples):
     """Bring the first blocks to scratch: to be called before all that follows."""
-    _turn(samples.scratch, OUTPUTS, samples.z, 0)
-    _turn(samples.scratch, TARGETS, samples.y, 0)
+    _transpose_in(samples.scratch, OUTPUTS, samples.z, 0)
+    _transpose_in(samples.scratch, TARGETS, samples.y, 0)
 
 
 @inline
-def _turn_both(samples, block):
+def _transpose_both(samples, block):
     """Bring a block to scratch, unless it is the only one."""
-    _turn_next(samples.scratch, OUTPUTS, samples.z, block)
-    _turn_next(samples.scratch, TARGETS, samples.y, block)
+    _transpose_next(samples.scratch, OUTPUTS, samples.z, block)
+    _transpose_next(samples.scratch, TARGETS, samples.y, block)
 
 
 @inline
@@ -207,7 +211,7 @@ def _softmax_losses(samples):
     # Not just 0: a NaN among the logits must be seen even where all labels are 0.
     total, mass = normaliser * 0, full_like(normaliser, 0)
     for block in range(_blocks(samples.z)):
-        _turn_both(samples, block)
+        _transpose_both(samples, block)
         for k in range(_live(samples.z, block)):
             target = _target(samples, block, k)
             term = target * (log_normaliser - (load(scratch, k * lanes) - largest))
@@ -226,7 +230,7 @@ def _points(samples, of_errors):
     lanes, targets_at = vector_lanes(scratch), _square(scratch, TARGETS)
     total = full_like(load(scratch, 0), 0)
     for block in range(_blocks(samples.z)):
-        _turn_both(samples, block)
+        _transpose_both(samples, block)
         for k in range(_live(samples.z, block)):
             z, y = load(scratch, k * lanes), load(scratch, targets_at + k * lanes)
             if of_errors:
@@ -302,7 +306,7 @@ def store_gradients(out, samples, state):
         if loss.code == OWN:
             _store_own_gradients(out, samples, block)
             continue
-        _turn_both(samples, block)
+        _transpose_both(samples, block)
         for k in range(_live(z, block)):
             at, v = _square(scratch, RESULTS) + k * lanes, load(scratch, k * lanes)
             if loss.code == SOFTMAX:
@@ -311,7 +315,7 @@ def store_gradients(out, samples, state):
             else:
                 target = load(scratch, _square(scratch, TARGETS) + k * lanes)
                 store(scratch, at, loss.scale * point_slope(v, target, loss))
-        _turn_back(out, block, scratch)
+        _transpose_out(out, block, scratch)
 
 
 @inline
@@ -358,7 +362,7 @@ def loss_forward(team, values, outputs, targets, loss, class_weights):
         first = group * vector_lanes(values)
         rows = _rows_of(outputs, first), _rows_of(targets, first)
         samples = Samples(*rows, loss, class_weights, scratch)
-        begin(samples)
+        begin_losses(samples)
         store_losses(values, first, samples)
     barrier(team)
 
@@ -374,7 +378,7 @@ def loss_backward(team, dz, outputs, targets, loss, class_weights):
         first = group * vector_lanes(dz)
         rows = _rows_of(outputs, first), _rows_of(targets, first)
         samples = Samples(*rows, loss, class_weights, scratch)
-        begin(samples)
+        begin_losses(samples)
         _, state = _losses(samples)
         store_gradients(_rows_of(dz, first), samples, state)
     barrier(team)
@@ -390,8 +394,9 @@ def row_errors(team, errors, outputs, targets, loss):
     for group in range(*_groups(team, outputs)):
         first = group * vector_lanes(errors)
         rows = _rows_of(outputs, first), _rows_of(targets, first)
-        samples = Samples(*rows, loss, errors, scratch)
-        begin(samples)
+        # Errors do not ask for weights of classes.
+        samples = Samples(*rows, loss, errors[:0], scratch)
+        begin_losses(samples)
         store_errors(errors, first, samples)
     barrier(team)
 
@@ -419,13 +424,13 @@ def softmax(team, p, logits):
     scratch, lanes = squares_on_stack(logits, SQUARES), vector_lanes(logits)
     for group in range(*_groups(team, logits)):
         z, out = _rows_of(logits, group * lanes), _rows_of(p, group * lanes)
-        _turn(scratch, OUTPUTS, z, 0)
+        _transpose_in(scratch, OUTPUTS, z, 0)
         largest = _largest(z, scratch)
         normaliser = _normaliser(z, scratch, largest)
         for block in range(_blocks(z)):
-            _turn_next(scratch, OUTPUTS, z, block)
+            _transpose_next(scratch, OUTPUTS, z, block)
             for k in range(_live(z, block)):
                 v = exp(load(scratch, k * lanes) - largest) / normaliser
                 store(scratch, _square(scratch, RESULTS) + k * lanes, v)
-            _turn_back(out, block, scratch)
+            _transpose_out(out, block, scratch)
     barrier(team)
