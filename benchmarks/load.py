@@ -24,14 +24,9 @@ import fastmlp
 from fastmlp import _pace
 
 from .compare._machine import describe, versions
-from .networks import Network
+from .networks import NETWORKS
 
-NETWORKS = {
-    "784-512-512-10 ReLU, b128": Network((784, 512, 512, 10), "relu", 128, 0.05),
-    "784-128-10 ReLU, b32": Network((784, 128, 10), "relu", 32, 0.05),
-    "784-300-10 sigmoid, b16": Network((784, 300, 10), "sigmoid", 16, 0.05),
-    "784-64-64-32-10 sigmoid, b100": Network((784, 64, 64, 32, 10), "sigmoid", 100, 0.05),
-}
+NAMES = "784-512-512-10", "784-128-10", "784-300-10", "784-64-64-32-10"
 LOADS = (0, 1, 2, 4)
 SAMPLES = 60_000
 _COUNT = "n = 0\nwhile True: n += 1"
@@ -112,7 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--loads", type=int, nargs="+", default=LOADS)
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS, metavar="NAME")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NAMES, metavar="NAME")
     arguments = parser.parse_args()
     rows = []
     for name in arguments.networks:

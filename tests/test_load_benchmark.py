@@ -9,7 +9,7 @@ pytest.importorskip("rich", reason="the benchmarks' extra is not installed")
 from benchmarks import load
 from fastmlp import _pace
 
-NAME = "784-64-64-32-10 sigmoid, b100"
+NAME = "784-64-64-32-10"
 
 
 @pytest.fixture(autouse=True)

@@ -228,6 +228,11 @@ def polynomial(coefficients):
     return evaluate
 
 
+def _bits_of_format(vector: VectorType) -> tuple[int, int]:
+    """(bits of the mantissa, bias of the exponent) of a vector's numbers."""
+    return (23, 127) if vector.dtype == types.float32 else (52, 1023)
+
+
 @intrinsic
 def two_to_the(typingctx, shifted):
     """2**n for whole n within the exponent range, given ``n + 1.5 * 2**mantissa bits``.
@@ -235,8 +240,7 @@ def two_to_the(typingctx, shifted):
     That sum holds n in the low bits of its mantissa; moved to the exponent's place they are
     the power, without a conversion to integers, which AVX2 lacks for 64 bits.
     """
-    mantissa = 23 if shifted.dtype == types.float32 else 52
-    bias = 127 if shifted.dtype == types.float32 else 1023
+    mantissa, bias = _bits_of_format(shifted)
 
     def codegen(context, builder, sig, args):
         bits = _bits_ir(shifted)
@@ -256,8 +260,7 @@ def exponent(typingctx, x):
     Its bits, added to those of 1.5 * 2**mantissa bits, make that number larger by as much: no
     integer is converted, for the reason given in ``two_to_the``.
     """
-    mantissa = 23 if x.dtype == types.float32 else 52
-    bias = 127 if x.dtype == types.float32 else 1023
+    mantissa, bias = _bits_of_format(x)
     magic = 1.5 * 2.0**mantissa
     magic_bits = 0x4B400000 if x.dtype == types.float32 else 0x4338000000000000
 

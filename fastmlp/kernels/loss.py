@@ -340,6 +340,15 @@ def _rows_of(matrix, first):
     return Rows(flat, first * size, size, lanes, min(lanes, rows - first), size)
 
 
+@inline
+def _samples_of(outputs, targets, first, loss, class_weights, scratch):
+    """A group of rows of two C-contiguous matrices, ready to be worked on."""
+    rows = _rows_of(outputs, first), _rows_of(targets, first)
+    samples = Samples(*rows, loss, class_weights, scratch)
+    begin_losses(samples)
+    return samples
+
+
 def _row_cost(first, outputs, *rest):
     return 24 * outputs.size
 
@@ -360,9 +369,7 @@ def loss_forward(team, values, outputs, targets, loss, class_weights):
     scratch = squares_on_stack(values, SQUARES)
     for group in range(*_groups(team, outputs)):
         first = group * vector_lanes(values)
-        rows = _rows_of(outputs, first), _rows_of(targets, first)
-        samples = Samples(*rows, loss, class_weights, scratch)
-        begin_losses(samples)
+        samples = _samples_of(outputs, targets, first, loss, class_weights, scratch)
         store_losses(values, first, samples)
     barrier(team)
 
@@ -376,9 +383,7 @@ def loss_backward(team, dz, outputs, targets, loss, class_weights):
     scratch = squares_on_stack(dz, SQUARES)
     for group in range(*_groups(team, outputs)):
         first = group * vector_lanes(dz)
-        rows = _rows_of(outputs, first), _rows_of(targets, first)
-        samples = Samples(*rows, loss, class_weights, scratch)
-        begin_losses(samples)
+        samples = _samples_of(outputs, targets, first, loss, class_weights, scratch)
         _, state = _losses(samples)
         store_gradients(_rows_of(dz, first), samples, state)
     barrier(team)
@@ -393,10 +398,8 @@ def row_errors(team, errors, outputs, targets, loss):
     scratch = squares_on_stack(errors, SQUARES)
     for group in range(*_groups(team, outputs)):
         first = group * vector_lanes(errors)
-        rows = _rows_of(outputs, first), _rows_of(targets, first)
         # Errors do not ask for weights of classes.
-        samples = Samples(*rows, loss, errors[:0], scratch)
-        begin_losses(samples)
+        samples = _samples_of(outputs, targets, first, loss, errors[:0], scratch)
         store_errors(errors, first, samples)
     barrier(team)
 
