@@ -65,7 +65,7 @@ def _repeated(stage):
 def _gather(team, work, index, turn):
     rows = work.batch.geometry.rows
     first = turn * rows % (work.data.order.size - rows)
-    batch = Batch(first, work.batch.at, work.batch.geometry, 0, 1.0)
+    batch = Batch(first, work.batch.at, work.batch.geometry, 0, 0, 1.0)
     gather(team, work.network, work.data, batch)
 
 
@@ -86,14 +86,14 @@ def _input_gradient(team, work, index, turn):
 
 @inline
 def _update(team, work, index, turn):
-    epoch._update_linear(team, work.network, index, work.batch, work.plan, work.turn)
+    epoch._update_linear(team, work.network, index, work.batch, work.turn)
 
 
 @inline
 def _step(team, work, index, turn):
     _gather(team, work, index, turn)
     barrier(team)
-    epoch._step(team, work.network, work.data, work.batch, work.plan, work.turn)
+    epoch._step(team, work.network, work.data, work.batch, work.plan, work.turn, 0.0)
 
 
 GATHER, FORWARD, LOSS, INPUT_GRADIENT, UPDATE, STEP = [
@@ -171,12 +171,12 @@ class Bench:
         data = data_of(self.x, classes, order, np.zeros(0, dtype))
         trainer = self.trainer
         network = Network(trainer.table, statistics, trainer.packed)
-        whole = Batch(0, 0, trainer.geometry, 0, 1.0)
+        rows = Batch(0, 0, trainer.geometry, 0, 0, 1.0)
         factors = optimizer.schedule(np.zeros(1), 0, layout.groups, dtype)[0]
         one = np.dtype(dtype).type(1)
-        turn = epoch.Turn(factors, True, True, one / batch, one / batch)
-        plan = Plan(*trainer.geometry, *trainer.objective)
-        self.work = Work(network, data, whole, plan, turn)
+        turn = epoch.Turn(factors, True, True, False, one / batch, one / batch)
+        plan = Plan(batch, *trainer.geometry, *trainer.objective)
+        self.work = Work(network, data, rows, plan, turn)
 
     def run(self, stage: Stage, times: int) -> float:
         """Seconds of one turn of a stage."""

@@ -114,14 +114,21 @@ class Trainer:
         """flat, statistics : the network's own buffers, which ``unpack`` brings up to date"""
         self.layout, self.flat, self.statistics, self.unit = layout, flat, statistics, unit
         self.objective = objective
-        self.geometry = geometry_of(batch_size, layout.dtype, unit)
-        self.table = layout.table.copy()
+        self.batch_size, self.table = batch_size, layout.table.copy()
+        self.geometry = self._microbatch()
         # Forward, weight gradient and input gradient.
         work = 3 * layout.multiply_adds * batch_size
         self.threads = threads.count_for(work, STEP_WORK_PER_THREAD)
         # How many of them take part in a call; a session sets it before each.
         self.parts = self.threads
         self.packed = self._buffers()
+
+    def _microbatch(self) -> Geometry:
+        """How the rows lie that go through the network at a time: all of them for batch norm."""
+        whole = geometry_of(self.batch_size, self.layout.dtype, self.unit)
+        if (self.table["flat_mean"] >= 0).any():
+            return whole
+        return whole._replace(rows=min(whole.rows, whole.chunk_rows))
 
     def _buffers(self) -> Packed:
         layout, dtype = self.layout, self.layout.dtype
@@ -209,8 +216,8 @@ class Trainer:
         Returns the step it ended before: ``last``, or the first whose loss is not finite.
         """
         network = Network(self.table, self.statistics, self.packed)
-        batch = self.geometry
-        plan = Plan(batch.rows, batch.chunk_rows, batch.pitch, *self.objective)
+        rows, chunk_rows, pitch = self.geometry
+        plan = Plan(self.batch_size, rows, chunk_rows, pitch, *self.objective)
         ended: int = self._run(train_steps, network, data, plan, schedule, first, last, steps_out)
         return ended
 

@@ -64,10 +64,9 @@ def batch_block(like, at, width, geometry, block):
 
 
 @inline
-def column_sums(x, block):
-    """Sum over the rows of a block."""
+def column_sums(x, block, total):
+    """``total``, a register, and the sum over the rows of a block."""
     lanes = vector_lanes(x)
-    total = load(x, block.at) * 0
     for chunk in range(chunk_count(block.geometry)):
         for row in range(rows_in_chunk(block.geometry, chunk)):
             total = total + load(x, block.at + chunk * block.stride + row * lanes)
@@ -79,7 +78,7 @@ def batchnorm_statistics(x, block):
     """(mean, biased variance) over the rows of a block."""
     lanes = vector_lanes(x)
     count = x.dtype.type(block.geometry.rows)
-    mean = column_sums(x, block) / count
+    mean = column_sums(x, block, load_partial(x, block.at, 0)) / count
     variance = mean * 0
     for chunk in range(chunk_count(block.geometry)):
         for row in range(rows_in_chunk(block.geometry, chunk)):
@@ -106,11 +105,9 @@ def batchnorm_normalise(y, slopes, x, block, affine, formula):
 
 
 @inline
-def affine_gradients(dy, xhat, block):
-    """(dgamma, dbeta) of y = gamma * xhat + beta, sums over the rows of a block."""
+def affine_gradients(dy, xhat, block, dgamma, dbeta):
+    """(dgamma, dbeta) of y = gamma * xhat + beta, to which a block's rows are added."""
     lanes = vector_lanes(dy)
-    dgamma = load(dy, block.at) * 0
-    dbeta = dgamma
     for chunk in range(chunk_count(block.geometry)):
         for row in range(rows_in_chunk(block.geometry, chunk)):
             i = block.at + chunk * block.stride + row * lanes
@@ -124,7 +121,8 @@ def affine_gradients(dy, xhat, block):
 def batchnorm_input_gradient(dy, xhat, block, variance, gamma):
     """dy becomes dx in place; returns (dgamma, dbeta), sums over the batch."""
     lanes = vector_lanes(dy)
-    dgamma, dbeta = affine_gradients(dy, xhat, block)
+    zero = load_partial(dy, block.at, 0)
+    dgamma, dbeta = affine_gradients(dy, xhat, block, zero, zero)
     count = dy.dtype.type(block.geometry.rows)
     scale = gamma / sqrt(variance + EPS)
     mean_gamma, mean_beta = dgamma / count, dbeta / count

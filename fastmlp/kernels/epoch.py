@@ -10,13 +10,14 @@ A step has one phase per layer forward and one per layer backward, with a barrie
                   read W_(l+1) one barrier ago, the update of W_(l+1) and b_(l+1)
     last          the update of W_0 and b_0, and the next batch is gathered
 
-So no gradient is written to memory, unless the batch has several chunks. Where gradients are
-clipped together, added up over batches, or parameters averaged, or where the input has learnt
-scales or embeddings, they are *apart* from the update: each phase above writes them, and one more
-phase updates all parameters.
+So no gradient is written to memory, unless there are several of these: a large batch goes through
+forward, loss and backward one microbatch after the other, so that all it needs stays in the
+second-level cache, and the updates are made in the backward of the last. Only batch norm wants the
+batch whole, which then lies in chunks of rows. Where gradients are clipped together, added up over
+batches, or parameters averaged, or where the input has learnt scales or embeddings, they are
+*apart* from the update: each phase above writes them, and one more phase updates all parameters.
 
-A batch lies in chunks of rows that fit in the second-level cache. ``network`` is a ``Network``, and
-``index`` counts its layers.
+``network`` is a ``Network``, ``index`` counts its layers, and ``batch`` is a microbatch.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ from .extras import (
     changes_output,
     forward_extras,
     forward_layernorm,
-    keep_gradient,
+    gradient_so_far,
     kept_of,
     output_of,
     publish_block,
@@ -95,7 +96,8 @@ class Turn(NamedTuple):
 
     factors: np.ndarray  # (groups * FACTORS,) of this step's update
     first: bool  # they replace those in memory, or are added to them
-    last: bool  # the update follows
+    fused: bool  # the update is made where they are complete
+    apart: bool  # it follows in a phase of its own; neither: further microbatches come
     scale: float  # of the gradients in the update
     norm_scale: float  # of those of batch norm
 
@@ -156,7 +158,7 @@ def _forward_batchnorm(team, network, index, geometry):
 
 
 @inline
-def _backward_batchnorm(team, network, index, geometry, plan, turn):
+def _backward_batchnorm(team, network, index, geometry, turn):
     """d of batch norm's output becomes d of its input; gammas, betas and statistics learn."""
     table, statistics, packed = network
     layer = table[index]
@@ -175,9 +177,10 @@ def _backward_batchnorm(team, network, index, geometry, plan, turn):
         publish_block(network, index, packed.deltas, number, geometry)
         running_average(statistics, layer.flat_mean + column, count, mean, keep)
         running_average(statistics, layer.flat_var + column, count, variance, keep)
-        keep_gradient(packed, layer.packed_gamma + column, dgamma, turn)
-        keep_gradient(packed, layer.packed_beta + column, dbeta, turn)
-    if not plan.apart:
+        gamma_at, beta_at = layer.packed_gamma + column, layer.packed_beta + column
+        store(packed.gradients, gamma_at, gradient_so_far(packed, gamma_at, turn) + dgamma)
+        store(packed.gradients, beta_at, gradient_so_far(packed, beta_at, turn) + dbeta)
+    if turn.fused:
         update_affine(team, network, index, turn)
 
 
@@ -246,8 +249,8 @@ def _input_gradient(team, network, index, geometry):
 
 
 @inline
-def _update_linear(team, network, index, batch, plan, turn):
-    """The gradient of layer l's weights and biases; and their update, unless that is apart."""
+def _update_linear(team, network, index, batch, turn):
+    """The gradient of layer l's weights and biases; and their update, if that is fused."""
     layer, packed, geometry = network.table[index], network.packed, batch.geometry
     chunks = chunk_count(geometry)
     factors = load_numbers(turn.factors, layer.group_w * FACTORS, FACTORS)
@@ -255,7 +258,7 @@ def _update_linear(team, network, index, batch, plan, turn):
     learnt = packed.learnt
     update = FusedUpdate(learnt.parameters, learnt.velocities, turn.scale, factors)
     for number in range(chunks):
-        first, last = number == 0 and turn.first, number == chunks - 1 and not plan.apart
+        first, last = number == 0 and turn.first, number == chunks - 1 and turn.fused
         mode = (UPDATE if first else ADD_UPDATE) if last else (STORE if first else ADD)
         weight_gradient_product(
             team, packed.unit, target, input_of(network, index, batch, number),
@@ -266,19 +269,20 @@ def _update_linear(team, network, index, batch, plan, turn):
         begin, end = share(team, ceil_div(layer.outputs, lanes))
         for number in range(begin, end):
             block = batch_block(packed.staged, layer.activations, layer.outputs, geometry, number)
-            gradient = column_sums(packed.deltas.values, block)
-            keep_gradient(packed, layer.packed_b + number * lanes, gradient, turn)
-        if not plan.apart:
+            at = layer.packed_b + number * lanes
+            so_far = gradient_so_far(packed, at, turn)
+            store(packed.gradients, at, column_sums(packed.deltas.values, block, so_far))
+        if turn.fused:
             first, count = layer.packed_b + begin * lanes, (end - begin) * lanes
             update_vectors(packed, first, count, layer.group_b, turn.scale, turn)
 
 
 @inline
-def _step(team, network, data, batch, plan, turn):
-    """Forward, loss and backward of a batch, and all updates.
+def _step(team, network, data, batch, plan, turn, loss):
+    """Forward, loss and backward of a microbatch, and all updates if it is the last of them.
 
-    Returns the sum of the rows' losses. Where it is not finite, the backward pass and all updates
-    are left out.
+    Returns ``loss`` and the losses of its rows. Where that is not finite, the backward pass and all
+    updates are left out.
     """
     table, _, packed = network
     layers = len(table)
@@ -302,30 +306,30 @@ def _step(team, network, data, batch, plan, turn):
     _loss(team, network, data, plan, batch.geometry)
     barrier(team)
     # Every part adds up all rows, in the same order, so that all of them decide alike.
-    loss = _total(packed.row_losses, batch.geometry.rows)
+    loss = _total(loss, packed.row_losses, batch.geometry.rows)
     if not np.isfinite(loss):
         return loss
     for index in range(layers - 1, -1, -1):
         if takes_whole_gradient(network, index):
-            backward_whole(team, network, index, batch, plan, turn)
+            backward_whole(team, network, index, batch, turn)
             barrier(team)
         if has_batchnorm(table[index]):
-            _backward_batchnorm(team, network, index, batch.geometry, plan, turn)
+            _backward_batchnorm(team, network, index, batch.geometry, turn)
             barrier(team)
         if has_layernorm(table[index]):
             backward_layernorm(team, network, index, batch.geometry, turn)
             barrier(team)
-            if not plan.apart:
+            if turn.fused:
                 update_affine(team, network, index, turn)
         if index + 1 < layers:
-            _update_linear(team, network, index + 1, batch, plan, turn)
+            _update_linear(team, network, index + 1, batch, turn)
         if index > 0 or has_embedding(table[0]):
             _input_gradient(team, network, index, batch.geometry)
             barrier(team)
     if has_embedding(table[0]):
         backward_embedding(team, network, data, batch, turn)
-    _update_linear(team, network, 0, batch, plan, turn)
-    if plan.apart and turn.last:
+    _update_linear(team, network, 0, batch, turn)
+    if turn.apart:
         barrier(team)
         _update_apart(team, network, plan, turn)
     return loss
@@ -345,22 +349,38 @@ def _update_apart(team, network, plan, turn):
 
 
 @inline
-def _batch_of(plan, data, step, at):
-    """A step's batch, to lie at ``at`` in the input buffer; the last of an epoch may be short."""
-    first = step * plan.batch_size
-    rows = min(plan.batch_size, data.order.size - first)
-    dropout = data.dropout[step] if data.dropout.size > 0 else 1.0
-    return Batch(first, at, Geometry(rows, plan.chunk_rows, plan.pitch), step, dropout)
+def _rows_of_step(plan, data, step):
+    """Rows of a batch; the last of an epoch may be short."""
+    return min(plan.batch_size, data.order.size - step * plan.batch_size)
 
 
 @inline
-def _turn_of(data, plan, schedule, step):
-    """What becomes of a step's gradients."""
-    scale, before = data.scales[step], step % plan.accumulate
+def _batch_of(plan, data, step, before, at):
+    """What follows on so many rows of a step's batch, to lie at ``at`` in the input buffer."""
+    first = step * plan.batch_size + before
+    rows = min(plan.microbatch_rows, _rows_of_step(plan, data, step) - before)
+    dropout = data.dropout[step] if data.dropout.size > 0 else 1.0
+    return Batch(first, at, Geometry(rows, plan.chunk_rows, plan.pitch), step, before, dropout)
+
+
+@inline
+def _ends_step(plan, data, batch):
+    """Whether a microbatch is the last of its step's batch."""
+    return batch.before + batch.geometry.rows == _rows_of_step(plan, data, batch.step)
+
+
+@inline
+def _turn_of(plan, data, schedule, batch):
+    """What becomes of a microbatch's gradients."""
+    step = batch.step
+    scale, number = data.scales[step], step % plan.accumulate
+    complete = number + 1 == plan.accumulate or step + 1 == len(schedule)
+    last = complete and _ends_step(plan, data, batch)
     return Turn(
         schedule[step],
-        before == 0,
-        before + 1 == plan.accumulate or step + 1 == len(schedule),
+        number == 0 and batch.before == 0,
+        last and not plan.apart,
+        last and plan.apart,
         scale,
         scale if plan.mean_reduction else data.scales.dtype.type(1),
     )
@@ -378,31 +398,37 @@ def train_steps(team, network, data, plan, schedule, first, last, steps_out):
     """
     packed = network.packed
     half = packed.inputs.by_row.size // 2
-    batch = _batch_of(plan, data, first, 0)
+    step, loss, errors = first, 0.0, 0.0
+    batch = _batch_of(plan, data, first, 0, 0)
     gather(team, network, data, batch)
     barrier(team)
-    for step in range(first, last):
-        turn = _turn_of(data, plan, schedule, step)
-        if plan.squares:
+    while step < last:
+        turn, ends = _turn_of(plan, data, schedule, batch), _ends_step(plan, data, batch)
+        if plan.squares and batch.before == 0:
             squares = squares_of_weights(
                 team, network.table, packed.learnt.parameters, packed.terms
             )
             if team.part == 0:
                 steps_out.squares[step] = squares
-        loss = _step(team, network, data, batch, plan, turn)
+        loss = _step(team, network, data, batch, plan, turn, loss)
+        finite = np.isfinite(loss)
         if team.part == 0:
-            steps_out.losses[step] = loss
-            errors = _total(packed.row_errors, batch.geometry.rows)
-            # Those of a loss that is NaN may be, too: a step that has been done has a number.
-            steps_out.errors[step] = errors if errors >= 0 else 0.0
-        if not np.isfinite(loss):
+            errors = _total(errors, packed.row_errors, batch.geometry.rows)
+            if ends or not finite:
+                steps_out.losses[step] = loss
+                # Those of a loss that is NaN may be, too: a step that has been done has a number.
+                steps_out.errors[step] = errors if errors >= 0 else 0.0
+        if not finite:
             # Once part 0 returns, the next call may overwrite the losses that others still add up.
             barrier(team)
             return step
-        if step + 1 < last:
-            # The other half of the input buffer was last read in the step before, and the labels
-            # in this step's loss; all threads have passed a barrier since.
-            batch = _batch_of(plan, data, step + 1, half - batch.at)
+        before = batch.before + batch.geometry.rows
+        if ends:
+            step, before, loss, errors = step + 1, 0, 0.0, 0.0
+        if step < last:
+            # The other half of the input buffer was last read one microbatch ago, and the labels
+            # in this one's loss; all threads have passed a barrier since.
+            batch = _batch_of(plan, data, step, before, half - batch.at)
             if has_scale(network.table[0]) or has_embedding(network.table[0]):
                 # The gather reads what other parts have just updated.
                 barrier(team)
@@ -412,9 +438,8 @@ def train_steps(team, network, data, plan, schedule, first, last, steps_out):
 
 
 @inline
-def _total(values, count):
-    """Sum of the first ``count`` values, in order."""
-    total = 0.0
+def _total(total, values, count):
+    """``total`` and the first ``count`` values, added in order."""
     for i in range(count):
         total += values[i]
     return total

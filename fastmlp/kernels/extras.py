@@ -15,7 +15,7 @@ from .activation import Formula, activation_slope, formula_of
 from .batchnorm import affine_gradients, batch_block
 from .dropout import drop_activated, drop_rows
 from .embed import add_gradients, multiply_gradients, raw_width, sizes_of
-from .gather import dropout_of, input_of
+from .gather import dropout_of, input_of, rows_in_batch
 from .layernorm import Row, RowAffine, layernorm_row, layernorm_row_gradient
 from .mix import early_formula, has_mix, mix_rows
 from .packing import ceil_div, chunk_count, read_number, row_start, rows_in_chunk
@@ -83,12 +83,13 @@ def publish_block(network, index, blocks, block, geometry):
 
 
 @inline
-def _stretch_of(network, index, geometry, block, chunk):
-    """Where the rows of a chunk begin in a block of layer l, and (first, end) of these rows."""
-    layer = network.table[index]
+def _stretch_of(network, index, batch, block, chunk):
+    """Where a chunk begins in a block of layer l, and (first, end) of its rows in the batch."""
+    layer, geometry = network.table[index], batch.geometry
     place = batch_block(network.packed.staged, layer.activations, layer.outputs, geometry, block)
     first = chunk * geometry.chunk_rows
-    return place.at + chunk * place.stride, (first, first + rows_in_chunk(geometry, chunk))
+    rows = rows_in_batch(batch, first, first + rows_in_chunk(geometry, chunk))
+    return place.at + chunk * place.stride, rows
 
 
 @inline
@@ -102,7 +103,7 @@ def forward_block(network, index, block, batch):
     residual, dropped = is_residual(network, index), is_dropped(network, index)
     mixed, formula = has_mix(layer), formula_of(layer, True)
     for chunk in range(chunk_count(geometry)):
-        at, rows = _stretch_of(network, index, geometry, block, chunk)
+        at, rows = _stretch_of(network, index, batch, block, chunk)
         if mixed:
             weights = load(packed.learnt.parameters, layer.packed_mix + block * lanes)
             mix_rows(y, slopes, packed.bends, at, rows[1] - rows[0], weights, formula)
@@ -148,7 +149,7 @@ def forward_extras(team, network, index, batch):
 
 
 @inline
-def backward_whole(team, network, index, batch, plan, turn):
+def backward_whole(team, network, index, batch, turn):
     """d of layer l's output, whole, becomes d of what its activation is of.
 
     What passed by the layer behind is added; what passes by this one is kept. The weights of a
@@ -163,9 +164,12 @@ def backward_whole(team, network, index, batch, plan, turn):
         network.table[index],
     )
     for block in range(*share(team, ceil_div(layer.outputs, lanes))):
-        sums = load_partial(deltas, 0, 0)
+        mix_at = layer.packed_mix + block * lanes
+        sums = (
+            gradient_so_far(packed, mix_at, turn) if has_mix(layer) else load_partial(deltas, 0, 0)
+        )
         for chunk in range(chunk_count(geometry)):
-            at, rows = _stretch_of(network, index, geometry, block, chunk)
+            at, rows = _stretch_of(network, index, batch, block, chunk)
             end = at + (rows[1] - rows[0]) * lanes
             # The same part has had the same block of the layer behind, which is as wide.
             to_skips = -layer.activations
@@ -184,10 +188,9 @@ def backward_whole(team, network, index, batch, plan, turn):
                 store(deltas, i, v * activation_slope(load(kept, i), formula))
         publish_block(network, index, packed.deltas, block, geometry)
         if has_mix(layer):
-            at = layer.packed_mix + block * lanes
-            keep_gradient(packed, at, sums, turn)
-            if not plan.apart:
-                update_vectors(packed, at, lanes, layer.group_mix, turn.scale, turn)
+            store(packed.gradients, mix_at, sums)
+            if turn.fused:
+                update_vectors(packed, mix_at, lanes, layer.group_mix, turn.scale, turn)
 
 
 @inline
@@ -239,9 +242,13 @@ def backward_layernorm(team, network, index, geometry, turn):
     blocks = ceil_div(layer.outputs, lanes)
     for number in range(*share(team, blocks)):
         block = batch_block(packed.staged, layer.activations, layer.outputs, geometry, number)
-        dgamma, dbeta = affine_gradients(deltas, normals, block)
-        keep_gradient(packed, layer.packed_gamma + number * lanes, dgamma, turn)
-        keep_gradient(packed, layer.packed_beta + number * lanes, dbeta, turn)
+        gamma_at, beta_at = layer.packed_gamma + number * lanes, layer.packed_beta + number * lanes
+        dgamma, dbeta = affine_gradients(
+            deltas, normals, block,
+            gradient_so_far(packed, gamma_at, turn), gradient_so_far(packed, beta_at, turn),
+        )  # fmt: skip
+        store(packed.gradients, gamma_at, dgamma)
+        store(packed.gradients, beta_at, dbeta)
     # Those sums are over all rows: none may change before.
     barrier(team)
     gamma = Place(packed.learnt.parameters, layer.packed_gamma)
@@ -297,17 +304,18 @@ def _drop_input_deltas(team, network, batch):
         place = batch_block(values, 0, layer.inputs, geometry, block)
         for chunk in range(chunk_count(geometry)):
             first = chunk * geometry.chunk_rows
-            rows = first, first + rows_in_chunk(geometry, chunk)
+            rows = rows_in_batch(batch, first, first + rows_in_chunk(geometry, chunk))
             draw = dropout_of(network, 0, batch)
             drop_rows(values, place.at + chunk * place.stride, rows, block * lanes, draw)
 
 
 @inline
-def keep_gradient(packed, at, gradient, turn):
-    """A vector of gradients of other parameters than weights."""
-    if not turn.first:
-        gradient = load(packed.gradients, at) + gradient
-    store(packed.gradients, at, gradient)
+def gradient_so_far(packed, at, turn):
+    """A vector of gradients, to which those of a microbatch's rows are added one by one.
+
+    So the bits do not depend on how a batch is cut into microbatches.
+    """
+    return load_partial(packed.gradients, at, 0 if turn.first else vector_lanes(packed.gradients))
 
 
 @inline

@@ -21,12 +21,13 @@ ROWS_AHEAD = 4
 
 
 class Batch(NamedTuple):
-    """A batch in the input buffer, which has space for two."""
+    """A microbatch in the input buffer, which has space for two."""
 
     first: int  # where its rows begin in the order
     at: int  # where its blocks begin in the buffer
     geometry: Geometry
     step: int  # of the epoch
+    before: int  # rows of the step's batch that came in earlier microbatches
     dropout: float  # what the shares that are dropped are multiplied by
 
 
@@ -36,6 +37,12 @@ def dropout_of(network, index, batch):
     masks = network.packed.masks
     share = network.table[index].dropout * batch.dropout
     return draw_of(share, index, masks[1] + batch.step, masks[0])
+
+
+@inline
+def rows_in_batch(batch, first, end):
+    """Rows of a microbatch as its step's batch counts them, by which dropout draws."""
+    return batch.before + first, batch.before + end
 
 
 @inline
@@ -116,9 +123,9 @@ def _complete_row(network, place, step):
 
 @inline
 def _drop_inputs(place, step, rows, network, batch):
-    """Drop from rows of the batch, in one chunk, whose blocks lie ``step`` apart."""
+    """Drop from rows of the microbatch, in one chunk, whose blocks lie ``step`` apart."""
     lanes = vector_lanes(place.array)
-    draw = dropout_of(network, 0, batch)
+    draw, rows = dropout_of(network, 0, batch), rows_in_batch(batch, *rows)
     for block in range(ceil_div(network.table[0].inputs, lanes)):
         drop_rows(place.array, place.at + block * step, rows, block * lanes, draw)
 

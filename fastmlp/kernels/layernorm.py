@@ -150,7 +150,8 @@ def _layernorm_backward(team, gradients, dy, normalised, scales, gamma, work):
     barrier(team)
     for number in range(*share(team, ceil_div(features, lanes))):
         block = batch_block(dy, 0, features, geometry, number)
-        sum_gamma, sum_beta = affine_gradients(dy_blocks, normal_blocks, block)
+        zero = load_partial(dy, 0, 0)
+        sum_gamma, sum_beta = affine_gradients(dy_blocks, normal_blocks, block, zero, zero)
         count = min(lanes, features - number * lanes)
         store_partial(dgamma, number * lanes, count, sum_gamma)
         store_partial(dbeta, number * lanes, count, sum_beta)

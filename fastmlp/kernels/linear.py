@@ -13,7 +13,7 @@ import numpy as np
 from .. import threads
 from ._geometry import Geometry, blocks_size, geometry_of, padded_width, panels_size, scratch_size
 from ._jit import entry
-from ._memory import Place, load_numbers, store_partial
+from ._memory import Place, load_numbers, load_partial, store_partial
 from ._operands import Blocks, WorkspaceBlocks, allocate_workspace, operand_of, pack_operand
 from ._simd import vector_lanes
 from ._sync import barrier, share
@@ -178,8 +178,9 @@ def _linear_backward(team, dw, db, dx, x, w, dz, scale, work):
     if db.size > 0:
         for number in range(*share(team, ceil_div(outputs, lanes))):
             block = batch_block(x, 0, outputs, geometry, number)
-            sums = scale * column_sums(dz_blocks.values, block)
-            store_partial(db, number * lanes, min(lanes, outputs - number * lanes), sums)
+            sums = column_sums(dz_blocks.values, block, load_partial(x, 0, 0))
+            count = min(lanes, outputs - number * lanes)
+            store_partial(db, number * lanes, count, scale * sums)
     barrier(team)
     unpack_panels(team, Place(dw, 0), Place(dw_panels, 0), inputs, outputs, scale)
     if dx.size > 0:

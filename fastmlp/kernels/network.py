@@ -81,9 +81,9 @@ class Packed(NamedTuple):
     terms: np.ndarray  # float64, of the norm of all gradients
     scratch: np.ndarray  # for every part a panel of weights, transposed or rounded
     gathered: np.ndarray  # for every part the rows that it is about to round
-    inputs: Blocks  # of two batches: the present and the next
+    inputs: Blocks  # of two microbatches: the present and the next
     labels: np.ndarray  # rows of labels, padded to whole vectors
-    row_weights: np.ndarray  # of the batch
+    row_weights: np.ndarray  # of the microbatch
     activations: Blocks  # of every layer's output
     normals: Blocks  # the same layout: normalised pre-activations
     slopes: np.ndarray  # the same layout: slopes of activations that are kept
@@ -94,8 +94,8 @@ class Packed(NamedTuple):
     means: np.ndarray  # of the batch, before batch norm; a row per layer
     variances: np.ndarray  # the same layout
     row_scales: np.ndarray  # of layer norm: what rows were multiplied by; so many per layer
-    row_losses: np.ndarray  # of the batch, float64
-    row_errors: np.ndarray  # of the batch, float64
+    row_losses: np.ndarray  # of the microbatch, float64
+    row_errors: np.ndarray  # the same
     masks: np.ndarray  # (2,) int64: dropout's key, and the step that an epoch's first one counts as
 
 
@@ -133,6 +133,7 @@ class Plan(NamedTuple):
     """How to train: the batch, what is minimised, and how gradients become an update."""
 
     batch_size: int
+    microbatch_rows: int  # which go through the network at a time
     chunk_rows: int
     pitch: int
     options: UpdateOptions
