@@ -88,6 +88,14 @@ def side_by_side(name: str, epochs: int) -> list[str]:
     return [name, "another training", "", "", found, f"{together:.2f}"]
 
 
+def rows(names: Sequence[str], epochs: int, loads: Sequence[int]) -> list[list[str]]:
+    """All of them, network by network."""
+    found = []
+    for name in names:
+        found += [*measure(name, epochs, loads), side_by_side(name, epochs)]
+    return found
+
+
 def table(rows: list[list[str]], epochs: int) -> str:
     """In Markdown, with what it was measured on."""
     most = fastmlp.get_num_threads()
@@ -109,11 +117,8 @@ def main() -> None:
     parser.add_argument("--loads", type=int, nargs="+", default=LOADS)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NAMES, metavar="NAME")
     arguments = parser.parse_args()
-    rows = []
-    for name in arguments.networks:
-        rows += measure(name, arguments.epochs, arguments.loads)
-        rows.append(side_by_side(name, arguments.epochs))
-    Console().print(Markdown(table(rows, arguments.epochs)))
+    found = rows(arguments.networks, arguments.epochs, arguments.loads)
+    Console().print(Markdown(table(found, arguments.epochs)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons trained at the speed limit of the CPU."""
+"""Multi-layer perceptrons, trained fast on multicore CPUs."""
 
 from importlib import import_module
 from importlib.util import find_spec

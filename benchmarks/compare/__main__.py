@@ -12,15 +12,19 @@ from typing import Any
 
 from fastmlp._cores import usable_cores
 
+from .. import load
 from ..source import installed_digest
 from . import _machine, _readme, _results
 from ._data import images
 from ._peers import PEERS
-from ._readme import PAGES, ROOT, Page
+from ._readme import PAGES, RESULTS, ROOT, Page
 from ._rounds import Comparison
 from ._workloads import WORKLOADS, Workload
 
 CASUAL = Path("runs/compare")
+
+# Beside busy processes.
+LOAD_EPOCHS = 5
 
 # Compiling C++ takes longer than a rough answer may.
 _NOT_QUICK = {"torch-compile"}
@@ -30,7 +34,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.compare",
         description="Measure fastmlp beside other libraries, in interleaved rounds. Results and "
-        f"plots go to {CASUAL}/, for the record to benchmarks/results/.",
+        f"plots go to {CASUAL}/, for the record to this machine's folder in {RESULTS}/.",
     )
     parser.add_argument("--quick", action="store_true", help="a rough answer within a minute")
     parser.add_argument("--workloads", nargs="+", metavar="NAME", choices=[*WORKLOADS],
@@ -43,11 +47,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="keep the workloads that an earlier "
         f"run of the same kind has left in {CASUAL}/, measure the others")  # fmt: skip
     task = parser.add_mutually_exclusive_group()
-    task.add_argument("--readme", action="store_true", help="keep the results as the record, and "
-        "rewrite the README's table")  # fmt: skip
+    task.add_argument("--readme", action="store_true", help="keep the results as this machine's "
+        "record, and rewrite the pages; trains beside busy processes, too")  # fmt: skip
     task.add_argument("--bfloat16", action="store_true", help="the same for the workloads in "
         "bfloat16 and docs/bfloat16.md")  # fmt: skip
-    task.add_argument("--render", action="store_true", help="measure nothing: redraw both pages' "
+    task.add_argument("--render", action="store_true", help="measure nothing: redraw all "
         "tables and plots from the records")  # fmt: skip
     task.add_argument("--check", action="store_true", help="measure nothing: exit with 1 if a "
         "page's table is not the record's")  # fmt: skip
@@ -120,6 +124,10 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             record["workloads"].append(_results.row(workload, measured))
             record["workloads"].sort(key=lambda row: order.index(row["name"]))
             _results.write(record, folder)
+    if arguments.readme:
+        _say("beside busy processes")
+        record["load"] = load.table(load.rows(load.NAMES, LOAD_EPOCHS, load.LOADS), LOAD_EPOCHS)
+        _results.write(record, folder)
     return record
 
 
@@ -155,34 +163,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.check:
         return max(_check(page) for page in PAGES.values())
     if arguments.render:
-        for page in PAGES.values():
-            _show(page, _results.read(ROOT / page.folder))
+        for kind in _readme.KINDS:
+            for folder, record in _readme.kept(kind):
+                _keep(record, ROOT / folder)
+        _rewrite_pages()
         return 0
     from ._tables import print_record
 
     record = measure(arguments, Path.cwd() / CASUAL)
     print_record(record)
     if arguments.readme or arguments.bfloat16:
-        _show(PAGES["readme" if arguments.readme else "bfloat16"], record)
+        kind = "readme" if arguments.readme else "bfloat16"
+        _keep(record, ROOT / _readme.folder_of(kind, record))
+        _rewrite_pages()
     else:
         _keep(record, Path.cwd() / CASUAL)
     return 0
 
 
-def _show(page: Page, record: dict[str, Any]) -> None:
-    """Keep the record, and put it on its page."""
-    _keep(record, ROOT / page.folder)
-    _readme.rewrite(ROOT / page.path, page.text(record))
+def _rewrite_pages() -> None:
+    """Show the records of all machines."""
+    from . import _plots
+
+    records = [record for _, record in _readme.kept("readme")]
+    _plots.front_chart(records, ROOT / RESULTS / _readme.CHART)
+    for page in PAGES.values():
+        _readme.rewrite(ROOT / page.path, page.text())
 
 
 def _check(page: Page) -> int:
-    if not (ROOT / page.folder / "results.json").exists():
-        _say(f"there is no record in {page.folder}")
+    if not _readme.kept(page.kind):
+        _say(f"there is no record in {RESULTS}")
         return 1
-    record = _results.read(ROOT / page.folder)
-    current = _readme.is_current(ROOT / page.path, page.text(record))
+    current = _readme.is_current(ROOT / page.path, page.text())
     if not current:
-        _say(f"{page.path} does not show {page.folder}/results.json: run with --render")
+        _say(f"{page.path} does not show the records in {RESULTS}: run with --render")
     return 0 if current else 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from . import _results as results
 from ._peers import PEERS
+from ._tables import FRONT_PEERS, FRONT_ROWS
 from ._workloads import LIBRARIES, ROUNDING
 
 _COLOURS = {
@@ -20,17 +22,38 @@ _OWN = "#1b1b1b"
 _BAR = 0.12
 
 
+# Kinds of peers, each once.
+_ALL_PEERS = tuple(dict.fromkeys((*LIBRARIES, *ROUNDING)))
+
+
 def bar_chart(record: dict[str, Any], path: Path) -> None:
     """Every library's speed relative to fastmlp, a group of bars per workload."""
+    compared = results.beside_libraries(record) + results.rounding(record)
+    rows = [(record, row) for row in compared if results.seconds(row) is not None]
+    _bars(rows, _ALL_PEERS, path)
+
+
+def front_chart(records: Sequence[dict[str, Any]], path: Path) -> None:
+    """The README's rows and libraries, of all machines."""
+    rows = [
+        (record, row)
+        for record in records
+        for row in results.beside_libraries(record)
+        if row["name"] in FRONT_ROWS and results.seconds(row) is not None
+    ]
+    _bars(rows, FRONT_PEERS, path)
+
+
+def _bars(
+    rows: Sequence[tuple[dict[str, Any], dict[str, Any]]], names: Sequence[str], path: Path
+) -> None:
+    """rows : (record, row)"""
     from matplotlib.figure import Figure
 
-    compared = results.beside_libraries(record) + results.rounding(record)
-    rows = [row for row in compared if results.seconds(row) is not None]
-    figure = Figure(figsize=(9, 1.2 + 0.95 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(9, 1.2 + (0.15 + len(names) * _BAR) * len(rows)), layout="constrained")
     axes = figure.subplots()
     labelled = set()
-    for position, row in enumerate(rows):
-        names = dict.fromkeys((*LIBRARIES, *ROUNDING))
+    for position, (_, row) in enumerate(rows):
         ratios = {name: results.times_as_fast(row, name) for name in names}
         speeds = {name: 1 / value for name, value in ratios.items() if value}
         heights = _BAR * (np.arange(len(speeds)) - (len(speeds) - 1) / 2)
@@ -40,7 +63,9 @@ def bar_chart(record: dict[str, Any], path: Path) -> None:
             axes.barh(position + offset, speed, 0.85 * _BAR, color=_COLOURS[name], label=label)
             axes.text(speed + 0.008, position + offset, f"{speed:.2f}", va="center", size=6)
     axes.axvline(1, color=_OWN, linewidth=1.2)
-    axes.set_yticks(range(len(rows)), [_row_label(record, row) for row in rows], size=8)
+    several = len({results.machine_of(record) for record, _ in rows}) > 1
+    labels = [_row_label(row, record["machine"]["cpu"] if several else "") for record, row in rows]
+    axes.set_yticks(range(len(rows)), labels, size=8)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel("speed relative to fastmlp (line at 1)")
     axes.spines[["top", "right"]].set_visible(False)
@@ -48,11 +73,11 @@ def bar_chart(record: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
-def _row_label(record: dict[str, Any], row: dict[str, Any]) -> str:
+def _row_label(row: dict[str, Any], machine: str) -> str:
     label = row["label"].replace(", ", ",\n")
     if row["batch_size"] is not None:
         label += f"\nbatch {row['batch_size']:,}"
-    return str(label)
+    return f"{label}\n{machine}" if machine else str(label)
 
 
 def roofline(record: dict[str, Any], path: Path) -> None:
@@ -73,7 +98,7 @@ def roofline(record: dict[str, Any], path: Path) -> None:
         if own is None:
             continue
         intensity = row["flops"] / row["bytes"]
-        for name in dict.fromkeys((*LIBRARIES, *ROUNDING)):
+        for name in _ALL_PEERS:
             other = results.seconds(row, name)
             if other is not None:
                 label = PEERS[name].label if name not in labelled else None

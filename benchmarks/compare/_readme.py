@@ -3,30 +3,76 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ._tables import markdown
+from . import _results
+from ._tables import front, markdown
 
 CHART, ROOFLINE = "speed.png", "roofline.png"
 ROOT = Path(__file__).parents[2]
+RESULTS = Path("benchmarks/results")
+"""Of the root: a folder for every machine, and the chart of the README."""
+
+# Of a machine: the folder of a kind of record, below that of the machine.
+KINDS = {"readme": "", "bfloat16": "bfloat16"}
+
+
+class Kept(NamedTuple):
+    """A record, and its folder from the root."""
+
+    folder: Path
+    record: dict[str, Any]
+
+
+def kept(kind: str) -> list[Kept]:
+    """The records of a kind, one for each machine."""
+    paths = sorted(ROOT.joinpath(RESULTS).glob(str(Path("*", KINDS[kind], "results.json"))))
+    return [Kept(p.parent.relative_to(ROOT), _results.read(p.parent)) for p in paths]
+
+
+def folder_of(kind: str, record: dict[str, Any]) -> Path:
+    """Where a record of this machine belongs, from the root: another machine's has another."""
+    return RESULTS / _results.machine_of(record) / KINDS[kind]
+
+
+def _front_page(records: Sequence[Kept], page: Path) -> str:
+    """A table of a few rows for each machine, and one chart."""
+    image = f"![Speed relative to fastmlp]({_seen_from(page, RESULTS / CHART)})"
+    return "\n\n".join([*(front(record) for _, record in records), image])
+
+
+def _whole_page(records: Sequence[Kept], page: Path) -> str:
+    """All tables, notes and plots of each machine, under its name."""
+    return "\n\n".join(
+        f"### {record['machine']['cpu']}, {record['threads']} threads\n\n"
+        + section(record, _seen_from(page, folder))
+        for folder, record in records
+    )
 
 
 class Page(NamedTuple):
-    """A page that shows a record, and the folder of that record; both from the root."""
+    """A page from the root, the kind of the records it shows, and what it shows of them."""
 
     path: Path
-    folder: Path
+    kind: str
+    show: Callable[[Sequence[Kept], Path], str]
 
-    def text(self, record: dict[str, Any]) -> str:
-        """What the page should show of it."""
-        return section(record, Path(os.path.relpath(self.folder, self.path.parent)).as_posix())
+    def text(self) -> str:
+        """What should stand between its marks."""
+        return self.show(kept(self.kind), self.path)
 
 
 PAGES = {
-    "readme": Page(Path("README.md"), Path("benchmarks/results")),
-    "bfloat16": Page(Path("docs/bfloat16.md"), Path("benchmarks/results/bfloat16")),
+    "readme": Page(Path("README.md"), "readme", _front_page),
+    "results": Page(RESULTS / "README.md", "readme", _whole_page),
+    "bfloat16": Page(Path("docs/bfloat16.md"), "bfloat16", _whole_page),
 }
+
+
+def _seen_from(page: Path, path: Path) -> str:
+    return Path(os.path.relpath(path, page.parent)).as_posix()
 
 
 def marks(name: str) -> tuple[str, str]:
@@ -35,7 +81,7 @@ def marks(name: str) -> tuple[str, str]:
 
 
 def section(record: dict[str, Any], folder: str) -> str:
-    """Table, notes and the two plots, which lie in ``folder`` relative to the page."""
+    """Tables, notes and the two plots, which lie in ``folder`` relative to the page."""
     return "\n\n".join(
         [
             markdown(record),

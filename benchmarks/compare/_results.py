@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median, quantiles
@@ -11,13 +12,13 @@ from typing import Any
 
 from ._peers import PEERS
 from ._rounds import Measured
-from ._workloads import WORKLOADS, Workload
+from ._workloads import Workload
 
-# Beyond this, half of the rounds lie too far apart for the median to be believed.
-SPREAD_LIMIT = 0.10
+# Of the threads' peaks, measured one by one, that all together may miss.
+SHARED_LIMIT = 0.10
 
 # What may differ between runs that continue one another.
-_PER_RUN = {"date", "warnings", "limits", "workloads"}
+_PER_RUN = {"date", "warnings", "limits", "workloads", "load"}
 
 
 def row(workload: Workload, measured: list[Measured]) -> dict[str, Any]:
@@ -95,11 +96,17 @@ def seconds(row: dict[str, Any], peer: str = "fastmlp") -> float | None:
     return value
 
 
-def spread(row: dict[str, Any], peer: str) -> float:
-    """Distance of the quartiles, relative to the median."""
-    found = row["peers"][peer]
-    low, high = found["quartiles"]
-    return float((high - low) / found["median"])
+def uncertainty(row: dict[str, Any], *peers: str) -> float:
+    """Half of the distance of the quartiles, relative to the median.
+
+    Of several peers, that of the ratio of their medians: the root of the sum of squares.
+    """
+    shares = []
+    for peer in peers:
+        found = row["peers"][peer]
+        low, high = found["quartiles"]
+        shares.append((high - low) / (2 * found["median"]))
+    return math.hypot(*shares)
 
 
 def share_of_peak(record: dict[str, Any], row: dict[str, Any]) -> float | None:
@@ -135,36 +142,19 @@ def times_weights_read(record: dict[str, Any], row: dict[str, Any]) -> float | N
 
 
 def doubts(row: dict[str, Any]) -> Iterator[str]:
-    """What to know about a row: busy cores, peers without figures, spreads beyond the limit."""
+    """What to know about a row: busy cores, peers without figures."""
     together = row.get("together")
-    if together is not None and together < 1 - SPREAD_LIMIT:
+    if together is not None and together < 1 - SHARED_LIMIT:
         yield f"the cores together reached {together:.0%} of their peaks"
     for name, found in row["peers"].items():
-        label = PEERS[name].label
         if found["note"]:
-            yield f"{label}: {found['note']}"
-        elif spread(row, name) > SPREAD_LIMIT:
-            yield f"{label}: spread {spread(row, name):.0%}"
+            yield f"{PEERS[name].label}: {found['note']}"
 
 
-def missed(record: dict[str, Any], row: dict[str, Any]) -> Iterator[str]:
-    """Aims that were not reached."""
-    workload = WORKLOADS[row["name"]]
-    share = share_of_peak(record, row)
-    if workload.aim_of_peak and share is not None and share < workload.aim_of_peak:
-        yield f"{share:.0%} of peak, aim {workload.aim_of_peak:.0%}"
-    for peer, aim in workload.aims.items():
-        value = times_as_fast(row, peer)
-        if value is not None and value < aim:
-            yield f"{value:.2f} × {PEERS[peer].label}, aim {aim:g}"
-    own, found = seconds(row), row["peers"]["fastmlp"]
-    if workload.aim_seconds and own is not None and own > workload.aim_seconds:
-        yield f"{own:.3f} s, aim {workload.aim_seconds:g} s"
-    if workload.aim_accuracy and own is not None and 1 - found["figure"] < workload.aim_accuracy:
-        yield f"test accuracy {1 - found['figure']:.2%}, aim {workload.aim_accuracy:.0%}"
-    reads = times_weights_read(record, row) if workload.aim_weights_read else None
-    if reads is not None and reads > workload.aim_weights_read:
-        yield f"{reads:.2f} × reading the weights, aim {workload.aim_weights_read:g}"
+def machine_of(record: dict[str, Any]) -> str:
+    """The machine and its number of threads, as the name of a folder."""
+    words = f"{record['machine']['cpu']} {record['threads']} threads"
+    return re.sub("[^a-z0-9]+", "-", words.lower()).strip("-")
 
 
 def setup(record: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The record as tables: for the terminal, and as Markdown for the README."""
+"""The record as tables: for the terminal, and as Markdown for pages."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from typing import Any
 
 from . import _results as results
 from ._peers import PEERS
-from ._workloads import LIBRARIES, ROUNDING, WORKLOADS
+from ._workloads import LIBRARIES, ROUNDING
 
 _VARIANTS = ("fastmlp-1-thread", "fastmlp-layers", "fastmlp-uint8")
 
+# What the README shows: networks from wide to small, and the libraries most people train with.
+FRONT_ROWS = "784-512-512-10", "784-1024-1024-1024-10", "784-128-10", "784-64-64-32-10"
+FRONT_PEERS = "torch", "jax", "numpy-f32", "sklearn"
+
 
 def print_record(record: dict[str, Any]) -> None:
-    """All figures with aims in brackets, then variants, doubts and the machine."""
+    """All figures, then variants, doubts and the machine."""
     from rich.console import Console
     from rich.table import Table
 
@@ -21,13 +25,13 @@ def print_record(record: dict[str, Any]) -> None:
     if not console.is_terminal:
         console.width = 160
     for rows, names in _sections(record):
-        table = Table(title="Times as fast as …  (aim)")
+        table = Table(title="Times as fast as …")
         for heading in ("workload", "batch", "seconds", "of peak"):
             table.add_column(heading, justify="left" if heading == "workload" else "right")
         for name in names:
             table.add_column(PEERS[name].label, justify="right")
         for row in rows:
-            table.add_row(*_cells(record, row, names, aims=True))
+            table.add_row(*_cells(record, row, names))
         console.print(table)
     if results.anchors(record):
         console.print(_anchor_table(record))
@@ -36,8 +40,6 @@ def print_record(record: dict[str, Any]) -> None:
     for row in record["workloads"]:
         for line in results.doubts(row):
             console.print(f"{row['label']}: {line}", style="yellow", highlight=False)
-        for line in results.missed(record, row):
-            console.print(f"{row['label']}: {line}", style="red", highlight=False)
 
 
 def _anchor_table(record: dict[str, Any]) -> Any:
@@ -51,23 +53,18 @@ def _anchor_table(record: dict[str, Any]) -> Any:
     for heading in ("network", "batch", "seconds", "fastmlp", "LIBXSMM-DNN"):
         table.add_column(heading, justify="left" if heading == "network" else "right")
     for row in results.anchors(record):
-        table.add_row(*_cells(record, row, (), aims=False), f"{row['libxsmm']:.0%}")
+        table.add_row(*_cells(record, row, ()), f"{row['libxsmm']:.0%}")
     return table
 
 
 def markdown(record: dict[str, Any]) -> str:
-    """The README's tables and the notes below them."""
-    lines: list[str] = []
-    for rows, names in _sections(record):
-        headings = ["workload", "batch", "seconds", "of peak"]
-        headings += [f"× {PEERS[name].label}" for name in names]
-        lines += [_markdown_row(headings), _markdown_row(["---"] + ["---:"] * (len(headings) - 1))]
-        lines += [_markdown_row(_cells(record, row, names, aims=False)) for row in rows]
-        lines.append("")
+    """All tables, and the notes below them."""
+    tables = [_table(record, rows, names) for rows, names in _sections(record)]
     notes = [
         "seconds: median per epoch; per call of predict; per training for the preset. "
         "of peak: share of the FMA peak that was measured in the same rounds. "
-        "× …: times as fast as that library.",
+        "× …: times as fast as that library. ±: half of the distance between the quartiles of the "
+        "rounds; of a ratio, of both.",
         *_variant_lines(record),
         *_anchor_lines(record),
         *_machine_lines(record),
@@ -77,7 +74,47 @@ def markdown(record: dict[str, Any]) -> str:
             for line in results.doubts(row)
         ),
     ]
-    return "\n".join([*lines, *(f"- {note}" for note in notes)])
+    loads = [record["load"]] if "load" in record else []
+    return "\n\n".join([*tables, "\n".join(f"- {note}" for note in notes), *loads])
+
+
+def front(record: dict[str, Any]) -> str:
+    """What the README shows of a machine: a table of a few rows, and what they say."""
+    rows = [row for row in results.beside_libraries(record) if row["name"] in FRONT_ROWS]
+    rows.sort(key=lambda row: FRONT_ROWS.index(row["name"]))
+    names = [name for name in FRONT_PEERS if any(name in row["peers"] for row in rows)]
+    return f"{_table(record, rows, names)}\n\n{_caption(record, rows, names)}"
+
+
+def _caption(record: dict[str, Any], rows: list[dict[str, Any]], names: Sequence[str]) -> str:
+    """What somebody gets who trains these networks there."""
+    shares = [results.share_of_peak(record, row) for row in rows]
+    found = {name: [results.times_as_fast(row, name) for row in rows] for name in names}
+    gains = ", ".join(
+        f"{_range(values, '{:.1f}')} times as fast as by {PEERS[name].label}"
+        for name, values in found.items()
+        if any(values)
+    )
+    return (
+        f"{record['machine']['cpu']}, {record['threads']} threads, {record['date']}: an epoch of "
+        f"{record['data']} is trained {gains}, at {_range(shares, '{:.0%}')} of the processor's "
+        "FMA peak. "
+        "±: half of the distance between the quartiles of interleaved rounds."
+    )
+
+
+def _range(values: Sequence[float | None], form: str) -> str:
+    known = [value for value in values if value is not None]
+    ends = dict.fromkeys(form.format(value) for value in (min(known), max(known)))
+    return " to ".join(ends)
+
+
+def _table(record: dict[str, Any], rows: list[dict[str, Any]], names: Sequence[str]) -> str:
+    headings = ["workload", "batch", "seconds", "of peak"]
+    headings += [f"× {PEERS[name].label}" for name in names]
+    lines = [headings, ["---"] + ["---:"] * (len(headings) - 1)]
+    lines += [_cells(record, row, names) for row in rows]
+    return "\n".join(map(_markdown_row, lines))
 
 
 def _markdown_row(cells: list[str]) -> str:
@@ -97,26 +134,20 @@ def _sections(record: dict[str, Any]) -> list[tuple[list[dict[str, Any]], list[s
     return sections
 
 
-def _cells(
-    record: dict[str, Any], row: dict[str, Any], names: Sequence[str], aims: bool
-) -> list[str]:
-    workload = WORKLOADS[row["name"]]
+def _cells(record: dict[str, Any], row: dict[str, Any], names: Sequence[str]) -> list[str]:
     own = results.seconds(row)
     share = results.share_of_peak(record, row)
     cells = [
         row["label"],
         "" if row["batch_size"] is None else f"{row['batch_size']:,}",
-        "void" if own is None else _seconds(own),
+        "void" if own is None else f"{_seconds(own)} {_uncertainty(row, 'fastmlp')}",
         "" if share is None else f"{share:.0%}",
     ]
-    if aims and workload.aim_of_peak:
-        cells[3] += f" ({workload.aim_of_peak:.0%})"
-    for name in names:
-        cell = _ratio(row, name)
-        if aims and name in workload.aims:
-            cell += f" ({workload.aims[name]:g})"
-        cells.append(cell)
-    return cells
+    return cells + [_ratio(row, name) for name in names]
+
+
+def _uncertainty(row: dict[str, Any], *peers: str) -> str:
+    return f"± {results.uncertainty(row, *peers):.0%}"
 
 
 def _ratio(row: dict[str, Any], name: str) -> str:
@@ -125,7 +156,8 @@ def _ratio(row: dict[str, Any], name: str) -> str:
     value = results.times_as_fast(row, name)
     if value is None:
         return "void" if row["peers"][name]["note"].startswith("void") else "–"
-    return f"{value:.1f}" if value < 10 else f"{value:.0f}"
+    ratio = f"{value:.1f}" if value < 10 else f"{value:.0f}"
+    return f"{ratio} {_uncertainty(row, 'fastmlp', name)}"
 
 
 def _seconds(value: float) -> str:

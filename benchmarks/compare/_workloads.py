@@ -1,9 +1,8 @@
-"""What is compared, and the ratios that fastmlp aims at."""
+"""What is compared."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -29,9 +28,6 @@ class Workload:
     rounds : at least so many, however many are asked for
     compute_dtype : of fastmlp's products, where not the dtype
     peers : who takes part beside fastmlp
-    aim_of_peak, aims : share of the FMA peak, and times as fast as a peer, that fastmlp aims at
-    aim_seconds, aim_accuracy : of a unit; of the trained network, as a mean over the rounds
-    aim_weights_read : at most so many times the time that reading the weights from cache takes
     libxsmm : share of the FMA peak that LIBXSMM-DNN reached on the reference machine
     """
 
@@ -46,11 +42,6 @@ class Workload:
     rounds: int = 0
     compute_dtype: str | None = None
     peers: tuple[str, ...] = LIBRARIES
-    aim_of_peak: float | None = None
-    aims: Mapping[str, float] = field(default_factory=dict)
-    aim_seconds: float | None = None
-    aim_accuracy: float | None = None
-    aim_weights_read: float | None = None
     libxsmm: float | None = None
     quick: bool = False
 
@@ -106,12 +97,8 @@ _RECORD = Network(
 _SELF = ("fastmlp-1-thread",)
 
 
-def _training(
-    name: str, label: str, aim_of_peak: float, aims: Mapping[str, float], **rest: Any
-) -> Workload:
-    return Workload(
-        name, label, "train", NETWORKS[name], aim_of_peak=aim_of_peak, aims=aims, **rest
-    )
+def _training(name: str, activation: str, **rest: Any) -> Workload:
+    return Workload(name, f"{name} {activation}", "train", NETWORKS[name], **rest)
 
 
 def _anchor(sizes: tuple[int, ...], batch_size: int, share: float) -> Workload:
@@ -119,7 +106,7 @@ def _anchor(sizes: tuple[int, ...], batch_size: int, share: float) -> Workload:
     name = "-".join(map(str, sizes))
     return Workload(
         f"libxsmm-{name}", f"{name} ReLU", "train", Network(sizes, "relu", batch_size, 0.02),
-        peers=(), aim_of_peak=share, libxsmm=share,
+        peers=(), libxsmm=share,
     )  # fmt: skip
 
 
@@ -131,80 +118,56 @@ def _rounding(name: str) -> Workload:
     )  # fmt: skip
 
 
-def _adam(name: str, aim: float) -> Workload:
+def _adam(name: str) -> Workload:
     """A network under Adam. Rates at which a difference in the last bit stays small."""
     network = replace(NETWORKS[name], optimizer="Adam", lr=1e-4)
     label = f"{name} {'ReLU' if network.activation == 'relu' else network.activation}, Adam"
-    return Workload(
-        f"{name}-adam", label, "train", network, peers=("torch", "torch-compile"),
-        aims={"torch": aim},
-    )  # fmt: skip
+    return Workload(f"{name}-adam", label, "train", network, peers=("torch", "torch-compile"))
 
 
 _ALL = [
     _training(
-        "784-512-512-10", "784-512-512-10 ReLU", 0.80,
-        {
-            "torch": 3.3, "jax": 1.3, "numpy-f32": 2.5, "numpy-f64": 6.5, "sklearn": 8,
-            "fastmlp-1-thread": 1.85, "fastmlp-layers": 0.60, "fastmlp-uint8": 0.95,
-        },
-        peers=(*LIBRARIES, "fastmlp-1-thread", "fastmlp-uint8", "fastmlp-layers"), quick=True,
+        "784-512-512-10", "ReLU", quick=True,
+        peers=(*LIBRARIES, "fastmlp-1-thread", "fastmlp-uint8", "fastmlp-layers"),
     ),
-    _training(
-        "784-512-512-10-bn", "784-512-512-10 ReLU, batch norm", 0.70, {"torch": 2.6},
-        peers=LIBRARIES[:-1],
+    Workload(
+        "784-512-512-10-bn", "784-512-512-10 ReLU, batch norm", "train",
+        NETWORKS["784-512-512-10-bn"], peers=LIBRARIES[:-1],
     ),
+    _training("784-128-10", "ReLU", repeats=2, quick=True),
+    _training("784-300-10", "sigmoid"),
+    _training("784-64-64-32-10", "sigmoid", repeats=5),
     _training(
-        "784-128-10", "784-128-10 ReLU", 0.60,
-        {"torch": 6, "jax": 2, "numpy-f32": 4, "numpy-f64": 15, "sklearn": 8}, repeats=2,
-        quick=True,
-    ),
-    _training(
-        "784-300-10", "784-300-10 sigmoid", 0.55,
-        {"torch": 6, "jax": 3, "numpy-f32": 4.5, "numpy-f64": 20, "sklearn": 7},
-    ),
-    _training(
-        "784-64-64-32-10", "784-64-64-32-10 sigmoid", 0.50,
-        {"torch": 6, "jax": 2, "numpy-f32": 4, "numpy-f64": 6, "sklearn": 5}, repeats=5,
-    ),
-    _training(
-        "784-1024-1024-1024-10", "784-1024-1024-1024-10 ReLU", 0.80,
-        {"torch": 3, "jax": 1.2, "numpy-f32": 2.3, "fastmlp-1-thread": 1.85},
+        "784-1024-1024-1024-10", "ReLU",
         peers=("torch", "torch-compile", "torch-bf16", "jax", "numpy-f32", *_SELF),
     ),
-    _training(
-        "784-1000-10", "784-1000-10 ReLU", 0.80,
-        {"torch": 2.5, "jax": 1.2, "numpy-f32": 2, "fastmlp-1-thread": 1.85},
-        peers=(*LIBRARIES, *_SELF),
-    ),
-    _adam("784-512-512-10", 3.3),
-    _adam("784-128-10", 6),
-    _adam("784-300-10", 6),
+    _training("784-1000-10", "ReLU", peers=(*LIBRARIES, *_SELF)),
+    _adam("784-512-512-10"),
+    _adam("784-128-10"),
+    _adam("784-300-10"),
     _rounding("784-512-512-10"),
     _rounding("784-1024-1024-1024-10"),
     _rounding("784-1000-10"),
     Workload(
         "float64", "784-512-512-10 ReLU, float64", "train", _FIRST, dtype="float64",
-        peers=("torch", "numpy-f64", "sklearn"), aim_of_peak=0.75,
+        peers=("torch", "numpy-f64", "sklearn"),
     ),
     Workload(
         "course", "784-32-32-32-10 sigmoid, float64, get_training_stats (HW1P1)", "course", _COURSE,
-        repeats=4, dtype="float64", peers=("numpy-f64",), aims={"numpy-f64": 6},
+        repeats=4, dtype="float64", peers=("numpy-f64",),
     ),
     Workload(
         "one-row", "784-512-512-10, predict one row", "inference", _FIRST, unit="call",
         repeats=2_000, rows=1, peers=("torch", "torch-compile", "jax", "numpy-f32", "sklearn"),
-        aim_weights_read=1.3, quick=True,
+        quick=True,
     ),
     Workload(
         "predict", "784-512-512-10, predict 10,000 rows", "inference", _FIRST, unit="call",
         repeats=5, rows=10_000, peers=("torch", "torch-compile", "jax", "numpy-f32", "sklearn"),
-        aim_of_peak=0.75,
     ),
     Workload(
         "record", f"784-{_SPEEDRUN.hidden[0]}-10 ReLU, speedrun preset, from scratch", "record",
-        _RECORD, unit="training", rounds=9, peers=("torch", "torch-compile"), aims={"torch": 4},
-        aim_seconds=0.35, aim_accuracy=0.98,
+        _RECORD, unit="training", rounds=9, peers=("torch", "torch-compile"),
     ),
     _anchor((768, 512, 512, 64), 128, 0.89),
     _anchor((768, 1024, 1024, 1024, 64), 128, 0.80),
