@@ -3,39 +3,108 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import glob
 import os
 import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows has other locks, which let nobody remove an open file.
+    fcntl = None  # type: ignore[assignment]
 
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write beside path and rename: a crash at any moment leaves the old file or the new one.
 
-    A symbolic link stays one, and a file that was there before hands on its permissions. Raises
-    OSError, which names the file, and leaves nothing behind, where that fails.
+    A symbolic link stays one, and a file that was there before hands on its permissions. Once this
+    returns the new file is on the disk, and what earlier writers left of theirs when they were
+    killed is gone. Raises OSError, which names the file, and leaves nothing behind, where that
+    fails.
     """
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
         raise FileNotFoundError(f"{path}: the folder {target.parent} does not exist")
-    # A name of our own rather than tempfile's, whose files only their owner may read.
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+    partial = None
     try:
-        with partial.open("xb") as file:
+        _remove_left_by_the_dead(target)
+        with _new_partial(target) as file:
+            partial = Path(file.name)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        # There is no such file yet, or a link that leads nowhere is in its place.
-        with contextlib.suppress(OSError):
-            partial.chmod(stat.S_IMODE(target.stat().st_mode))
-        os.replace(partial, target)
+            # There is no such file yet, or a link that leads nowhere is in its place.
+            with contextlib.suppress(OSError):
+                partial.chmod(stat.S_IMODE(target.stat().st_mode))
+            if fcntl is not None:
+                os.replace(partial, target)
+        if fcntl is None:
+            # Windows renames no open file.
+            os.replace(partial, target)
+        _flush_folder(target.parent)
     except BaseException as error:
-        partial.unlink(missing_ok=True)
+        if partial is not None:
+            partial.unlink(missing_ok=True)
         if isinstance(error, OSError):
             # The system names the file beside it, or none where the disk is full.
             raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
         raise
+
+
+def _new_partial(target: Path) -> BinaryIO:
+    """A new file beside target, locked for as long as it is open: its writer is alive."""
+    while True:
+        # A name of our own rather than tempfile's, whose files only their owner may read.
+        partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+        file = partial.open("xb")
+        if _lock(file) is not False and os.fstat(file.fileno()).st_nlink > 0:
+            return file
+        # Taken for that of a dead writer before it was locked.
+        file.close()
+
+
+def _remove_left_by_the_dead(target: Path) -> None:
+    """Remove the partial files beside target that nobody writes any more."""
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):
+        # Gone, somebody else's, or on a file system without locks: then it stays.
+        with contextlib.suppress(OSError), left.open("rb") as file:
+            if _lock(file):
+                left.unlink()
+
+
+def _lock(file: BinaryIO) -> bool | None:
+    """Whether the lock of a file, which a dead process has lost, is ours; None without locks."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _flush_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk, on systems that let one ask for it."""
+    if os.name != "posix":
+        return
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        # Files can be written into it, but nobody may list it.
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
