@@ -9,6 +9,7 @@ from typing import Any, Protocol, overload
 
 import numpy as np
 
+from ._fit_state import FitState
 from ._layout import Layout
 from .kernels._host import aligned_zeros
 from .kernels.network import Flat
@@ -37,6 +38,10 @@ class Session(Protocol):
 
     def look(self) -> None:
         """Bring the buffers up to date if the fit rests, and take them over when it goes on."""
+
+    @property
+    def unfinished(self) -> Callable[[], FitState | None]:
+        """Says where the fit stands, if it is one that can go on later."""
 
 
 class Buffers:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ._attributes import BufferView, LayerPlaces, OptimizerAttribute
 from ._buffers import Buffers, Layers, check_replacement, replaceable_activations
+from ._fit_state import FitState
 from ._layout import Layout, layout_of
 from .engine import faster_compute_dtype
 from .kernels.dropout import dropout_factors
@@ -58,6 +59,7 @@ class NetworkParts:
     _scale: InputScale | None
     _embedding: Embedding | None
     _mixes: list[Mixture]
+    _unfinished: FitState | None = None
 
     parameters = BufferView("All weights, biases, gammas and betas, (P,); assigning copies.")
     gradients = BufferView("The gradients of ``parameters``, of the same layout, (P,).")
@@ -92,6 +94,21 @@ class NetworkParts:
         if new.kind != present.kind:
             self.updates = 0
             self.buffers.forget(self._optimizer)
+
+    @property
+    def unfinished(self) -> FitState | None:
+        """Where the last ``fit`` stands, if it was interrupted or is under way; otherwise None.
+
+        ``fit(resume=True)`` goes on from there, ``save`` keeps it. Assigning None forgets it.
+        """
+        session = self.buffers.session
+        return self._unfinished if session is None else session.unfinished()
+
+    @unfinished.setter
+    def unfinished(self, value: FitState | None) -> None:
+        if value is not None:
+            check_instance("unfinished", value, FitState)
+        self._unfinished = value
 
     @property
     def compute_dtype(self) -> str:
@@ -290,6 +307,7 @@ class NetworkParts:
     def __getstate__(self) -> dict[str, Any]:
         # The layers carry copies of their views; the buffers are made anew from them.
         state = {name: value for name, value in self.__dict__.items() if name != "buffers"}
+        state["_unfinished"] = self.unfinished
         for name in ("_linear_layers", "_bn_layers", "_ln_layers", "_activations"):
             state[name] = list(state[name])
         return state | {name: np.array(getattr(self, name)) for name in ("squares", "averages")}

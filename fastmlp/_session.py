@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ._fit_state import NOTHING, EpochSoFar, FitState
 from ._measures import means, row_counts
 from ._pace import Call, Pace
+from ._signals import Signals
 from .engine import Objective, Trainer, data_of
 from .history import FitPlan, History, Progress
 from .kernels._rates import unit_for
@@ -39,7 +41,8 @@ class Session:
 
     While it trains, weights and velocities are in the engine's panels. While it rests, inside a
     callback, whoever looks at the network's buffers finds them up to date, and may change them:
-    the panels are made anew from them before the fit goes on.
+    the panels are made anew from them before the fit goes on. Signals are answered between two
+    calls of the compiled epoch, and at once while it rests.
     """
 
     # Whether ``figures`` has the sum of the squares of all weights before every step.
@@ -61,6 +64,10 @@ class Session:
         )
         self._take_targets()
         self.lost: str | None = None
+        self.signals = Signals()
+        # Where the fit stands, for those that save the network meanwhile.
+        self.unfinished: Callable[[], FitState | None] = lambda: None
+        self._epoch, self._started, self._seconds_before = -1, 0.0, 0.0
         self._buffers = mlp.buffers
         self._resting = self._buffers_are_stale = False
         self._panels_are_stale = True
@@ -105,6 +112,7 @@ class Session:
         return mlp.layout, mlp.compute_dtype, *kept, optimizer.apart, optimizer.clip_norm is None
 
     def __enter__(self) -> Session:
+        self.signals.__enter__()
         self._outer = self._buffers.session
         self._buffers.session = self
         return self
@@ -113,23 +121,24 @@ class Session:
         """Leave the network as of the last finished step."""
         try:
             self._update_buffers()
-        except KeyboardInterrupt:
-            # Half unpacked, the network would be of no step at all.
-            self._update_buffers()
-            raise
         finally:
             self._buffers.session = self._outer
             self._buffers.look()
+            self.signals.__exit__()
 
     @contextlib.contextmanager
-    def rest(self) -> Iterator[None]:
-        """A pause in which others may look at the network."""
+    def rest(self, whole: bool = False) -> Iterator[None]:
+        """A pause in which others may look at the network.
+
+        whole : what they do is not to be cut short by a signal
+        """
         self._resting = True
         try:
             if self._buffers.held_elsewhere():
                 # Who holds a view looks without asking.
                 self.look()
-            yield
+            with contextlib.nullcontext() if whole else self.signals.at_once():
+                yield
         finally:
             self._resting = False
 
@@ -159,10 +168,11 @@ class Session:
 
     def prepare(self, order: np.ndarray) -> None:
         """Compile what an epoch needs, so that the first one's seconds are of training."""
-        self._resume()
-        self._begin_epoch(order)
-        self._run(order, self._factors(np.zeros(1), 0, 1), 0, 0)
-        self._trainer.unpack()
+        with self.signals.at_once():
+            self._resume()
+            self._begin_epoch(order)
+            self._run(order, self._factors(np.zeros(1), 0, 1), 0, 0)
+            self._trainer.unpack()
 
     def _totals(self, order: np.ndarray) -> Totals:
         """What the sums over each batch of an epoch are divided by."""
@@ -193,19 +203,24 @@ class Session:
         return None if dropout is None else dropout[self._before_epoch :][: self.plan.steps]
 
     def epoch(
-        self, epoch: int, order: np.ndarray, history: History
+        self, epoch: int, order: np.ndarray, history: History, before: EpochSoFar = NOTHING
     ) -> Generator[Progress, None, None]:
         """Train on the rows in ``order``, pausing some times a second to say where it stands.
+
+        before : what came of its first steps, where these have been done already
 
         Ends early, and says so in ``lost``, where a batch's loss is not finite: its update is not
         made.
         """
-        started, step = time.perf_counter(), 0
+        self._started, self._seconds_before = time.perf_counter(), before.seconds
         self._begin_epoch(order)
         before_epoch = self._before_epoch = epoch * self.plan.steps
         end = min(self.plan.steps, self.plan.total_steps - before_epoch)
         rates = np.empty(end)
+        step = len(before.losses)
         self.figures.errors[:] = -1
+        self.figures.losses[:step], self.figures.errors[:step] = before.losses, before.errors
+        self._epoch, self.rate = epoch, before.rate
         while step < end and self.lost is None:
             self._resume()
             call = self._pace.next()
@@ -215,17 +230,18 @@ class Session:
             steps = np.arange(before_epoch + step, before_epoch + last)
             given = self.schedule.rates(self.mlp.lr, steps, self.plan, history)
             rates[step:last] = given
-            before = time.perf_counter()
+            called = time.perf_counter()
             self._trainer.parts = call.threads
             reached = self._train(order, rates, step, last)
-            self._pace.took(Call(last - step, call.threads), time.perf_counter() - before)
+            self._pace.took(Call(last - step, call.threads), time.perf_counter() - called)
             self.rate = float(given[min(reached, last - 1) - step])
             step = self.steps_done
             if reached < last:
                 self.lost = (
                     f"the loss is {self.figures.losses[reached]} in epoch {epoch + 1}, step {step}"
                 )
-            yield self._progress(epoch, step, time.perf_counter() - started)
+            self.signals.answer()
+            yield self.progress()
 
     def _run(self, order: np.ndarray, schedule: np.ndarray, step: int, last: int) -> int:
         """Run steps of the present epoch; returns as ``Trainer.train``."""
@@ -274,15 +290,29 @@ class Session:
         """Steps of the present epoch that have figures, also after an interrupt."""
         return int(np.count_nonzero(self.figures.errors >= 0))
 
-    def _progress(self, epoch: int, step: int, seconds: float) -> Progress:
+    @property
+    def seconds(self) -> float:
+        """Of the present epoch so far."""
+        return self._seconds_before + time.perf_counter() - self._started
+
+    def so_far(self, epoch: int) -> EpochSoFar:
+        """What came of an epoch so far: nothing if it has not begun."""
+        if epoch != self._epoch:
+            return NOTHING
+        losses, errors = (values[: self.steps_done].copy() for values in self.figures[:2])
+        return EpochSoFar(losses, errors, self.seconds, self.rate)
+
+    def progress(self) -> Progress:
+        """Where the present epoch stands."""
+        step = self.steps_done
         samples = min(step * self.plan.batch_size, self.plan.samples)
         figures = (
             means(out[:step].sum(), total[:step].sum())
             for out, total in zip(self.figures[:2], self._present_totals, strict=True)
         )
         return Progress(
-            epoch, self.plan.epochs, step, self.plan.steps, samples,
-            samples / max(seconds, 1e-9), *map(float, figures),
+            self._epoch, self.plan.epochs, step, self.plan.steps, samples,
+            samples / max(self.seconds, 1e-9), *map(float, figures),
         )  # fmt: skip
 
     def batch_losses(self) -> list[float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from . import plotting
@@ -58,6 +58,11 @@ class History:
         """
         lists = [getattr(self, name) for name in self.columns()[1:]]
         return [epoch + 1, *(values[epoch] if epoch < len(values) else "" for values in lists)]
+
+    def copy(self) -> History:
+        """One with lists of its own."""
+        lists: dict[str, Any] = {f.name: list(getattr(self, f.name)) for f in _lists_of(type(self))}
+        return replace(self, **lists)
 
     def to_dict(self) -> dict[str, list[float]]:
         """Copies of all lists that have a value, by name."""

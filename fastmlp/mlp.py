@@ -30,6 +30,7 @@ from .validation import (
     check_sample_weight,
     check_samples,
     check_sequence,
+    check_shape,
     names_nearest,
 )
 
@@ -95,7 +96,8 @@ class MLP(LayerPath):
     momenta in ``velocities``, of the same layout; ``statistics`` holds the running means and
     variances. The layers' arrays are views of them.
 
-    ``history`` is that of the last ``fit``, also of one that an error or Ctrl-C has ended.
+    ``history`` is that of the last ``fit``, also of one that an error or Ctrl-C has ended;
+    ``unfinished`` says where that stands.
 
     Raises ValueError or TypeError, naming what was expected and what came.
     Reference: CMU 11-785 HW1P1, section 3.5.
@@ -190,6 +192,7 @@ class MLP(LayerPath):
         drop_last: bool = False,
         decay_schedule: Callable[[float], float] | None = None,
         dropout_schedule: Callable[[float], float] | None = None,
+        resume: bool | str = False,
     ) -> History:
         """Train on (x, labels) from the present weights and momenta on.
 
@@ -219,16 +222,21 @@ class MLP(LayerPath):
         decay_schedule : function of the progress in [0, 1) to a number of at least 0 that, step by
             step, multiplies ``weight_decay``; asked for all steps before the first
         dropout_schedule : the same for the shares of ``dropout``, with numbers of at most 1
+        resume : True goes on with the network's ``unfinished`` fit, to the same bits as if it had
+            not been interrupted, ``epoch_seconds`` aside. It needs the same arguments, but for
+            ``progress``, ``check_finite`` and those callbacks that have no state; of arrays above
+            64 MB a sample of rows is compared. "auto" does so if there is such a fit, and begins
+            anew if there is none; False always begins anew.
 
-        Returns a ``History``, also kept in ``history``. An interrupt leaves the network as of the
-        last finished step. Where a batch's loss is not finite the training ends before its update,
-        with a ``NotFiniteWarning`` that names epoch and step. Raises ValueError or TypeError before
-        anything has changed.
+        Returns a ``History``, also kept in ``history``. An interrupt or an error leaves the network
+        as of the last finished step, and what is left to do in ``unfinished``. Where a batch's loss
+        is not finite the training ends before its update, with a ``NotFiniteWarning`` that names
+        epoch and step. Raises ValueError or TypeError before anything has changed.
         """
         options = training.FitOptions(
             epochs, batch_size, max_steps, shuffle, seed, sample_weight, validation_data, callbacks,
             progress, lr_schedule, check_finite, accumulate, drop_last,
-            decay_schedule, dropout_schedule,
+            decay_schedule, dropout_schedule, resume,
         )  # fmt: skip
         return training.fit(self, x, labels, options)
 
@@ -288,7 +296,7 @@ class MLP(LayerPath):
         return figures_of(self.criterion, self._outputs(x), labels, weights)
 
     def save(self, path: str | PathLike[str], weights_dtype: str | None = None) -> None:
-        """Write the network and its optimiser state to a safetensors file.
+        """Write the network, its optimiser state and an unfinished fit to a safetensors file.
 
         weights_dtype : "bfloat16" rounds weights and their momenta in the file, which is then half
             as large; by default they are kept to the bit
@@ -310,4 +318,8 @@ class MLP(LayerPath):
                 layer.alpha = alpha
             for name, layer, attribute in checkpoint.arrays_of(mlp):
                 setattr(layer, attribute, saved.tensors[name])
+            mlp.unfinished = saved.unfinished
+            if mlp.unfinished is not None:
+                for name, values in mlp.unfinished.network.items():
+                    check_shape(f"fit.network.{name}", values, getattr(mlp, name).shape)
         return mlp

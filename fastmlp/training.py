@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ._fit_state import FitState, arguments_of, check_arguments
+from ._run import Listeners, Order, Run, check_states, run_epoch, validate
 from ._session import Session, TrainingSet
 from .callbacks import ProgressBar
 from .history import FitPlan, History, NotFiniteWarning
@@ -41,37 +42,7 @@ class FitOptions(NamedTuple):
     drop_last: bool
     decay_schedule: Callable[[float], float] | None
     dropout_schedule: Callable[[float], float] | None
-
-
-class Listeners:
-    """The callbacks of a fit, called while it rests."""
-
-    def __init__(self, callbacks: Sequence[Any], session: Session) -> None:
-        self._callbacks, self._session = callbacks, session
-
-    def tell(self, event: str, *arguments: Any) -> bool:
-        """Call ``event`` on those that have it; True if one of them returned True."""
-        listeners = [callback for callback in self._callbacks if hasattr(callback, event)]
-        if not listeners:
-            return False
-        with self._session.rest():
-            answers = [getattr(callback, event)(*arguments) for callback in listeners]
-        return any(isinstance(answer, (bool, np.bool_)) and bool(answer) for answer in answers)
-
-    def tell_the_end(self, *arguments: Any) -> None:
-        """Call ``on_train_end`` on all that have it, even where one of them raises."""
-        ends = [c.on_train_end for c in self._callbacks if hasattr(c, "on_train_end")]
-        with self._session.rest():
-            _call_each(ends, *arguments)
-
-
-def _call_each(functions: Sequence[Callable[..., Any]], *arguments: Any) -> None:
-    """Call all of them; what one raises is raised in the end, as the context of a later error."""
-    if functions:
-        try:
-            functions[0](*arguments)
-        finally:
-            _call_each(functions[1:], *arguments)
+    resume: bool | str
 
 
 def fit(mlp: Any, x: Any, labels: Any, options: FitOptions) -> History:
@@ -94,40 +65,45 @@ def fit(mlp: Any, x: Any, labels: Any, options: FitOptions) -> History:
     if options.progress:
         callbacks.append(ProgressBar())
     generator = np.random.default_rng(options.seed)
-    order = np.arange(len(x), dtype=np.int64)
     train = TrainingSet(x, labels, weights)
     factors = step_factors(options.decay_schedule, options.dropout_schedule, plan)
     session = Session(mlp, train, plan, options.lr_schedule, accumulate, factors)
-    if options.seed is not None and mlp.drops:
-        mlp.dropout_seed = int(generator.integers(1 << 64, dtype=np.uint64))
-    listeners = Listeners(callbacks, session)
-    mlp.history = history = History(error_name=mlp.criterion.error_name)
+
+    def arguments() -> dict[str, Any]:
+        data = {"x": x, "labels": labels, "sample_weight": weights, "validation_data": validation}
+        return arguments_of(options, plan, data, session.schedule, factors)
+
+    state = _state_to_resume(mlp, options.resume)
+    if state is not None:
+        check_arguments(state, arguments())
+        check_states(state, callbacks)
+        order = Order(len(x), rows, generator, options.shuffle, state.generator)
+        for name, values in state.network.items():
+            setattr(mlp, name, values)
+    else:
+        if options.seed is not None and mlp.drops:
+            mlp.dropout_seed = int(generator.integers(1 << 64, dtype=np.uint64))
+        order = Order(len(x), rows, generator, options.shuffle)
+    run = Run(session, Listeners(callbacks, session), order, validation, arguments, state)
     with session:
-        session.prepare(order[:rows])
-        try:
-            listeners.tell("on_train_begin", mlp, plan)
-            for epoch in range(plan.epochs):
-                if options.shuffle:
-                    generator.shuffle(order)
-                run_epoch(session, epoch, order[:rows], history, listeners)
-                if validation is not None:
-                    _validate(session, validation, history)
-                if listeners.tell("on_epoch_end", mlp, history) or session.lost:
-                    break
-        finally:
-            listeners.tell_the_end(mlp, history)
+        session.prepare(order.rows)
+        run.go()
     # Said to the caller of MLP.fit, two calls from here.
     warn_if_lost(session, stacklevel=4)
-    return history
+    return run.history
 
 
-def _validate(session: Session, data: TrainingSet, history: History) -> None:
-    with session.rest():
-        loss, error, r2 = session.mlp.figures(*data)
-    history.val_loss.append(loss)
-    history.val_error.append(error)
-    if r2 is not None:
-        history.val_r2.append(r2)
+def _state_to_resume(mlp: Any, resume: Any) -> FitState | None:
+    """The unfinished fit that is to go on, if one is."""
+    if not isinstance(resume, bool) and not (isinstance(resume, str) and resume == "auto"):
+        raise ValueError(f"resume must be True, False or 'auto', got {resume!r}")
+    state: FitState | None = mlp.unfinished if resume else None
+    if state is None and resume is True:
+        raise ValueError(
+            "resume=True needs a network whose fit was interrupted, as MLP.load returns it from a "
+            "Checkpoint's file, got one without an unfinished fit; resume='auto' begins anew then"
+        )
+    return state
 
 
 def _check_data(
@@ -175,24 +151,6 @@ def _plan(
     return FitPlan(-(-total // steps), steps, batch_size, samples, validation, total)
 
 
-def run_epoch(
-    session: Session, epoch: int, order: np.ndarray, history: History,
-    listeners: Listeners | None = None,
-) -> None:  # fmt: skip
-    """Train for one epoch and write down its figures."""
-    started = time.perf_counter()
-    try:
-        for state in session.epoch(epoch, order, history):
-            if listeners is not None:
-                listeners.tell("on_progress", state)
-    finally:
-        history.step_loss.extend(session.batch_losses())
-    history.epoch_seconds.append(time.perf_counter() - started)
-    history.learning_rate.append(session.rate)
-    history.train_loss.append(state.loss)
-    history.train_error.append(state.error)
-
-
 def warn_if_lost(session: Session, stacklevel: int) -> None:
     """NotFiniteWarning where a loss, or the parameters after the last step, are not finite."""
     mlp, what = session.mlp, session.lost
@@ -233,7 +191,7 @@ def get_training_stats(
         for epoch in range(nepochs):
             np.random.shuffle(order)
             run_epoch(session, epoch, order, history)
-            _validate(session, validation, history)
+            validate(session, validation, history)
             if session.lost:
                 break
     warn_if_lost(session, stacklevel=2)

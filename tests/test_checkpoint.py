@@ -324,7 +324,8 @@ def rewrite(path, metadata=None, tensors=None):
 
 
 METADATA = {
-    "of a later format": ({"format": 5}, r"format must be 1 or 2 or 3 or 4, got 5"),
+    "of a later format": ({"format": 6}, r"format must be 1 or 2 or 3 or 4 or 5, got 6"),
+    "a field of format 5 in 4": ({"fit": {}}, r"must have the fields .*got .*fit"),
     "a field of format 2 in 1": (
         {"format": 1, "sha256": ..., "compute_dtype": "bfloat16"},
         r"must have the fields",

@@ -90,7 +90,7 @@ def test_an_edit_in_another_file_is_seen(package):
 
 def test_an_edit_outside_the_kernels_recompiles_nothing(package):
     run(package)
-    edit(package / "callbacks.py", "\nNOTHING = None\n")
+    edit(package / "history.py", "\nNOTHING = None\n")
     assert run(package)["hits"] == 1
 
 

@@ -1,8 +1,9 @@
 """A network in a file: safetensors, with the architecture as JSON in its metadata.
 
 The file holds all that training goes on from: parameters, velocities, running statistics and
-hyper-parameters. A loaded network therefore trains on to the same bits as the one that was saved.
-Nothing in the file is ever executed.
+hyper-parameters; and, of a fit that is not at its end, all that it needs to go on. A loaded
+network therefore trains on to the same bits as the one that was saved. Nothing in the file is ever
+executed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 
 from .._extras import require
 from .._files import write_whole
+from .._fit_state import FitState
 from ..layers import Criterion, SoftmaxCrossEntropy
 from ..layers import activation as activations
 from ..layers import loss as criteria
@@ -48,6 +50,7 @@ from ._description import (
     parse,
     shapes_of,
 )
+from ._unfinished import PREFIX, fit_from_file, fit_to_file
 
 
 class Saved(NamedTuple):
@@ -58,6 +61,7 @@ class Saved(NamedTuple):
     updates: int  # that training has made
     dropout_steps: int  # forward passes that have dropped anything
     tensors: dict[str, np.ndarray]  # by the names of ``arrays_of``
+    unfinished: FitState | None = None
 
 
 def save(mlp: Any, path: str | os.PathLike[str], weights_dtype: str | None = None) -> None:
@@ -65,14 +69,17 @@ def save(mlp: Any, path: str | os.PathLike[str], weights_dtype: str | None = Non
 
     The tensors are named layers.0.W, layers.0.b, layers.0.gamma, layers.0.running_mean, ..., with
     the velocities beside them as layers.0.momentum_W, .... Equal networks give equal bytes. A
-    symbolic link stays one, and a file that was there before hands on its permissions.
+    symbolic link stays one, and a file that was there before hands on its permissions. An
+    unfinished fit is in it, too: where it stands in the metadata, its arrays as fit.losses, ....
 
     weights_dtype : "bfloat16" rounds the weights and their velocities in the file, which is then
         half as large; the rest stays as it is. A network that computes in bfloat16 predicts the
-        same bits afterwards, since its products round the weights anyway.
+        same bits afterwards, since its products round the weights anyway. An unfinished fit, which
+        could not go on from them to the same bits, is left out.
 
     Raises ValueError for another weights_dtype, for float64 weights as bfloat16 and for a network
-    with layers or an update rule of the caller's own; OSError, which names the file, when it cannot
+    with layers or an update rule of the caller's own; TypeError for a callback whose state JSON and
+    arrays cannot hold; OSError, which names the file, when it cannot
     be written; ImportError without safetensors.
     """
     require("safetensors", "io")
@@ -85,11 +92,16 @@ def save(mlp: Any, path: str | os.PathLike[str], weights_dtype: str | None = Non
             f"weights_dtype must be {mlp.dtype} or, of float32 weights, bfloat16, "
             f"got {weights_dtype!r}"
         )
-    description = _describe(mlp)
-    tensors = {}
+    description, tensors = _describe(mlp), {}
     for name, layer, attribute in arrays_of(mlp):
         array = np.ascontiguousarray(getattr(layer, attribute))
         tensors[name] = to_bfloat16(array) if rounds and attribute in WEIGHTS else array
+    unfinished = None if rounds else mlp.unfinished
+    if unfinished is not None:
+        # Behind the checksum, whose place is the first that looks like one.
+        description["fit"], arrays = fit_to_file(unfinished)
+        tensors |= arrays
+    description["format"] = FORMATS[-1] if "fit" in description else FORMATS[-2]
     # One key only: safetensors writes several in any order.
     content = to_bytes(tensors, {KEY: json.dumps(description)})
     write_whole(path, with_checksum(declare_bfloat16(content) if rounds else content))
@@ -125,12 +137,15 @@ def read(path: str | os.PathLike[str]) -> Saved:
             tensors = {name: file.get_tensor(name) for name in names}
             if len(names) < len(shapes_of(description)):
                 tensors |= read_bfloat16(path)
+            of_fit = [name for name in set(file.keys()) if name.startswith(PREFIX)]
+            arrays = {name: file.get_tensor(name) for name in of_fit}
     except SafetensorError as error:
         raise ValueError(str(error)) from error
     updates = description.get("updates", 0)
     masks = check_word("dropout_steps", description.get("dropout_steps", 0))
     alphas = description["batchnorm_alpha"]
-    return Saved(mlp_arguments(description), alphas, updates, masks, tensors)
+    fit = fit_from_file(description["fit"], arrays) if "fit" in description else None
+    return Saved(mlp_arguments(description), alphas, updates, masks, tensors, fit)
 
 
 def _describe(mlp: Any) -> dict[str, Any]:
@@ -151,7 +166,7 @@ def _describe(mlp: Any) -> dict[str, Any]:
     # One per layer, None for activations that have no such number.
     parameters = [activations.parameter_of(activation) for activation in mlp.activations]
     return {
-        "format": FORMATS[-1],
+        "format": FORMATS[-2],
         "dtype": mlp.dtype.name,
         "input_size": int(mlp.input_size),
         "output_size": int(mlp.output_size),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ._description import shapes_of
+from ._unfinished import PREFIX
 
 # What the field sha256 holds while the checksum of the file is taken.
 NO_CHECKSUM = "0" * 64
@@ -21,6 +22,8 @@ WEIGHTS = ("W", "momentum_W")
 def check_tensors(file: Any, description: dict[str, Any]) -> None:
     """Refuse missing, additional and misshapen tensors before any memory is taken for them."""
     shapes, held = shapes_of(description), set(file.keys())
+    if "fit" in description:
+        held = {name for name in held if not name.startswith(PREFIX)}
     if missing := sorted(shapes.keys() - held):
         raise ValueError(f"it lacks {', '.join(missing)}")
     if additional := sorted(held - shapes.keys()):

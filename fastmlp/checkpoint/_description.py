@@ -15,8 +15,9 @@ from ..layers.embedding import PeriodicEmbeddings
 from ..optimizers import Momentum, Optimizer
 from ..optimizers._of_network import from_dict
 
-FORMATS = (1, 2, 3, 4)
-"""The versions of the file's layout that `read` knows; `save` writes the last. From 2 on a file may
+FORMATS = (1, 2, 3, 4, 5)
+"""The versions of the file's layout that `read` knows; `save` writes the last of a network with an
+unfinished fit, which has all that this needs, and the last but one of others. From 2 on a file may
 hold what products are computed in, and weights as bfloat16; from 3 on it has a checksum; from 4 on
 an optimizer stands in the place of lr, momentum and weight_decay, and there may be the numbers of
 activations, layer norm, residual connections, dropout, scales and embeddings of the input,
@@ -65,6 +66,7 @@ _MAYBE_FROM_4 = {
     **DROPOUT,
     "criterion": (dict,),
 }
+_MAYBE_FROM_5: dict[str, tuple[type, ...]] = {"fit": (dict,)}
 # Up to format 3: HW1P1's rule.
 _MOMENTUM = dict.fromkeys(("lr", "momentum", "weight_decay"), (int, float))
 
@@ -88,6 +90,7 @@ def parse(text: str | None) -> dict[str, Any]:
     version = description["format"]
     needed = _FIELDS | (_FROM_3 if version >= 3 else {}) | (_FROM_4 if version >= 4 else _MOMENTUM)
     optional = (_FROM_2 if version >= 2 else {}) | (_MAYBE_FROM_4 if version >= 4 else {})
+    optional |= _MAYBE_FROM_5 if version >= 5 else {}
     fields = needed | optional
     if not needed.keys() <= description.keys() <= fields.keys():
         raise ValueError(

@@ -16,10 +16,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
 from .._measures import r2_score
+from .._run import Listeners, run_epoch
 from .._session import TrainingSet
 from ..callbacks import ProgressBar
 from ..history import FitPlan, History
-from ..training import Listeners, run_epoch, warn_if_lost
+from ..training import warn_if_lost
 from ..validation import check_callbacks
 from ._network import optimizer_of, outputs_of, restart
 from ._session import LossTerms, PenalisedSession

@@ -1,0 +1,272 @@
+"""The course of a fit: its epochs in order, and who hears of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ._fit_state import (
+    NETWORK_ARRAYS,
+    NOTHING,
+    EpochSoFar,
+    FitState,
+    generator_state,
+    set_generator_state,
+)
+from ._session import Session, TrainingSet
+from .history import History
+
+
+class Listeners:
+    """The callbacks of a fit, called while it rests.
+
+    One that has a state hears everything in whole: a signal that comes meanwhile is answered after
+    it. Others are left at once.
+    """
+
+    def __init__(self, callbacks: Sequence[Any], session: Session) -> None:
+        self.callbacks, self._session = callbacks, session
+
+    def tell(self, event: str, *arguments: Any) -> bool:
+        """Call ``event`` on those that have it; True if one of them returned True."""
+        answers = [self.ask(c, event, *arguments) for c in self.having(event)]
+        return any(answers)
+
+    def having(self, event: str) -> list[Any]:
+        """The callbacks that have an event."""
+        return [callback for callback in self.callbacks if hasattr(callback, event)]
+
+    def ask(self, callback: Any, event: str, *arguments: Any) -> bool:
+        """Call the event on one that has it; whether it returned True."""
+        self._session.signals.answer()
+        with self._session.rest(whole=has_state(callback)):
+            answer = getattr(callback, event)(*arguments)
+        return isinstance(answer, (bool, np.bool_)) and bool(answer)
+
+    def tell_the_end(self, *arguments: Any) -> None:
+        """Call ``on_train_end`` on all that have it, even where one of them raises."""
+        self._end_each(self.having("on_train_end"), *arguments)
+
+    def _end_each(self, callbacks: Sequence[Any], *arguments: Any) -> None:
+        """What one raises is raised in the end, as the context of a later error."""
+        if callbacks:
+            try:
+                with self._session.rest(whole=has_state(callbacks[0])):
+                    callbacks[0].on_train_end(*arguments)
+            finally:
+                self._end_each(callbacks[1:], *arguments)
+
+    def states(self) -> tuple[tuple[str, dict[str, Any]], ...]:
+        """(class, state) of the callbacks that have one at present."""
+        found = ((name_of(c), c.state_dict()) for c in self.callbacks if has_state(c))
+        return tuple((name, dict(state)) for name, state in found if state)
+
+
+def name_of(callback: Any) -> str:
+    return type(callback).__name__
+
+
+def has_state(callback: Any) -> bool:
+    """Whether a callback's state is a part of the fit's: see ``callbacks``."""
+    methods = (getattr(callback, name, None) for name in ("state_dict", "load_state_dict"))
+    return all(map(callable, methods))
+
+
+def check_states(state: FitState, callbacks: Sequence[Any]) -> None:
+    """Raise ValueError unless there is a callback for every state of the unfinished fit's."""
+    _assigned(state, callbacks)
+
+
+def _assigned(state: FitState, callbacks: Sequence[Any]) -> list[tuple[Any, dict[str, Any]]]:
+    """(callback, state) for every state of an unfinished fit: classes are met in order."""
+    left, found = [c for c in callbacks if has_state(c)], []
+    for name, values in state.callbacks:
+        callback = next((c for c in left if name_of(c) == name), None)
+        if callback is None:
+            got = ", ".join(map(name_of, callbacks)) or "none"
+            wanted = ", ".join(name for name, _ in state.callbacks)
+            raise ValueError(
+                f"callbacks must have those of the unfinished fit whose state it needs to go on, "
+                f"{wanted}, got {got}"
+            )
+        left = [c for c in left if c is not callback]
+        found.append((callback, values))
+    return found
+
+
+class Order:
+    """The rows of each epoch: all of them, shuffled anew every time if so wanted.
+
+    rows : how many of them an epoch has    state : that of the generator before the first epoch
+    """
+
+    def __init__(
+        self, samples: int, rows: int, generator: np.random.Generator, shuffle: bool,
+        state: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        if state is not None:
+            set_generator_state(generator, state)
+        self.state = generator_state(generator)
+        self._order, self._count = np.arange(samples, dtype=np.int64), rows
+        self._generator, self._shuffle, self._shuffled = generator, shuffle, 0
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Those of the present epoch."""
+        return self._order[: self._count]
+
+    def of(self, epoch: int) -> np.ndarray:
+        """Those of an epoch that is not before the present one."""
+        while self._shuffle and self._shuffled <= epoch:
+            self._generator.shuffle(self._order)
+            self._shuffled += 1
+        return self.rows
+
+
+class Run:
+    """The course of a fit, from its beginning or from where an earlier one was interrupted."""
+
+    def __init__(
+        self, session: Session, listeners: Listeners, order: Order, validation: TrainingSet | None,
+        arguments: Callable[[], dict[str, Any]], resumed: FitState | None,
+    ) -> None:  # fmt: skip
+        """arguments : says what decides on the course; asked when it is first needed"""
+        self.session, self.listeners, self.order = session, listeners, order
+        self.mlp, self.validation, self._resumed = session.mlp, validation, resumed
+        self._ask_arguments = arguments
+        self._arguments: dict[str, Any] | None = None if resumed is None else resumed.arguments
+        self._epoch, self._done = 0, NOTHING
+        self._told: list[str] = []
+        self._ended = self._begun = self._over = False
+        self.history = History(error_name=self.mlp.criterion.error_name)
+        if resumed is not None:
+            self._epoch, self._done, self._ended = resumed.epoch, resumed.done, resumed.ended
+            self._told = list(resumed.told)
+            self.history = resumed.history.copy()
+            session.lost = resumed.lost
+
+    def go(self) -> None:
+        """Train, and leave the network knowing what is left to do where that is interrupted."""
+        mlp, session = self.mlp, self.session
+        mlp.history = self.history
+        session.unfinished = self.state
+        mlp.unfinished = self._resumed
+        try:
+            self._begin()
+            self._epochs()
+            self._over = True
+        finally:
+            self._leave()
+
+    def _begin(self) -> None:
+        self.listeners.tell("on_train_begin", self.mlp, self.session.plan)
+        if self._resumed is not None:
+            for callback, values in _assigned(self._resumed, self.listeners.callbacks):
+                callback.load_state_dict(values)
+        self._begun = True
+
+    def _epochs(self) -> None:
+        while not self._finished:
+            order = self.order.of(self._epoch)
+            if not self._trained:
+                run_epoch(
+                    self.session, self._epoch, order, self.history, self.listeners, self._done
+                )
+            self._end_epoch()
+
+    @property
+    def _finished(self) -> bool:
+        """Whether no epoch is left, nor one under way of which not all have heard."""
+        lost = self.session.lost is not None and len(self._done.losses) == 0
+        ended = self._ended or lost or self._epoch >= self.session.plan.epochs
+        return ended and not self._trained
+
+    @property
+    def _trained(self) -> bool:
+        """Whether the present epoch's steps are done, and in the history."""
+        return len(self.history.train_loss) > self._epoch
+
+    def _end_epoch(self) -> None:
+        history = self.history
+        if self.validation is not None and len(history.val_loss) <= self._epoch:
+            self.session.signals.answer()
+            validate(self.session, self.validation, history)
+        heard = list(self._told)
+        for callback in self.listeners.having("on_epoch_end"):
+            name = name_of(callback)
+            if name in heard:
+                heard.remove(name)
+                continue
+            self._told.append(name)
+            if self.listeners.ask(callback, "on_epoch_end", self.mlp, history):
+                self._ended = True
+        self._epoch, self._told, self._done = self._epoch + 1, [], NOTHING
+
+    def state(self) -> FitState | None:
+        """Where it stands; None once it is over, and of a generator that cannot be kept."""
+        if self._over or self.order.state is None:
+            return None
+        if not self._begun:
+            return self._resumed
+        if self._arguments is None:
+            self._arguments = self._ask_arguments()
+        history = self.history.copy()
+        done = self.session.so_far(self._epoch)
+        if not self._trained:
+            # Those of an epoch under way come into the history again at its end.
+            del history.step_loss[self._epoch * self.session.plan.steps :]
+        return FitState(
+            self._arguments, self.order.state, self._epoch,
+            self._done if done is NOTHING else done, tuple(self._told), self._ended,
+            self.session.lost, history, self.listeners.states(),
+        )  # fmt: skip
+
+    def _leave(self) -> None:
+        """Tell the end. What callbacks then change is not what an interrupted fit goes on from."""
+        mlp = self.mlp
+        state, kept = None, {}
+        try:
+            with self.session.rest(whole=True):
+                mlp.unfinished = state = self.state()
+                if state is not None and any(map(has_state, self.listeners.having("on_train_end"))):
+                    kept = {name: getattr(mlp, name).copy() for name in NETWORK_ARRAYS}
+        finally:
+            self.listeners.tell_the_end(mlp, self.history)
+            with self.session.rest(whole=True):
+                changed = any(not np.array_equal(kept[name], getattr(mlp, name)) for name in kept)
+                if state is not None and changed:
+                    mlp.unfinished = replace(state, network=kept)
+
+
+def validate(session: Session, data: TrainingSet, history: History) -> None:
+    """Take the figures of the validation data."""
+    with session.rest():
+        loss, error, r2 = session.mlp.figures(*data)
+    history.val_loss.append(loss)
+    history.val_error.append(error)
+    if r2 is not None:
+        history.val_r2.append(r2)
+
+
+def run_epoch(
+    session: Session, epoch: int, order: np.ndarray, history: History,
+    listeners: Listeners | None = None, before: EpochSoFar = NOTHING,
+) -> None:  # fmt: skip
+    """Train for one epoch and write down its figures.
+
+    before : what came of its first steps, where these have been done already
+    """
+    try:
+        for progress in session.epoch(epoch, order, history, before):
+            if listeners is not None:
+                listeners.tell("on_progress", progress)
+    finally:
+        history.step_loss.extend(session.batch_losses())
+    figures = session.progress()
+    history.epoch_seconds.append(session.seconds)
+    history.learning_rate.append(session.rate)
+    history.train_loss.append(figures.loss)
+    history.train_error.append(figures.error)
