@@ -18,6 +18,9 @@ from .schedules import Schedule, StepFactors
 # of rows spread evenly.
 HASHED = 1 << 26
 
+# At so many steps, spread evenly, the rates of a schedule are compared.
+STEPS_COMPARED = 4096
+
 # Of a network, what its training changes; assigning to them copies.
 NETWORK_ARRAYS = ("parameters", "velocities", "squares", "averages", "statistics")
 
@@ -116,7 +119,9 @@ def arguments_of(
 
     data : x, labels, sample_weight and validation_data, arrays, tuples of arrays or None
     """
-    steps = np.arange(plan.total_steps)
+    # Some of them: a long training has millions.
+    count = min(plan.total_steps, STEPS_COMPARED)
+    steps = np.linspace(0, max(0, plan.total_steps - 1), count).astype(np.int64)
     with np.errstate(all="ignore"):
         rates = schedule.rates(1.0, steps, plan, History())
     return {

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from .options import DataDir
 from .predict import lines
 from .report import table
 from .reproduce import reproduce
+from .resume import Job, go_on, options_to_keep
 from .train import DTypes, train_and_report
 
 # Typer exports only this subclass of click's UsageError, and newer versions bring their own click.
@@ -99,6 +101,7 @@ def root(
 
 @app.command()
 def train(
+    context: typer.Context,
     dataset: Annotated[
         str | None,
         typer.Argument(
@@ -195,6 +198,21 @@ def train(
             "one: runs/DATASET, or runs/DATASET-2 and so on.",
         ),
     ] = None,
+    checkpoint: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            help="Save what there is into that folder every so many seconds, to go on from.",
+        ),
+    ] = 30.0,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Go on with the training whose results go to that folder, which was interrupted, "
+            "to what it would have given. Other options must be those it began with.",
+        ),
+    ] = None,
 ) -> None:
     """Train a network on a data set, and test it.
 
@@ -203,42 +221,53 @@ def train(
 
     What is not given comes from the data set's preset.
     """
-    if optimizer is not None:
-        _check_optimizer(optimizer, momentum)
-        lr = usual_rate(optimizer) if lr is None else lr
+    options = SimpleNamespace(**context.params)
+    _positive("--checkpoint", checkpoint)
+    network = go_on(options, context)
+    _train(options, checkpoint, network)
+
+
+def _train(o: SimpleNamespace, seconds: float, network: MLP | None) -> None:
+    """Train by the options, from the beginning or on with an unfinished network."""
+    rate = o.lr
+    if o.optimizer is not None:
+        _check_optimizer(o.optimizer, o.momentum)
+        rate = usual_rate(o.optimizer) if o.lr is None else o.lr
     given: dict[str, Any] = {
-        "hidden": None if hidden is None else _sizes(hidden),
-        "activation": None if activation is None else _activation(activation),
-        "batchnorm": _batchnorm(batchnorm, layer_norm),
-        "layernorm": layer_norm,
-        "dropout": _fraction("--dropout", dropout),
-        "epochs": _at_least("--epochs", epochs, 1),
-        "batch_size": _at_least("--batch-size", batch_size, 1),
-        "optimizer": optimizer,
-        "lr": _positive("--lr", lr),
-        "lr_schedule": _one_of("lr-schedule", lr_schedule, SCHEDULES),
-        "momentum": _fraction("--momentum", momentum),
+        "hidden": None if o.hidden is None else _sizes(o.hidden),
+        "activation": None if o.activation is None else _activation(o.activation),
+        "batchnorm": _batchnorm(o.batchnorm, o.layer_norm),
+        "layernorm": o.layer_norm,
+        "dropout": _fraction("--dropout", o.dropout),
+        "epochs": _at_least("--epochs", o.epochs, 1),
+        "batch_size": _at_least("--batch-size", o.batch_size, 1),
+        "optimizer": o.optimizer,
+        "lr": _positive("--lr", rate),
+        "lr_schedule": _one_of("lr-schedule", o.lr_schedule, SCHEDULES),
+        "momentum": _fraction("--momentum", o.momentum),
     }
-    _at_least("--seed", seed, 0)
-    if threads is not None:
-        _at_least("--threads", threads, 1)
-        set_num_threads(threads)
-    _check_dtype(dtype, compute_dtype)
-    if preset is not None and preset not in PRESETS:
-        raise _bad("--preset", f"one of {', '.join(PRESETS)}", preset)
+    _at_least("--seed", o.seed, 0)
+    if o.threads is not None:
+        _at_least("--threads", o.threads, 1)
+        set_num_threads(o.threads)
+    _check_dtype(o.dtype, o.compute_dtype)
+    if o.preset is not None and o.preset not in PRESETS:
+        raise _bad("--preset", f"one of {', '.join(PRESETS)}", o.preset)
     for package, extra in (("matplotlib", "plot"), ("safetensors", "io")):
         require(package, extra)
-    _check_task(task, dataset)
-    if dataset is not None:
-        data = _named(dataset, data_dir, target, task)
-    elif target is None:
-        data = _mnist_or_digits(data_dir)
+    _check_task(o.task, o.dataset)
+    if o.dataset is not None:
+        data = _named(o.dataset, o.data_dir, o.target, o.task)
+    elif o.target is None:
+        data = _mnist_or_digits(o.data_dir)
     else:
         raise typer.BadParameter("needs a DATASET, a table", param_hint="--target")
     given = {option: value for option, value in given.items() if value is not None}
-    chosen = replace(PRESETS[preset] if preset else preset_for(data.name), **given)
-    dtypes = DTypes(dtype, compute_dtype)
-    train_and_report(data, chosen, seed=seed, dtypes=dtypes, out=out)
+    chosen = replace(PRESETS[o.preset] if o.preset else preset_for(data.name), **given)
+    job = Job(options_to_keep(o, data.name), seconds, network)
+    train_and_report(
+        data, chosen, seed=o.seed, dtypes=DTypes(o.dtype, o.compute_dtype), out=o.out, job=job
+    )
 
 
 @app.command()

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..callbacks import ProgressBar
+from ..callbacks import Checkpoint, ProgressBar
 from ..datasets import CLASSIFICATION, Dataset
 from ..history import History, NotFiniteWarning
 from ..initializers import he_normal, xavier_normal, zeros
@@ -21,10 +21,13 @@ from ..threads import get_num_threads
 from ..warmup import compile_kernels
 from . import report, targets
 from .classes import check_classes, table_remarks
-from .errors import INTERRUPTED, CommandError
+from .errors import INTERRUPTED, TERMINATED, CommandError
+from .resume import CHECKPOINT, Job, Terminated, answering_sigterm
 
 VALIDATION_ROWS = 5_000
 """Most rows that are held out of the training part for the curves, or a tenth of it if less."""
+
+_NOTHING = "the first epoch, nothing was written"
 
 Rows = tuple[np.ndarray, np.ndarray]
 
@@ -37,28 +40,32 @@ class DTypes(NamedTuple):
 
 
 def train_and_report(
-    data: Dataset, preset: Preset, *, seed: int, dtypes: DTypes, out: Path | None
+    data: Dataset, preset: Preset, *, seed: int, dtypes: DTypes, out: Path | None, job: Job
 ) -> None:
     """Train, test and write the results into the folder out; print as it goes.
 
     out : by default the first of runs/NAME, runs/NAME-2, ... that is not there yet
     Raises CommandError when labels or data are refused, when the folder cannot be made, when the
-    loss does not stay finite, and, after writing what there is, when the user interrupts;
-    OSError, which names the file, when one cannot be written.
+    loss does not stay finite, and, after writing what there is, when the user interrupts or the
+    system sends SIGTERM; OSError, which names the file, when one cannot be written.
     """
     if data.task == CLASSIFICATION:
         check_classes(data)
-    with _results_folder(out, data.name) as folder:
-        _train_into(folder, data, preset, seed, dtypes)
+    with answering_sigterm(), _results_folder(out, data.name) as folder:
+        _train_into(folder, data, preset, seed, dtypes, job)
 
 
-def _train_into(out: Path, data: Dataset, preset: Preset, seed: int, dtypes: DTypes) -> None:
+def _train_into(
+    out: Path, data: Dataset, preset: Preset, seed: int, dtypes: DTypes, job: Job
+) -> None:
     train, validation = _split(data) if preset.validate else ((data.train_x, data.train_y), None)
-    mlp = _network(data, preset, seed, dtypes)
+    mlp = job.unfinished or _network(data, preset, seed, dtypes)
     _announce(data, train, validation, mlp, preset, seed)
     units = None if data.task == CLASSIFICATION else targets.units_of(train[1])
     if units is not None:
         print(targets.remark(data, units))
+    if mlp.unfinished is not None:
+        print(f"going on in epoch {mlp.unfinished.epoch + 1}, after step {mlp.unfinished.step}")
     print(f"results go to {out}\n", flush=True)
     moments = _moments(train[0]) if preset.standardise else None
     try:
@@ -66,12 +73,15 @@ def _train_into(out: Path, data: Dataset, preset: Preset, seed: int, dtypes: DTy
         compile_kernels(*dtypes)
         rows = train if moments is None else (_standardised(train[0], moments), train[1])
         parts = _scaled(rows, units), None if validation is None else _scaled(validation, units)
-        history = _fit(data.name, mlp, *parts, preset, seed)
-    except KeyboardInterrupt:
-        message = _keep_unfinished(out, mlp, moments, units)
-        raise CommandError(message, INTERRUPTED) from None
+        history = _fit(data.name, mlp, *parts, preset, seed, job.checkpoint(out))
+    except KeyboardInterrupt as interrupt:
+        terminated = isinstance(interrupt, Terminated)
+        kept = _keep_unfinished(out, mlp, moments, units)
+        message = f"{'terminated' if terminated else 'interrupted'} in {kept}"
+        raise CommandError(message, TERMINATED if terminated else INTERRUPTED) from None
     _take_plain_data(mlp, moments, units)
     _write_and_show(out, data, mlp, history, _samples_per_second(history, preset, len(train[1])))
+    (out / CHECKPOINT).unlink(missing_ok=True)
 
 
 def _samples_per_second(history: History, preset: Preset, rows: int) -> float:
@@ -103,9 +113,10 @@ def _test_figures(data: Dataset, mlp: MLP) -> list[tuple[str, str]]:
 
 
 def _fit(
-    name: str, mlp: MLP, train: Rows, validation: Rows | None, preset: Preset, seed: int
-) -> History:
-    """Train, with progress on standard output.
+    name: str, mlp: MLP, train: Rows, validation: Rows | None, preset: Preset, seed: int,
+    checkpoint: Checkpoint,
+) -> History:  # fmt: skip
+    """Train, or go on with an unfinished fit, with progress on standard output.
 
     Raises CommandError, which names the data set, when fit refuses the data, and when the loss does
     not stay finite: such a network is not worth writing.
@@ -120,8 +131,9 @@ def _fit(
                 max_steps=preset.max_steps,
                 seed=seed,
                 validation_data=validation,
-                callbacks=[bar],
+                callbacks=[bar, checkpoint],
                 lr_schedule=schedule_for(preset, validation is not None),
+                resume="auto",
             )
     except ValueError as error:
         raise CommandError(f"{name}: {error}") from None
@@ -168,14 +180,19 @@ def _take_pixels(mlp: MLP, moments: tuple[float, float] | None) -> None:
 def _keep_unfinished(
     out: Path, mlp: MLP, moments: tuple[float, float] | None, units: targets.Units | None
 ) -> str:
-    """Write the network and the history of an interrupted training; a message that says so."""
-    history = mlp.history
+    """Write what there is of an interrupted training; in words, in which epoch it was and where."""
+    history, says = mlp.history, ""
+    if mlp.unfinished is not None:
+        mlp.save(out / CHECKPOINT)
+        # What follows is another network, with which it could not go on.
+        mlp.unfinished = None
+        says = f"`fastmlp train --resume {out}` goes on; "
     if history is None or not history.train_loss:
-        return "interrupted in the first epoch, nothing was written"
+        return f"epoch 1: {says}no other result is there yet" if says else _NOTHING
     _take_plain_data(mlp, moments, units)
     report.write_model(out, mlp, history)
     return (
-        f"interrupted in epoch {len(history.train_loss) + 1}: "
+        f"epoch {len(history.train_loss) + 1}: {says}"
         f"the network as it was then, and the history before, are in {out}"
     )
 
