@@ -31,7 +31,7 @@ def write_whole(path: Path, content: bytes) -> None:
         raise FileNotFoundError(f"{path}: the folder {target.parent} does not exist")
     partial = None
     try:
-        _remove_left_by_the_dead(target)
+        remove_left_by_the_dead(target.parent, glob.escape(target.name))
         with _new_partial(target) as file:
             partial = Path(file.name)
             file.write(content)
@@ -67,9 +67,12 @@ def _new_partial(target: Path) -> BinaryIO:
         file.close()
 
 
-def _remove_left_by_the_dead(target: Path) -> None:
-    """Remove the partial files beside target that nobody writes any more."""
-    for left in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):
+def remove_left_by_the_dead(folder: Path, pattern: str) -> None:
+    """Remove the partial files in a folder that nobody writes any more.
+
+    pattern : of the names that the files were to have, as ``Path.glob`` takes it
+    """
+    for left in folder.glob(f".{pattern}.*.partial"):
         # Gone, somebody else's, or on a file system without locks: then it stays.
         with contextlib.suppress(OSError), left.open("rb") as file:
             if _lock(file):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import time
@@ -9,6 +10,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._files import remove_left_by_the_dead
 from ..history import History
 from ..validation import check_choice, check_count, check_positive
 from ._stopping import Lowest
@@ -118,6 +120,9 @@ class Checkpoint:
     def _save(self, steps: int) -> None:
         path = Path(self.path)
         if self.keep > 1:
+            # Those of other numbers than this one's, too.
+            pattern = f"{glob.escape(path.stem)}-*{glob.escape(path.suffix)}"
+            remove_left_by_the_dead(path.parent, pattern)
             path = path.with_name(f"{path.stem}-{steps:08d}{path.suffix}")
         try:
             self._mlp.save(path)
