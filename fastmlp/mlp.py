@@ -10,6 +10,7 @@ import numpy as np
 
 from . import checkpoint, training
 from ._buffers import replaceable_activations
+from ._exchange._methods import ExchangeMethods
 from ._layer_path import LayerPath
 from ._measures import Figures, figures_of
 from .engine import FEW_ROWS, infer
@@ -35,7 +36,7 @@ from .validation import (
 )
 
 
-class MLP(LayerPath):
+class MLP(ExchangeMethods, LayerPath):
     """A network of linear layers: linear, then a norm if the layer has one, then activation.
 
     Parameters

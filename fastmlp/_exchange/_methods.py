@@ -1,0 +1,65 @@
+"""The methods of ``MLP`` that other libraries and languages have to do with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from .._extras import require
+from ..layers import Criterion
+from ..optimizers import Optimizer
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class ExchangeMethods:
+    """Base of ``MLP``: networks from and to PyTorch, from scikit-learn, to C."""
+
+    def to_torch(self) -> nn.Sequential:
+        """The network as modules of PyTorch, in evaluation mode, with copies of all numbers.
+
+        Linear layers, norms, activations and dropout are torch.nn's; input scales, embeddings,
+        parametric activations and residual connections are modules of fastmlp's, whose parameters
+        PyTorch trains and saves as those of any other. Outputs are what ``forward`` gives in
+        evaluation mode, in the network's dtype: class scores, not probabilities. PyTorch scales no
+        images: give it ``x / 255`` for ``x`` of uint8. ``compute_dtype`` stays behind.
+
+        Batch norm has the momentum 1 - alpha and the same eps. While it trains, PyTorch averages
+        the unbiased variance of a batch of N rows, N / (N - 1) times the one that fastmlp averages:
+        weights learn alike, running variances differ by that.
+
+        Raises ValueError for activations of a user's own, ImportError without PyTorch.
+        """
+        require("torch", "torch")
+        from ._to_torch import to_torch
+
+        return to_torch(self)
+
+    @classmethod
+    def from_torch(
+        cls,
+        module: nn.Module,
+        criterion: Criterion | None = None,
+        optimizer: Optimizer | None = None,
+    ) -> Self:
+        """A network with the layers and copies of the numbers of a module of PyTorch.
+
+        module : an nn.Sequential, nested or not, of Linear, then BatchNorm1d or LayerNorm, then an
+            activation, then Dropout, for each layer; perhaps after a Flatten; on any device, of
+            float32 or float64. What ``to_torch`` returns, too.
+        criterion : by default ``SoftmaxCrossEntropy()``; a module does not say what it is for
+        optimizer : by default ``SGD()``, as torch.optim.SGD is
+
+        Where some of the linear layers have a bias, all do: those without start from zeros. Batch
+        norm has the alpha 1 - momentum. fastmlp's eps is 1e-8: the difference to another one goes
+        into the running variances, with a warning, so that predictions are the same; training goes
+        on with 1e-8. A Softplus becomes one without the straight line that PyTorch's is above its
+        threshold of 20 or more, at most 2e-9 / beta away.
+
+        Raises ValueError, with name and place, for what no MLP can have; ImportError without
+        PyTorch.
+        """
+        require("torch", "torch")
+        from ._from_torch import from_torch
+
+        return from_torch(cls, module, criterion, optimizer)
