@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from .._extras import require
 from ..layers import Criterion
@@ -63,3 +63,24 @@ class ExchangeMethods:
         from ._from_torch import from_torch
 
         return from_torch(cls, module, criterion, optimizer)
+
+    @classmethod
+    def from_sklearn(cls, estimator: Any) -> Self:
+        """A network with the weights of a fitted estimator of scikit-learn's or of fastmlp's.
+
+        estimator : an MLPClassifier or MLPRegressor. Of fastmlp's own the network is a copy of
+            ``network_``, state of the optimizer included; of scikit-learn's it has the optimizer
+            that the solver stands for, without its moments and without the penalty ``alpha``.
+
+        ``predict`` gives numbers where the estimator has names: of several classes k, which stands
+        for ``estimator.classes_[k]``; of two classes 0 and 1, likewise, from a single output; of
+        several labels a row of 0 and 1, one for each of ``classes_``. ``predict_proba`` has a
+        column for each output: of two classes one, the probability of ``classes_[1]``. x must be
+        floats: scikit-learn takes uint8 as it is, fastmlp as pixels, which it divides by 255.
+
+        Raises TypeError for another object, scikit-learn's NotFittedError before ``fit``,
+        ImportError without scikit-learn.
+        """
+        from ._sklearn import from_sklearn
+
+        return from_sklearn(cls, estimator)

@@ -16,14 +16,16 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import unique_labels
 from sklearn.utils.validation import _check_sample_weight
 
+from .._exchange._sklearn import hidden_activations, network_of
 from ..kernels.activation import ACTIVATIONS
 from ..layers import Activation
+from ..mlp import MLP
 from ..optimizers import Optimizer
 from ..presets import OPTIMIZERS
 from ..schedules import Schedule
 from ._checked import checked
 from ._lbfgs import check_parameters, fit_lbfgs
-from ._network import LayerArrays, hidden_activations, network_of, outputs_of
+from ._network import LayerArrays, outputs_of
 from ._stochastic import Rows, fit_stochastic
 
 _MORE_CONSTRAINTS: Mapping[str, list[Any]] = {
@@ -166,7 +168,7 @@ class _Compiled:
         else:
             self.out_activation_ = "exp" if self.loss == "poisson" else "identity"
         drawn = [self._init_coef(*pair, dtype) for pair in pairwise(layer_units)]
-        self.network_ = network_of(self, *zip(*drawn, strict=True))
+        self.network_ = network_of(MLP, self, *zip(*drawn, strict=True))
         if np.any(self.dropout):
             self.network_.dropout_seed = int(self._random_state.randint(1 << 31))
         self._has_optimizer = False
@@ -187,7 +189,7 @@ class _Compiled:
                 f"warm_start needs a network of the widths of the previous fit, {widths}, "
                 f"got {sizes}"
             )
-        self.network_ = network_of(self, self.coefs_, self.intercepts_)
+        self.network_ = network_of(MLP, self, self.coefs_, self.intercepts_)
         if self.network_.parameters.shape == present.parameters.shape:
             self.network_.parameters = present.parameters
             self.network_.statistics = present.statistics

@@ -1,4 +1,4 @@
-"""The network behind an estimator: from scikit-learn's parameters to an ``MLP``."""
+"""The network behind an estimator: its arrays by scikit-learn's names, and what it predicts."""
 
 from __future__ import annotations
 
@@ -7,75 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..layers import Activation, BinaryCrossEntropy, Criterion, Huber, Identity, PoissonNLL
-from ..layers import SoftmaxCrossEntropy as CrossEntropy
-from ..layers.activation import activation_named
 from ..mlp import MLP
 from ..optimizers import Optimizer
-from ..optimizers._scikit_learn import UncorrectedAdam, VelocitySGD
-from ..presets import OPTIMIZERS
 
 # Rows of a sparse matrix that are made dense at a time, where no batch says how many.
 ROWS_AT_A_TIME = 1024
-
-
-def network_of(
-    estimator: Any, coefs: Sequence[np.ndarray], intercepts: Sequence[np.ndarray]
-) -> Any:
-    """The estimator's network, with weights (D, K) and biases (K,) as scikit-learn draws them."""
-    weights, biases = iter(coefs), iter(intercepts)
-    sizes = [len(coefs[0]), *(len(b) for b in intercepts)]
-    hidden = hidden_activations(estimator.activation, len(sizes) - 2)
-    return MLP(
-        sizes[0], sizes[-1], sizes[1:-1], [*hidden, Identity()],
-        lambda *_: next(weights), lambda _: next(biases)[None], criterion_of(estimator),
-        num_bn_layers=(len(sizes) - 2) * bool(estimator.batch_norm),
-        optimizer=optimizer_of(estimator), dtype=coefs[0].dtype, batchnorm_reduction="mean",
-        compute_dtype=estimator.compute_dtype, dropout=estimator.dropout,
-    )  # fmt: skip
-
-
-def hidden_activations(activation: Any, count: int) -> list[Activation]:
-    """A layer per hidden layer, from a name, an ``Activation``, or a list of them.
-
-    Raises ValueError for an unknown name and for a list of another length.
-    """
-    if isinstance(activation, (str, Activation)):
-        activation = [activation] * count
-    if len(activation) != count:
-        raise ValueError(
-            f"activation must have {count} entries, one per hidden layer, got {len(activation)}"
-        )
-    return [a if isinstance(a, Activation) else _activation_named(a) for a in activation]
-
-
-def _activation_named(name: Any) -> Activation:
-    return activation_named("sigmoid" if name == "logistic" else name)
-
-
-def criterion_of(estimator: Any) -> Criterion:
-    """The criterion whose derivative with respect to the logits is scikit-learn's."""
-    if estimator.out_activation_ == "softmax":
-        return CrossEntropy(label_smoothing=estimator.label_smoothing)
-    if estimator.out_activation_ == "logistic":
-        return BinaryCrossEntropy(reduction="sum")
-    if estimator.out_activation_ == "exp":
-        return PoissonNLL(reduction="sum")
-    # Half of the squared error, which is Huber's loss for errors that can be squared.
-    return Huber(delta=1e18, reduction="sum")
-
-
-def optimizer_of(estimator: Any) -> Optimizer:
-    """The estimator's ``optimizer``, or what its solver stands for."""
-    given, rate = estimator.optimizer, estimator.learning_rate_init
-    if isinstance(given, Optimizer):
-        return given
-    if given is not None:
-        return OPTIMIZERS[given](lr=rate)
-    if estimator.solver == "adam":
-        betas = estimator.beta_1, estimator.beta_2
-        return UncorrectedAdam(rate, betas=betas, eps=estimator.epsilon)
-    return VelocitySGD(rate, estimator.momentum, nesterov=estimator.nesterovs_momentum)
 
 
 def restart(network: MLP, optimizer: Optimizer) -> None:

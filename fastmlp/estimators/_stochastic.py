@@ -15,6 +15,7 @@ from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
+from .._exchange._sklearn import optimizer_of
 from .._measures import r2_score
 from .._run import Listeners, run_epoch
 from .._session import TrainingSet
@@ -22,7 +23,7 @@ from ..callbacks import ProgressBar
 from ..history import FitPlan, History
 from ..training import warn_if_lost
 from ..validation import check_callbacks
-from ._network import optimizer_of, outputs_of, restart
+from ._network import outputs_of, restart
 from ._session import LossTerms, PenalisedSession
 
 # Below this rate the learning rate "adaptive" ends a fit instead of falling further.
