@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Self
 
 from .._extras import require
@@ -84,3 +85,26 @@ class ExchangeMethods:
         from ._sklearn import from_sklearn
 
         return from_sklearn(cls, estimator)
+
+    def to_c(self, path: str | PathLike[str], name: str = "mlp") -> None:
+        """Write the network as one C file, for devices without Python.
+
+        name : of the functions, ``void name_forward(const float *x, float *y)`` from a row (D,) to
+            the outputs (K,), and ``int name_predict(const float *x)``, the class of
+            ``SoftmaxCrossEntropy`` or the label of ``BinaryCrossEntropy`` with a single output;
+            and, in capitals, of the macros NAME_INPUTS and NAME_OUTPUTS. With NAME_MAIN defined,
+            the file is a program that reads rows and prints outputs. float64 networks have double
+            in the place of float.
+
+        Outputs are what ``forward`` gives in evaluation mode, up to rounding: class scores, not
+        probabilities. Numbers are exact, but batch norm and scales of the input, which are
+        multiplied into the weights. The file is C99 and C++17, needs <math.h> alone, takes nothing
+        from the heap, and keeps no state: rows of hidden layers lie on the stack, in two arrays at
+        most. Equal networks give equal bytes. The file is there whole or not at all.
+
+        Raises ValueError where the name is none, for activations of a user's own and for numbers
+        that are not finite; OSError, which names the file, where it cannot be written.
+        """
+        from ._c import to_c
+
+        to_c(self, path, name)
