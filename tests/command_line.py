@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -50,3 +51,31 @@ def clusters(samples, features, classes=3):
     y = np.sort(np.arange(samples) % classes)
     noise = np.random.default_rng(0).standard_normal((samples, features))
     return 5 * y[:, None] + noise, y
+
+
+def written_to_a_terminal(line, **environment):
+    """What the command line writes to a terminal, control codes included."""
+    import pty
+
+    reader, writer = pty.openpty()
+    with start(line, stdout=writer, **environment) as process:
+        os.close(writer)
+        shown = b""
+        while part := _read(reader):
+            shown += part
+        assert process.wait(60) == 0
+    os.close(reader)
+    return shown.decode()
+
+
+def shown_on_a_terminal(line, **environment):
+    """The same without control codes."""
+    text = written_to_a_terminal(line, TERM="xterm", **environment)
+    return re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", text).replace("\r\n", "\n")
+
+
+def _read(descriptor):
+    try:
+        return os.read(descriptor, 4096)
+    except OSError:  # How Linux says that the other side of a terminal is closed.
+        return b""

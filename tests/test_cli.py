@@ -11,7 +11,17 @@ import pytest
 import fastmlp
 from fastmlp import MLP, datasets, optimizers
 from fastmlp.initializers import he_normal
-from tests.command_line import MODEL, RESULTS, clusters, files, history, posix, start
+from tests.command_line import (
+    MODEL,
+    RESULTS,
+    clusters,
+    files,
+    history,
+    posix,
+    shown_on_a_terminal,
+    start,
+    written_to_a_terminal,
+)
 
 pytestmark = pytest.mark.usefixtures("command")
 
@@ -325,27 +335,6 @@ def test_on_a_terminal(term, monkeypatch):
 LONG = "a-folder-whose-name-is-longer-than-most-terminals-are-wide/" * 3
 
 
-def written_to_a_terminal(line, **environment):
-    """What the command line writes to a terminal, control codes included."""
-    import pty
-
-    reader, writer = pty.openpty()
-    with start(line, stdout=writer, **environment) as process:
-        os.close(writer)
-        shown = b""
-        while part := _read(reader):
-            shown += part
-        assert process.wait(60) == 0
-    os.close(reader)
-    return shown.decode()
-
-
-def shown_on_a_terminal(line, **environment):
-    """The same without control codes."""
-    text = written_to_a_terminal(line, TERM="xterm", **environment)
-    return re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", text).replace("\r\n", "\n")
-
-
 @posix
 @pytest.mark.parametrize("columns", ["40", "80", "1000"])
 def test_paths_are_whole_on_a_terminal_of_any_width(columns, tmp_path):
@@ -379,13 +368,6 @@ def test_a_path_in_an_error_keeps_its_spaces(command, capsys):
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 2
     assert path in errors[0]
-
-
-def _read(descriptor):
-    try:
-        return os.read(descriptor, 4096)
-    except OSError:  # How Linux says that the other side of a terminal is closed.
-        return b""
 
 
 @posix

@@ -146,7 +146,7 @@ def test_a_recipe_is_a_write_up_s_alone(command):
     assert "recipe" in command("reproduce --help")[1]
 
 
-@pytest.mark.parametrize("name", ["", "train", "predict", "datasets", "warmup"])
+@pytest.mark.parametrize("name", ["", "train", "predict", "inspect", "datasets", "warmup"])
 def test_help_in_80_columns(name, command, monkeypatch):
     """Every option's value has a name, not its type's; no description is cut short."""
     monkeypatch.setenv("COLUMNS", "80")
@@ -195,6 +195,10 @@ USAGE = {
     "predict missing.safetensors file": "MODEL.*missing.safetensors",
     "predict file": "IMAGE",
     "predict file missing.png": "IMAGE.*missing.png",
+    "inspect": "MODEL",
+    "inspect missing.safetensors": "MODEL.*missing.safetensors",
+    "inspect .": "MODEL.*is a directory",
+    "inspect file more": "more",
     "datasets more": "more",
 }
 

@@ -15,15 +15,15 @@ import typer
 
 from .. import __version__, datasets
 from .._extras import require
-from .._files import naming
 from ..layers import activation_named
-from ..mlp import MLP
 from ..presets import OPTIMIZERS, PRESETS, SCHEDULES, has_momentum, preset_for, usual_rate
 from ..threads import set_num_threads
 from ..validation import check_choice, check_compute_dtype
 from ..warmup import warmup
 from . import report
 from .errors import INTERRUPTED, CommandError
+from .inspect import inspect
+from .models import ModelFile, load
 from .options import DataDir
 from .predict import lines
 from .report import table
@@ -272,12 +272,7 @@ def _train(o: SimpleNamespace, seconds: float, network: MLP | None) -> None:
 
 @app.command()
 def predict(
-    model: Annotated[
-        Path,
-        typer.Argument(
-            metavar="MODEL", exists=True, dir_okay=False, help="A model.safetensors of `train`."
-        ),
-    ],
+    model: ModelFile,
     images: Annotated[
         list[Path],
         typer.Argument(
@@ -295,9 +290,8 @@ def predict(
 
     Prints the class of each, and the probability that the network gives it.
     """
+    mlp = load(model)
     try:
-        with naming(model):
-            mlp = MLP.load(model)
         for path in images:
             for line in lines(mlp, path, invert):
                 print(line)
@@ -331,6 +325,7 @@ def list_datasets(data_dir: DataDir = None) -> None:
     )
 
 
+app.command()(inspect)
 app.command(short_help="Run the experiments of course write-ups.")(reproduce)
 
 

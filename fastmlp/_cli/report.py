@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,11 +55,24 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """
     if sys.stdout.isatty() and _print_framed(headings, rows):
         return
-    lines = [headings, *rows] if any(headings) else rows
+    for line in _aligned([headings, *rows] if any(headings) else rows):
+        print(line, flush=True)
+
+
+def records(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print the rows as ``table`` does; on a terminal too narrow for that, a cell a line."""
+    wide = max(map(len, _aligned([headings, *rows])))
+    if not sys.stdout.isatty() or wide <= shutil.get_terminal_size().columns:
+        table(headings, rows)
+        return
+    blocks = ([pair for pair in zip(headings, row, strict=True) if pair[1]] for row in rows)
+    print("\n\n".join("\n".join(_aligned(block)) for block in blocks), flush=True)
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        print("  ".join(cells).rstrip(), flush=True)
+    cells = ([c.ljust(w) for c, w in zip(line, widths, strict=True)] for line in lines)
+    return ["  ".join(line).rstrip() for line in cells]
 
 
 def _print_framed(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
