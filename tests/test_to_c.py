@@ -132,6 +132,14 @@ def test_pixels_are_given_in_shares_of_255(tmp_path):
 
 
 @needs_compiler
+def test_what_products_are_computed_in_stays_behind(tmp_path):
+    mlp = network("plain", np.float32)
+    expected = mlp._outputs(rows(mlp))
+    mlp.compute_dtype = "bfloat16"
+    assert_close(InC(mlp, tmp_path).outputs(rows(mlp)), expected, 1e-6)
+
+
+@needs_compiler
 def test_mnist(tmp_path):
     """784-128-10, on digits as large as MNIST's."""
     data = datasets.load("digits")

@@ -266,7 +266,10 @@ def test_nested_modules_and_those_that_do_nothing(dtype):
         nn.Identity(),
         nn.Sequential(nn.Linear(6, 4), nn.Identity(), nn.ELU(0.5, inplace=True), nn.Dropout(0.0)),
         nn.Linear(4, 4),
+        nn.Dropout(0.0),
+        nn.Identity(),
         nn.Linear(4, 2),
+        nn.Dropout(0.0),
     ).to(getattr(torch, np.dtype(dtype).name))
     mlp = MLP.from_torch(module)
     assert mlp.dropout == (0.2, 0, 0, 0)
@@ -315,6 +318,13 @@ def test_softplus_without_its_straight_line():
     assert repr(mlp.activations[0]) == repr(Softplus(2.0))
 
 
+def test_what_products_are_computed_in_stays_behind():
+    mlp = network("plain", np.float32)
+    expected = mlp._outputs(rows(mlp))
+    mlp.compute_dtype = "bfloat16"
+    assert_close(outputs_in_torch(mlp.to_torch(), rows(mlp)), expected, 1e-6)
+
+
 class Subclass(nn.Linear):
     """What a subclass computes is unknown."""
 
@@ -348,6 +358,17 @@ def parametric(width):
     return ParametricActivation(nn.ReLU(), torch.ones(width))
 
 
+def twice():
+    layer = nn.Linear(3, 3)
+    return nn.Sequential(layer, nn.ReLU(), layer)
+
+
+def tied():
+    module = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    module[1].bias = module[0].bias
+    return module
+
+
 ORDER = "order is linear, norm, activation, dropout"
 REFUSED = {
     "softmax": (lambda: chain(nn.Softmax(1)), r"module\[3\], Softmax\(dim=1\): it takes"),
@@ -362,6 +383,8 @@ REFUSED = {
     ),
     "subclass": (lambda: nn.Sequential(Subclass(3, 3)), r"module\[0\], Subclass\(.*it takes"),
     "hook": (with_hook, r"module\[0\], Linear\(.*its hooks would be lost"),
+    "one layer twice": (twice, r"module\[2\], Linear\(.*its weight is that of module\[0\], too"),
+    "tied": (tied, r"module\[1\], Linear\(.*its bias is that of module\[0\], too"),
     "nothing": (lambda: nn.Sequential(nn.Flatten()), r"must have an nn\.Linear, got none"),
     "activation first": (
         lambda: nn.Sequential(nn.ReLU(), nn.Linear(3, 3)), rf"module\[0\], ReLU\(\): the {ORDER}"

@@ -55,7 +55,7 @@ class ExchangeMethods:
         norm has the alpha 1 - momentum. fastmlp's eps is 1e-8: the difference to another one goes
         into the running variances, with a warning, so that predictions are the same; training goes
         on with 1e-8. A Softplus becomes one without the straight line that PyTorch's is above its
-        threshold of 20 or more, at most 2e-9 / beta away.
+        threshold of 20 or more, at most 2e-9 / beta away. All parameters learn, frozen ones too.
 
         Raises ValueError, with name and place, for what no MLP can have; ImportError without
         PyTorch.
@@ -98,9 +98,10 @@ class ExchangeMethods:
 
         Outputs are what ``forward`` gives in evaluation mode, up to rounding: class scores, not
         probabilities. Numbers are exact, but batch norm and scales of the input, which are
-        multiplied into the weights. The file is C99 and C++17, needs <math.h> alone, takes nothing
-        from the heap, and keeps no state: rows of hidden layers lie on the stack, in two arrays at
-        most. Equal networks give equal bytes. The file is there whole or not at all.
+        multiplied into the weights; ``compute_dtype`` stays behind. The file is C99 and C++17,
+        needs <math.h> alone, takes nothing from the heap, and keeps no state: rows of hidden layers
+        lie on the stack, in two arrays at most. Equal networks give equal bytes. The file is there
+        whole or not at all.
 
         Raises ValueError where the name is none, for activations of a user's own and for numbers
         that are not finite; OSError, which names the file, where it cannot be written.

@@ -55,6 +55,7 @@ class Plan:
         self.scale: InputScale | None = None
         self.dtype: np.dtype[Any] | None = None
         self._dropout: tuple[str, nn.Dropout] | None = None
+        self._seen: dict[int, str] = {}
         for place, part in _parts("module", module):
             self._add(place, part)
         self._check_whole()
@@ -63,7 +64,7 @@ class Plan:
         kind = type(part)
         if part._forward_hooks or part._forward_pre_hooks:
             _refuse(place, part, "its hooks would be lost")
-        self._check_dtype(place, part)
+        self._check_tensors(place, part)
         if kind is nn.Linear:
             self._add_linear(place, part)
         elif kind is nn.Dropout:
@@ -133,14 +134,20 @@ class Plan:
         layer.reached = rank
         return layer
 
-    def _check_dtype(self, place: str, part: nn.Module) -> None:
-        for name, tensor in itertools.chain(part.named_parameters(), part.named_buffers()):
+    def _check_tensors(self, place: str, part: nn.Module) -> None:
+        """All of one dtype that fastmlp has, and each at one place only."""
+        parameters = list(part.named_parameters(recurse=False))
+        for name, tensor in itertools.chain(parameters, part.named_buffers(recurse=False)):
             if tensor.is_floating_point():
                 found = str(tensor.dtype).removeprefix("torch.")
                 allowed = [str(d) for d in (FLOATS if self.dtype is None else [self.dtype])]
                 if found not in allowed:
                     _refuse(place, part, f"its {name} must be {' or '.join(allowed)}, got {found}")
                 self.dtype = np.dtype(found)
+        for name, tensor in parameters:
+            if id(tensor) in self._seen:
+                _refuse(place, part, f"its {name} is that of {self._seen[id(tensor)]}, too")
+            self._seen[id(tensor)] = place
 
     def _check_whole(self) -> None:
         if not self.layers:
