@@ -4,6 +4,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from ._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from . import datasets
     from .history import History
@@ -40,8 +42,6 @@ if TYPE_CHECKING:
     from .sweeps import train_many
     from .threads import get_num_threads, set_num_threads
     from .training import get_training_stats
-
-__version__ = "0.1.0"
 
 __all__ = [
     "ELU",

@@ -11,6 +11,7 @@ import numpy as np
 from . import checkpoint, training
 from ._buffers import replaceable_activations
 from ._exchange._methods import ExchangeMethods
+from ._exchange._onnx_methods import OnnxMethods
 from ._layer_path import LayerPath
 from ._measures import Figures, figures_of
 from .engine import FEW_ROWS, infer
@@ -36,7 +37,7 @@ from .validation import (
 )
 
 
-class MLP(ExchangeMethods, LayerPath):
+class MLP(ExchangeMethods, OnnxMethods, LayerPath):
     """A network of linear layers: linear, then a norm if the layer has one, then activation.
 
     Parameters

@@ -1,1 +1,1 @@
-"""Networks from and to other libraries and languages."""
+"""Networks from and to other libraries, formats and languages."""

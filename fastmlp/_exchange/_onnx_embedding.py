@@ -1,0 +1,70 @@
+"""Periodic embeddings in a graph: the operators that the export writes, and their constants."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..layers.embedding import MOST
+from ._onnx_flow import Flow, Strand
+from ._onnx_steps import Embedded, Input
+
+_OPERATORS = (
+    "Slice", "Transpose", "Unsqueeze", "Mul", "Mul", "Add", "Cos", "MatMul", "Add", "Transpose",
+    "Reshape",
+)  # fmt: skip
+_AXES = {1: (1, 0), 9: (1, 0, 2)}
+"""Of the transpositions, by their place."""
+
+
+def begun(flow: Flow, constants: Sequence[Any]) -> Strand:
+    """The first columns of x. Raises ValueError where it is something else."""
+    if not isinstance(flow.step, Input) or not flow.is_plain or flow.step.pixels:
+        raise ValueError("takes columns from the midst of the network")
+    if len(constants) != 3 or any(x is None or x.size != 1 for x in constants):
+        raise ValueError("must take the first columns")
+    first, last, axis = (int(x.reshape(())) for x in constants)
+    if first != 0 or axis != 1 or not 1 <= last <= flow.step.width:
+        raise ValueError("must take the first columns")
+    return Strand(flow.step, ("Slice",), (np.array(last),))
+
+
+def continued(operator: str, operands: Sequence[Any], attributes: dict[str, Any]) -> Strand:
+    """One operator more. Raises ValueError where the embeddings have another."""
+    strand, constants = operands[0], operands[1:]
+    place = len(strand.operators) if isinstance(strand, Strand) else len(_OPERATORS)
+    arrays = all(isinstance(x, np.ndarray) and x.dtype != object for x in constants)
+    if (
+        place == len(_OPERATORS)
+        or operator != _OPERATORS[place]
+        or attributes.get("perm") != _AXES.get(place)
+        or not arrays
+    ):
+        raise ValueError("is not what periodic embeddings have there")
+    return strand._replace(
+        operators=(*strand.operators, operator), constants=(*strand.constants, *constants)
+    )
+
+
+def ended(operands: Sequence[Any], where: str) -> Flow:
+    """x with embeddings behind its columns. Raises ValueError where it is something else."""
+    flow, strand = (*operands, None)[:2]
+    whole = isinstance(strand, Strand) and strand.operators == _OPERATORS
+    if not whole or not isinstance(flow, Flow) or not flow.is_plain or flow.step is not strand.step:
+        raise ValueError("must put embeddings behind the columns")
+    columns, axis, w, turn, b, v, c, shape = strand.constants
+    n, h, m = int(columns), w.shape[-1], c.shape[-1]
+    expected = [(n, 1, h), (n, 1, h), (n, h, m), (n, 1, m)]
+    if [a.shape for a in (w, b, v, c)] != expected or not (1 <= h <= MOST and 1 <= m <= MOST):
+        raise ValueError(f"must have embeddings of {n} columns")
+    if axis.tolist() != [2] or shape.tolist() != [0, n * m]:
+        raise ValueError("must put the embeddings of a row beside each other")
+    if turn.size != 1 or abs(float(turn.reshape(())) - 2 * math.pi) > 1e-6:
+        raise ValueError("must have cosines of so many turns")
+    parts = [w, b, v.transpose(0, 2, 1), c]
+    numbers = np.concatenate([part.astype(np.float64).ravel() for part in parts])
+    step = flow.step
+    return Flow(Embedded(step, step.width + n * m, where, numbers, n, h, m))
