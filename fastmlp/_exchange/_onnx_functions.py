@@ -82,6 +82,10 @@ def _cast(x: Arrays, a: dict[str, Any]) -> np.ndarray:
     return (x[0] != 0) * 1.0 if a.get("to") == TensorProto.BOOL else np.trunc(x[0])
 
 
+def _where(x: Arrays, a: dict[str, Any]) -> np.ndarray:
+    return np.where(np.array(x[0], bool), x[1], x[2])
+
+
 FUNCTIONS: dict[str, Callable[[Arrays, dict[str, Any]], np.ndarray]] = {
     "Abs": lambda x, a: np.abs(x[0]),
     "Add": lambda x, a: x[0] + x[1],
@@ -117,7 +121,7 @@ FUNCTIONS: dict[str, Callable[[Arrays, dict[str, Any]], np.ndarray]] = {
     "Sub": lambda x, a: x[0] - x[1],
     "Swish": lambda x, a: x[0] * _sigmoid(a.get("alpha", 1.0) * x[0]),
     "Tanh": lambda x, a: np.tanh(x[0]),
-    "Where": lambda x, a: np.where(np.not_equal(x[0], 0), x[1], x[2]),
+    "Where": _where,
 }
 """Operators that act on every number by itself: of operands in float64, and attributes."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,15 +56,16 @@ class Graph:
     def __init__(self, dtype: Any) -> None:
         self.dtype = np.dtype(dtype)
         self._nodes: list[Any] = []
-        self._constants: dict[str, Any] = {}
+        self._constants: list[Any] = []
+        self._numbers: dict[tuple[Any, float], str] = {}
         self._inputs: list[Column] = []
         self._outputs: list[Column] = []
-        self._counts: Counter[str] = Counter()
+        self._names: set[str] = set()
 
     def __call__(self, operator: str, *operands: Any, domain: str = "", **attributes: Any) -> str:
         """Add a node; returns the name of its result."""
         inputs = [x if isinstance(x, str) else self.number(x) for x in operands]
-        result = self._new_name(operator.lower())
+        result = self._new_name(f"{operator.lower()}.{len(self._nodes)}")
         self._nodes.append(
             helper.make_node(operator, inputs, [result], result, domain=domain, **attributes)
         )
@@ -73,23 +73,23 @@ class Graph:
 
     def number(self, value: float) -> str:
         """The name of a scalar constant of the graph's dtype."""
-        name = f"number.{self.dtype}.{value!r}"
-        if name not in self._constants:
-            self._add_constant(name, np.array(value, self.dtype))
-        return name
+        key = self.dtype, value
+        if key not in self._numbers:
+            self._numbers[key] = self.constant(f"number.{value!r}", np.array(value, self.dtype))
+        return self._numbers[key]
 
     def constant(self, name: str, array: Any) -> str:
         """Add an array, which keeps its dtype; returns its name."""
-        self._add_constant(name, np.asarray(array))
+        name = self._new_name(name)
+        self._constants.append(numpy_helper.from_array(np.array(array, order="C"), name))
         return name
 
-    def _add_constant(self, name: str, array: np.ndarray) -> None:
-        array = array.astype(object) if array.dtype.kind == "U" else np.ascontiguousarray(array)
-        self._constants[name] = numpy_helper.from_array(array, name)
-
-    def _new_name(self, stem: str) -> str:
-        self._counts[stem] += 1
-        return f"{stem}.{self._counts[stem]}"
+    def _new_name(self, name: str) -> str:
+        """The name, with underscores behind it where it is taken: inputs are called by users."""
+        while name in self._names:
+            name += "_"
+        self._names.add(name)
+        return name
 
     def cast(self, value: str, dtype: Any) -> str:
         """A value as numbers of that dtype."""
@@ -97,18 +97,17 @@ class Graph:
 
     def squeezed(self, value: str) -> str:
         """A value (N, 1) as (N,)."""
-        axes = "axis.1"
-        if axes not in self._constants:
-            self._add_constant(axes, np.array([1]))
-        return self("Squeeze", value, axes)
+        return self("Squeeze", value, self.constant("axis", np.array([1])))
 
     def input(self, column: Column) -> str:
         """Declare an input; returns its name."""
+        column = column._replace(name=self._new_name(column.name))
         self._inputs.append(column)
         return column.name
 
     def output(self, value: str, column: Column) -> None:
         """Make a value an output of the model."""
+        column = column._replace(name=self._new_name(column.name))
         self._nodes.append(helper.make_node("Identity", [value], [column.name], column.name))
         self._outputs.append(column)
 
@@ -119,7 +118,7 @@ class Graph:
         the file, when it cannot be written.
         """
         # Counted before: beyond the limit protocol buffers fail while they write.
-        size = sum(len(c.raw_data) for c in self._constants.values())
+        size = sum(len(c.raw_data) for c in self._constants)
         if size + 1000 * len(self._nodes) > MOST_BYTES:
             raise ValueError(
                 f"a file of ONNX holds at most {MOST_BYTES:,} bytes, and the constants of this "
@@ -127,7 +126,7 @@ class Graph:
             )
         graph = helper.make_graph(
             self._nodes, "fastmlp", [column.info() for column in self._inputs],
-            [column.info() for column in self._outputs], list(self._constants.values()),
+            [column.info() for column in self._outputs], self._constants,
         )  # fmt: skip
         model = helper.make_model(
             graph, producer_name="fastmlp", producer_version=__version__, doc_string=title,

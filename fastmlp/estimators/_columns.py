@@ -13,8 +13,8 @@ import numpy as np
 from ._tables import Table
 
 # From here on the clipped value is 3 to the last bit of float64, and squares do not overflow.
-_FAR = 1e12
-_LARGEST = np.finfo(np.float64).max
+FAR = 1e12
+LARGEST = np.finfo(np.float64).max
 # Half of one over this is still finite.
 _LEAST_WIDTH = 4 * np.finfo(np.float64).tiny
 _QUARTILES = np.array([0.25, 0.5, 0.75])
@@ -131,9 +131,9 @@ class Columns:
         """Shift, scale and clip in place."""
         with np.errstate(over="ignore"):
             raw -= self.center
-            np.clip(raw, -_LARGEST, _LARGEST, out=raw)
+            np.clip(raw, -LARGEST, LARGEST, out=raw)
             raw *= self.scale
-        np.clip(raw, -_FAR, _FAR, out=raw)
+        np.clip(raw, -FAR, FAR, out=raw)
         raw /= np.sqrt(1 + (raw / 3) ** 2)
         return raw
 
@@ -147,7 +147,7 @@ def _means_of_known(
     with np.errstate(over="ignore"):
         sums = ones @ np.where(missing, 0, numbers)
     means = np.divide(sums, counts, out=np.zeros(len(counts)), where=counts > 0)
-    return np.clip(means, -_LARGEST, _LARGEST)
+    return np.clip(means, -LARGEST, LARGEST)
 
 
 def _quartiles(raw: np.ndarray, weights: np.ndarray | None) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import pairwise
 from numbers import Real
+from os import PathLike
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -14,9 +15,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import unique_labels
-from sklearn.utils.validation import _check_sample_weight
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from .._exchange._sklearn import hidden_activations, network_of
+from .._extras import require
 from ..kernels.activation import ACTIVATIONS
 from ..layers import Activation
 from ..mlp import MLP
@@ -193,6 +195,24 @@ class _Compiled:
         if self.network_.parameters.shape == present.parameters.shape:
             self.network_.parameters = present.parameters
             self.network_.statistics = present.statistics
+
+    def to_onnx(self, path: str | PathLike[str], *, input_dtype: str | None = None) -> None:
+        """Write the fitted estimator to an ONNX file, as skl2onnx would: opset 17, any number of
+        rows.
+
+        The input X, (N, D), is of ``input_dtype``, "float32" or "float64", by default that of the
+        network. A classifier's outputs are ``label``, (N,), of ``classes_``, int64, double, bool or
+        string, and ``probabilities``, (N, K); of several labels a row ``label``, (N, K) int64. A
+        regressor's is ``variable``, (N, K), also for one value a row. ``network_.to_onnx`` writes
+        the network alone.
+
+        Raises NotFittedError before ``fit``, and what ``fastmlp.MLP.to_onnx`` raises.
+        """
+        check_is_fitted(self)
+        require("onnx", "onnx")
+        from ._onnx import export_mlp
+
+        export_mlp(self, path, input_dtype)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "network_")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABCMeta, abstractmethod
 from collections.abc import Sequence
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any, Self
 
 import numpy as np
@@ -18,6 +19,7 @@ from sklearn.utils.validation import (
     check_is_fitted,
 )
 
+from .._extras import require
 from ..kernels.activation import ACTIVATIONS
 from ..sweeps import train_many
 from ._columns import Columns
@@ -227,6 +229,30 @@ class RealMLP(BaseEstimator, metaclass=ABCMeta):
         check_is_fitted(self, "networks_")
         table: Table = read_table(self, X, reset=False)
         return self.columns_.transform(table, self.networks_[0].dtype)
+
+    def to_onnx(self, path: str | PathLike[str], *, input_dtype: str | None = None) -> None:
+        """Write the fitted estimator with its preprocessing to an ONNX file, of opset 17.
+
+        Where all columns are numbers, the model has one input X, (N, D); otherwise an input (N, 1)
+        for every column, by its name: strings, booleans, int64 or double for categories, as they
+        were in ``fit``. Numbers are of ``input_dtype``, "float32" or "float64", by default
+        float64, as ``fit`` reads them. A missing number is NaN, and a missing category any value
+        that ``fit`` has not seen: either is the same to the estimator. Infinity, which it refuses,
+        is taken for the largest number.
+
+        A classifier's outputs are ``label``, (N,), of ``classes_``, and ``probabilities``, (N, K);
+        a regressor's is ``variable``, (N, K) double, also for one value a row. Of several networks
+        they are the mean, as in ``predict``. Where a column has such a name, the output's has an
+        underscore behind it.
+
+        Raises NotFittedError before ``fit``, and what ``fastmlp.MLP.to_onnx`` raises; ValueError,
+        naming the column, where its categories are of several kinds.
+        """
+        check_is_fitted(self, "networks_")
+        require("onnx", "onnx")
+        from ._onnx import export_realmlp
+
+        export_realmlp(self, path, input_dtype)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
