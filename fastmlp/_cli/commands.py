@@ -22,6 +22,7 @@ from ..validation import check_choice, check_compute_dtype
 from ..warmup import warmup
 from . import report
 from .errors import INTERRUPTED, CommandError
+from .export import export
 from .inspect import inspect
 from .models import ModelFile, load
 from .options import DataDir
@@ -327,6 +328,7 @@ def list_datasets(data_dir: DataDir = None) -> None:
 
 app.command()(inspect)
 app.command(short_help="Run the experiments of course write-ups.")(reproduce)
+app.command(short_help="Write a network as a file for other programs.")(export)
 
 
 def _absent(entry: datasets.Availability) -> str:

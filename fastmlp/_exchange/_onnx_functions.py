@@ -83,7 +83,8 @@ def _cast(x: Arrays, a: dict[str, Any]) -> np.ndarray:
 
 
 def _where(x: Arrays, a: dict[str, Any]) -> np.ndarray:
-    return np.where(np.array(x[0], bool), x[1], x[2])
+    condition, yes, no = (np.asarray(operand, np.float64) for operand in x)
+    return np.where(condition != 0, yes, no)
 
 
 FUNCTIONS: dict[str, Callable[[Arrays, dict[str, Any]], np.ndarray]] = {
