@@ -10,6 +10,7 @@ import numpy as np
 
 from ..layers.embedding import MOST
 from ._onnx_flow import Flow, Strand
+from ._onnx_operands import is_numeric
 from ._onnx_steps import Embedded, Input
 
 _OPERATORS = (
@@ -24,7 +25,7 @@ def begun(flow: Flow, constants: Sequence[Any]) -> Strand:
     """The first columns of x. Raises ValueError where it is something else."""
     if not isinstance(flow.step, Input) or not flow.is_plain or flow.step.pixels:
         raise ValueError("takes columns from the midst of the network")
-    if len(constants) != 3 or any(x is None or x.size != 1 for x in constants):
+    if len(constants) != 3 or not all(is_numeric(x) and x.size == 1 for x in constants):
         raise ValueError("must take the first columns")
     first, last, axis = (int(x.reshape(())) for x in constants)
     if first != 0 or axis != 1 or not 1 <= last <= flow.step.width:
@@ -36,7 +37,7 @@ def continued(operator: str, operands: Sequence[Any], attributes: dict[str, Any]
     """One operator more. Raises ValueError where the embeddings have another."""
     strand, constants = operands[0], operands[1:]
     place = len(strand.operators) if isinstance(strand, Strand) else len(_OPERATORS)
-    arrays = all(isinstance(x, np.ndarray) and x.dtype != object for x in constants)
+    arrays = all(is_numeric(x) for x in constants)
     if (
         place == len(_OPERATORS)
         or operator != _OPERATORS[place]
@@ -56,7 +57,7 @@ def ended(operands: Sequence[Any], where: str) -> Flow:
     if not whole or not isinstance(flow, Flow) or not flow.is_plain or flow.step is not strand.step:
         raise ValueError("must put embeddings behind the columns")
     columns, axis, w, turn, b, v, c, shape = strand.constants
-    n, h, m = int(columns), w.shape[-1], c.shape[-1]
+    n, h, m = int(columns), w.size // int(columns), c.size // int(columns)
     expected = [(n, 1, h), (n, 1, h), (n, h, m), (n, 1, m)]
     if [a.shape for a in (w, b, v, c)] != expected or not (1 <= h <= MOST and 1 <= m <= MOST):
         raise ValueError(f"must have embeddings of {n} columns")

@@ -51,15 +51,25 @@ def read_model(path: str | os.PathLike[str]) -> Any:
     try:
         onnx.checker.check_model(content)
     except (onnx.checker.ValidationError, UnicodeDecodeError, RuntimeError) as error:
-        raise ValueError(f"onnx's checker finds fault with it: {error}") from None
+        first_line = shortened(str(error).partition("\n")[0])
+        raise ValueError(f"onnx's checker finds fault with it: {first_line}") from None
     return model
+
+
+class PlacedError(ValueError):
+    """An error whose message begins with the node that it is about."""
 
 
 def name_of(node: Any) -> str:
     """A node in words: its name, or that of its result, and its operator."""
-    name = node.name or ", ".join(node.output)
+    name = node.name or ", ".join(node.output[:3])
     operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-    return f"node {name!r} ({operator})"
+    return f"node {shortened(name)!r} ({shortened(operator)})"
+
+
+def shortened(name: str) -> str:
+    """A text from a file, as much of it as a message can hold."""
+    return name if len(name) <= 120 else f"{name[:117]}..."
 
 
 def constants_of(graph: Any) -> dict[str, np.ndarray]:
@@ -74,7 +84,7 @@ def array_of(tensor: Any) -> np.ndarray:
     """
     shape = tuple(tensor.dims)
     count = math.prod(shape)
-    named = f"the constant {tensor.name!r} of shape {_shown(shape)}"
+    named = f"the constant {shortened(tensor.name)!r} of shape {_shown(shape)}"
     if any(size < 0 for size in shape):
         raise ValueError(f"{named} has a negative size")
     if tensor.data_type == TensorProto.STRING:
@@ -116,7 +126,7 @@ def _check_graph(model: Any) -> None:
 def _tensors(graph: Any) -> Iterator[tuple[Any, str]]:
     """All tensors of a graph, and whose they are; refuses graphs inside of nodes."""
     for tensor in graph.initializer:
-        yield tensor, f"the constant {tensor.name!r}"
+        yield tensor, f"the constant {shortened(tensor.name)!r}"
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.HasField("g") or len(attribute.graphs):

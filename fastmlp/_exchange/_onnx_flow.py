@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..layers import Identity
+from ._onnx_file import PlacedError
 from ._onnx_functions import PROBES, activation_of, line_of
 from ._onnx_steps import Activated, Line, Step
 
@@ -67,7 +68,7 @@ class Flow:
                 activation = activation_of(bent + PROBES) if bent.any() else Identity()
                 if activation is not None:
                     return Activated(before, width, where, activation, weights)
-        raise ValueError(f"{self.where} ends a function that is none of fastmlp's activations")
+        raise PlacedError(f"{self.where} ends a function that is none of fastmlp's activations")
 
 
 class Head(NamedTuple):

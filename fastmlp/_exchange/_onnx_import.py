@@ -22,7 +22,7 @@ from ..layers.loss import CRITERIA
 from ..optimizers import Adam, Optimizer
 from ..validation import check_instance
 from ._onnx_export import CRITERION_KEY
-from ._onnx_file import read_model
+from ._onnx_file import read_model, shortened
 from ._onnx_flow import Flow, Head, together
 from ._onnx_functions import is_activation, is_rate, is_step
 from ._onnx_layers import Layer, Layers
@@ -47,15 +47,19 @@ def read_network(
     if criterion is not None:
         check_instance("criterion", criterion, Criterion)
     try:
-        model = read_model(path)
-        noted = _noted_criterion(model)
-        outputs = Reader(model).read()
-        last, kind = _ending(outputs, criterion or noted, noted is not None)
-        layers = Layers(last.path(), model.ByteSize() / _BYTES_OF_A_WEIGHT)
-        criterion = criterion or noted or _ENDS[kind]()
-        criterion.check_outputs(layers.layers[-1].W.shape[1])
+        # Numbers of a file may be as large as they like.
+        with np.errstate(all="ignore"):
+            return _read(cls, read_model(path), criterion, optimizer)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: not an MLP that fastmlp can read: {error}") from None
+
+
+def _read(cls: Any, model: Any, criterion: Criterion | None, optimizer: Optimizer | None) -> Any:
+    noted = _noted_criterion(model)
+    outputs = Reader(model).read()
+    last, kind = _ending(outputs, criterion or noted, noted is not None)
+    layers = Layers(last.path(), model.ByteSize() / _BYTES_OF_A_WEIGHT)
+    criterion = criterion or noted or _ENDS[kind]()
     return _network(cls, layers, criterion, Adam() if optimizer is None else optimizer)
 
 
@@ -84,7 +88,7 @@ def _ending(
     flows, kinds = [], []
     for name, value in outputs:
         if not isinstance(value, (Flow, Head)):
-            raise ValueError(f"its output {name!r} is not made of its input")
+            raise ValueError(f"its output {shortened(name)!r} is not made of its input")
         flow, kind = (value.flow, value.kind) if isinstance(value, Head) else (value, "values")
         if kind != "decision" and is_step(flow.values):
             kind = "step"
@@ -134,7 +138,6 @@ def _network(cls: Any, read: Layers, criterion: Criterion, optimizer: Optimizer)
     layers = read.layers
     weights = iter([layer.W for layer in layers])
     biases = iter([np.zeros(layer.W.shape[1]) if layer.b is None else layer.b for layer in layers])
-    is_float32 = all(layer.W.dtype in (np.float32, np.float16) for layer in layers)
     embeddings = None
     if read.embedded is not None:
         sizes = read.embedded.columns, read.embedded.frequencies, read.embedded.outputs
@@ -145,7 +148,7 @@ def _network(cls: Any, read: Layers, criterion: Criterion, optimizer: Optimizer)
         [layer.activation or Identity() for layer in layers],
         lambda fan_in, fan_out: next(weights),
         (lambda fan_out: next(biases)) if any(layer.b is not None for layer in layers) else None,
-        criterion, optimizer=optimizer, dtype=np.float32 if is_float32 else np.float64,
+        criterion, optimizer=optimizer, dtype=read.dtype,
         num_bn_layers=read.batch_norms, num_ln_layers=read.layer_norms, residual=read.residual,
         scale_inputs=read.input_scale is not None, embeddings=embeddings,
         parametric_activations=any(layer.mix is not None for layer in layers),

@@ -42,6 +42,9 @@ class Layer:
     activation: Activation | None = None
     mix: np.ndarray | None = None
     residual: bool = False
+    # What is to be done to x @ W + b, at last.
+    scale: Any = 1.0
+    shift: Any = 0.0
 
     def follow(self, scale: Any, shift: Any) -> None:
         """Let it do x * scale + shift, too, before its activation."""
@@ -54,11 +57,15 @@ class Layer:
             beta = ones * shift + (0 if self.norm.beta is None else self.norm.beta * scale)
             self.norm = dataclasses.replace(self.norm, gamma=gamma, beta=beta)
         else:
-            if np.any(scale != 1):
-                self.W = self.W * scale
-                self.b = None if self.b is None else self.b * scale
-            if np.any(shift):
-                self.b = np.zeros(self.W.shape[1]) + shift if self.b is None else self.b + shift
+            self.scale, self.shift = self.scale * scale, self.shift * scale + shift
+
+    def finish(self) -> None:
+        """Let W and b do all that was to follow."""
+        if np.any(self.scale != 1):
+            self.W = self.W * self.scale
+            self.b = None if self.b is None else self.b * self.scale
+        if np.any(self.shift):
+            self.b = (0.0 if self.b is None else self.b) + np.ones(self.W.shape[1]) * self.shift
 
     def fold(self) -> None:
         """Let the linear layer do what its batch norm does."""
@@ -76,6 +83,7 @@ class Layers:
         self.layers: list[Layer] = []
         self.embedded: Embedded | None = None
         self.input_scale: np.ndarray | None = None
+        self.dtype: np.dtype[Any] = np.dtype(np.float32)
         # What is to be done to columns before the next layer.
         self._scale: Any = 1.0
         self._shift: Any = 0.0
@@ -87,6 +95,8 @@ class Layers:
             raise ValueError(f"{step.where} scales or shifts what the last activation gives")
         self._settle_norms()
         self._check_residual()
+        for layer in self.layers:
+            layer.finish()
 
     def _take(self, step: Step) -> None:
         match step:
@@ -142,6 +152,8 @@ class Layers:
                 f"{step.where} makes the weights of all layers more than the file has bytes for: "
                 "layers that share weights are not read"
             )
+        if step.W.dtype.itemsize > 4:
+            self.dtype = np.dtype(np.float64)
         weights = step.W if step.alpha == 1 else step.W * step.alpha
         bias = step.b if step.beta == 1 or step.b is None else step.b * step.beta
         scaled = self._is_pending

@@ -10,7 +10,7 @@ import numpy as np
 from onnx import TensorProto
 
 from ._onnx_embedding import begun, continued, ended
-from ._onnx_file import constants_of, name_of
+from ._onnx_file import PlacedError, constants_of, name_of, shortened
 from ._onnx_flow import Flow, Head, Moments, Rows, Strand, added, by_columns, together
 from ._onnx_functions import FUNCTIONS
 from ._onnx_moments import of_moments
@@ -33,7 +33,7 @@ _AFTER_HEADS = (
 )  # fmt: skip
 
 # Of what nodes compute from constants alone, as multiples of the file.
-_MOST_COMPUTED = 4
+_MOST_COMPUTED = 16
 
 
 class Reader:
@@ -49,17 +49,17 @@ class Reader:
     def _read_input(self) -> None:
         inputs = [i for i in self._graph.input if i.name not in self.values]
         if len(inputs) != 1:
-            names = ", ".join(repr(i.name) for i in inputs[:5])
+            names = ", ".join(repr(shortened(i.name)) for i in inputs[:5])
             raise ValueError(f"it must have one input, rows of features, got {names or 'none'}")
-        tensor = inputs[0].type.tensor_type
+        name, tensor = shortened(inputs[0].name), inputs[0].type.tensor_type
         sizes = [d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim]
         if len(sizes) < 2 or min(sizes[1:]) < 1:
             raise ValueError(
-                f"its input {inputs[0].name!r} must be rows of a stated number of features, "
-                f"got the sizes {sizes}"
+                f"its input {name!r} must be rows of a stated number of features, "
+                f"got the sizes {sizes[:8]}"
             )
         pixels = tensor.elem_type == TensorProto.UINT8
-        step = Input(None, math.prod(sizes[1:]), f"input {inputs[0].name!r}", pixels)
+        step = Input(None, math.prod(sizes[1:]), f"input {name!r}", pixels)
         self.values[inputs[0].name] = Flow(step) if len(sizes) == 2 else Rows(step)
 
     def read(self) -> list[tuple[str, Any]]:
@@ -67,6 +67,8 @@ class Reader:
         for node in self._graph.node:
             try:
                 value = self._value(node)
+            except PlacedError:
+                raise
             except (ValueError, TypeError) as error:
                 raise ValueError(f"{name_of(node)} {error}") from None
             if node.output:
@@ -107,7 +109,7 @@ class Reader:
         if not name:
             return None
         if name not in self.values:
-            raise ValueError(f"takes {name!r}, which is no first result of a node")
+            raise ValueError(f"takes {shortened(name)!r}, which is no first result of a node")
         return self.values[name]
 
     def _take(self, size: int) -> None:
@@ -146,20 +148,22 @@ class Reader:
         flows = [x for x in operands if isinstance(x, Flow)]
         arrays = [x for x in operands if isinstance(x, np.ndarray)]
         width = flows[0].step.width
-        vectors = [a for a in arrays if a.size != 1 or (width == 1 and a.ndim and operator in _SUM)]
+        # Of a single column, an axis tells a number of the column from one of the function.
+        of_one = width == 1 and operator in (*_SUM, "Mul")
+        vectors = [a for a in arrays if a.size != 1 or (of_one and a.ndim)]
         if vectors:
             if len(operands) != 2 or operator not in (*_SUM, "Mul", "Div", "Pow", "PRelu"):
                 raise ValueError("has a number for every column, which only +, -, * and / may have")
             array = vector_of(vectors[0], width, "operand")
             self._take(3 * array.size)
             return by_columns(flows[0], operator, array, operands[0] is vectors[0], where)
+        if operator not in _SUM:
+            flows = [f if f.bend is None else Flow(f.settle(), where) for f in flows]
         same = together(flows)
         if same is None:
             return _joined(operator, flows, where)
         bend = same[0].bend
         if any(flow.bend is not None for flow in same):
-            if operator not in _SUM:
-                raise ValueError("bends a function that has a number for every column")
             bend = added(bend, same[1].bend, operator) if len(same) == 2 else bend
             if operator == "Sub" and operands[0] is not flows[0]:
                 raise ValueError("subtracts a function that has a number for every column")
@@ -234,10 +238,11 @@ class Reader:
         """(x - offset) * scale."""
         flow = flow_of(operands[0])
         for name, operator in (("offset", "Sub"), ("scale", "Mul")):
-            numbers = np.array(attributes.get(name, ()), np.float64)
-            numbers = np.full(flow.step.width, numbers) if numbers.size == 1 else numbers
-            array = vector_of(numbers, flow.step.width, name)
-            self._take(3 * array.size)
+            numbers, width = np.array(attributes.get(name, ()), np.float64), flow.step.width
+            self._take(3 * width)
+            array = vector_of(
+                np.full(width, numbers) if numbers.size == 1 else numbers, width, name
+            )
             flow = by_columns(flow, operator, array, False, where)
         return flow
 
