@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from onnx import TensorProto
 
-from fastmlp import MLP, PeriodicEmbeddings
+from fastmlp import MLP
 from fastmlp.layers import (
     ELU,
     GELU,
@@ -23,7 +23,7 @@ from fastmlp.layers import (
     Softplus,
     Tanh,
 )  # fmt: skip
-from tests.onnx_models import HandMade, agree, onnx, run, small, written
+from tests.onnx_models import HandMade, agree, run
 
 D = 3
 
@@ -382,116 +382,3 @@ def test_a_criterion_can_be_given(tmp_path):
         MLP.from_onnx(model.save(tmp_path), criterion=MeanSquaredError())
     with pytest.raises(TypeError, match="criterion must be an object of class Criterion"):
         MLP.from_onnx(model.save(tmp_path), criterion="mse")
-
-
-# What is refused, by name
-
-
-def dynamic_weights(m):
-    m("MatMul", "x", "x")
-
-
-def a_branch(m):
-    m.linear()
-    first = m("Relu")
-    m.linear()
-    m("Add", first, m("Tanh"))
-    m("Add", "x", m.last)
-
-
-def an_unknown_operator(m):
-    m("LpNormalization", m.linear())
-
-
-def a_domain_of_its_own(m):
-    m("FusedGelu", m.linear(), domain="com.microsoft")
-
-
-def two_activations(m):
-    m.linear()
-    m("Tanh", m("Identity", m("Sigmoid")))
-
-
-def scales_between(m):
-    m.linear()
-    m("Tanh", m("Mul", m("Relu"), [1.0, 2.0, 3.0]))
-
-
-def the_wrong_width(m):
-    m.linear()
-    m.linear(inputs=4)
-
-
-def a_softmax_in_the_midst(m):
-    m("Relu", m("Softmax", m.linear()))
-
-
-def a_softmax_of_rows(m):
-    m("Softmax", m.linear(), axis=0)
-
-
-def nothing_linear(m):
-    m("Relu", "x")
-
-
-def another_shape(m):
-    m("Reshape", m.linear(), np.array([3, -1]))
-
-
-def slopes_of_columns(m):
-    m("PRelu", m.linear(), [0.1, 0.2, 0.3])
-
-
-REFUSED = {
-    dynamic_weights: r"\(MatMul\) must multiply rows by a matrix of constants",
-    a_branch: r"\(Add\) joins two branches",
-    an_unknown_operator: r"\(LpNormalization\) is no operator of an MLP",
-    a_domain_of_its_own: r"(FusedGelu|com\.microsoft)",
-    two_activations: r"\(Tanh\) does not come after a linear layer",
-    scales_between: r"\(Tanh\) does not come after a linear layer",
-    the_wrong_width: r"\(Gemm\) must multiply 3 columns by as many rows, got \(4, 3\)",
-    a_softmax_in_the_midst: r"\(Relu\) follows the end of the network",
-    a_softmax_of_rows: r"\(Softmax\) must be a softmax of the columns",
-    nothing_linear: r"\(Relu\) does not come after a linear layer",
-    another_shape: r"\(Reshape\) must give rows of 3 columns, got \[3, -1\]",
-    slopes_of_columns: r"\(PRelu\) has a number for every column",
-}
-
-
-@pytest.mark.parametrize("graph", REFUSED, ids=lambda graph: graph.__name__)
-def test_what_no_mlp_does_is_refused_by_node_and_operator(graph, tmp_path):
-    model = HandMade()
-    graph(model)
-    with pytest.raises(ValueError, match=f"made.onnx: not an MLP that fastmlp.*{REFUSED[graph]}"):
-        MLP.from_onnx(model.save(tmp_path))
-
-
-@pytest.mark.parametrize(
-    ("sizes", "message"),
-    [(["N"], "must be rows of"), (["N", "D"], "must be rows of"), (["N", 3, 4], "be flattened")],
-)
-def test_other_inputs_are_refused(sizes, message, tmp_path):
-    model = HandMade(sizes=sizes)
-    model.linear()
-    with pytest.raises(ValueError, match=message):
-        MLP.from_onnx(model.save(tmp_path))
-
-
-def test_two_networks_are_refused(tmp_path):
-    model = HandMade()
-    one = model.linear()
-    model.last = "x"
-    other = model.linear()
-    with pytest.raises(ValueError, match="not all made of the same outputs of one network"):
-        MLP.from_onnx(model.save(tmp_path, [one, other]))
-
-
-def test_embeddings_other_than_ours_are_refused(tmp_path):
-    mlp = small(embeddings=PeriodicEmbeddings(2, 3, 1, seed=0))
-    model = onnx.load(written(mlp, tmp_path))
-    for node in model.graph.node:
-        if node.op_type == "Cos":
-            node.op_type = "Sin"
-    onnx.save(model, tmp_path / "sine.onnx")
-    with pytest.raises(ValueError, match=r"\(Sin\) is not what periodic embeddings have there"):
-        MLP.from_onnx(tmp_path / "sine.onnx")
