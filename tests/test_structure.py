@@ -126,7 +126,8 @@ def test_importing_the_package_takes_numpy_and_numba_alone():
     program = (
         "import sys; from fastmlp import *; "
         "print([name for name in ('rich', 'typer', 'pooch', 'tqdm', 'safetensors', 'matplotlib', "
-        "'PIL', 'sklearn', 'torch', 'pandas', 'pyarrow', 'tensorboardX') if name in sys.modules])"
+        "'PIL', 'sklearn', 'torch', 'pandas', 'pyarrow', 'tensorboardX', 'onnx') "
+        "if name in sys.modules])"
     )
     result = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True,

@@ -1,0 +1,55 @@
+"""The command `fastmlp export`."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastmlp import MLP, datasets
+from tests.command_line import MODEL
+from tests.onnx_models import agree, expected, onnx, run
+
+
+@pytest.fixture
+def model(command):
+    command("train digits --epochs 2 --batchnorm")
+    return MLP.load(MODEL)
+
+
+def test_a_trained_model(model, command):
+    status, output, errors = command(f"export {MODEL} digits.onnx")
+    size = Path("digits.onnx").stat().st_size
+    assert (status, output, errors) == (0, f"digits.onnx: {size:,} bytes\n", "")
+    x = (datasets.load("digits").test_x / 255).astype(np.float32)
+    agree(run("digits.onnx", x=x), expected(model, x))
+
+
+def test_options(model, command):
+    options = "--outputs prediction,probabilities --fold-batchnorm --input-dtype uint8"
+    assert command(f"export {MODEL} digits.ONNX {options}")[0] == 0
+    x = datasets.load("digits").test_x
+    wanted = expected(model, x)
+    del wanted["scores"]
+    found = run("digits.ONNX", x=x)
+    assert list(found) == ["prediction", "probabilities"]
+    agree(found, wanted)
+    operators = {node.op_type for node in onnx.load("digits.ONNX").graph.node}
+    assert "BatchNormalization" not in operators
+
+
+def test_what_cannot_be_written_is_said_in_a_line(model, command):
+    Path("text.safetensors").write_text("no model")
+    for arguments, status, message in [
+        (f"{MODEL} digits.txt", 2, r"Invalid value for OUT: must end in \.onnx.*, got digits\.txt"),
+        (f"{MODEL} digits", 2, r"must end in \.onnx.*, got digits"),
+        (f"{MODEL} a.onnx --outputs label", 1, "outputs must be of scores, .* got 'label'"),
+        (f"{MODEL} a.onnx --input-dtype int8", 1, "input_dtype must be one of float32, uint8"),
+        (f"{MODEL} nowhere/a.onnx", 1, r"nowhere/a\.onnx: the folder .* does not exist"),
+        ("text.safetensors a.onnx", 1, r"text\.safetensors: not a fastmlp network"),
+        ("none.safetensors a.onnx", 2, r"none\.safetensors.*does not exist"),
+    ]:
+        found, output, errors = command(f"export {arguments}")
+        assert (found, output) == (status, "")
+        assert re.fullmatch(rf"fastmlp: .*{message}.*\n", errors), errors
+        assert not Path("a.onnx").exists()
