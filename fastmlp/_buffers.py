@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import operator
+import os
 import sys
+import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, overload
 
@@ -36,6 +39,8 @@ _COLUMNS = {
 class Session(Protocol):
     """A fit under way, which has the weights in panels of its own between two looks."""
 
+    thread: int  # that it runs in
+
     def look(self) -> None:
         """Bring the buffers up to date if the fit rests, and take them over when it goes on."""
 
@@ -62,8 +67,32 @@ class Buffers:
         self._squares, self._averages = aligned_zeros(0, dtype), aligned_zeros(0, dtype)
         self._statistics = aligned_zeros(layout.statistics, dtype)
         self.session: Session | None = None
+        # Held by who looks at the network of a fit that rests, and by the fit to go on.
+        self.lock = threading.Lock()
+        _of_networks.add(self)
         self._finite: bool | None = None
         self._references: list[int] = []
+
+    def begin(self, session: Session) -> Session | None:
+        """Let a fit have the network; returns the one from whose callback it was called.
+
+        Raises RuntimeError where another thread is training the network.
+        """
+        with self.lock:
+            outer = self.session
+            if outer is not None and outer.thread != session.thread:
+                raise RuntimeError(
+                    "a network is trained by one thread at a time, and another is training this "
+                    "one: wait for its end"
+                )
+            self.session = session
+        return outer
+
+    def after_fork(self) -> None:
+        """In a child, which has one thread: the fits of others do not go on, and hold no lock."""
+        self.lock = threading.Lock()
+        if self.session is not None and self.session.thread != threading.get_ident():
+            self.session = None
 
     def read(self, name: str) -> np.ndarray:
         """ "parameters", "gradients", "velocities", "squares", "averages" or "statistics"."""
@@ -165,6 +194,18 @@ class Buffers:
     def all_finite(self) -> bool:
         """Whether all parameters are finite."""
         return bool(np.isfinite(self._parameters).all())
+
+
+_of_networks: weakref.WeakSet[Buffers] = weakref.WeakSet()
+
+
+def _forget_other_threads() -> None:
+    for buffers in list(_of_networks):
+        buffers.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_other_threads)
 
 
 class Layers(Sequence[Any]):

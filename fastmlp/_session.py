@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
@@ -41,8 +42,9 @@ class Session:
 
     While it trains, weights and velocities are in the engine's panels. While it rests, inside a
     callback, whoever looks at the network's buffers finds them up to date, and may change them:
-    the panels are made anew from them before the fit goes on. Signals are answered between two
-    calls of the compiled epoch, and at once while it rests.
+    the panels are made anew from them before the fit goes on. Another thread that looks while it
+    trains finds what the last look has left. Signals are answered between two calls of the compiled
+    epoch, and at once while it rests.
     """
 
     # Whether ``figures`` has the sum of the squares of all weights before every step.
@@ -68,6 +70,7 @@ class Session:
         # Where the fit stands, for those that save the network meanwhile.
         self.unfinished: Callable[[], FitState | None] = lambda: None
         self._epoch, self._started, self._seconds_before = -1, 0.0, 0.0
+        self.thread = threading.get_ident()
         self._buffers = mlp.buffers
         self._resting = self._buffers_are_stale = False
         self._panels_are_stale = True
@@ -113,8 +116,11 @@ class Session:
 
     def __enter__(self) -> Session:
         self.signals.__enter__()
-        self._outer = self._buffers.session
-        self._buffers.session = self
+        try:
+            self._outer = self._buffers.begin(self)
+        except BaseException:
+            self.signals.__exit__()
+            raise
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -140,12 +146,15 @@ class Session:
             with contextlib.nullcontext() if whole else self.signals.at_once():
                 yield
         finally:
-            self._resting = False
+            with self._buffers.lock:
+                self._resting = False
 
     def look(self) -> None:
-        if self._resting:
-            self._update_buffers()
-            self._panels_are_stale = True
+        # Other threads may look, too, and the fit must not go on before they have.
+        with self._buffers.lock:
+            if self._resting:
+                self._update_buffers()
+                self._panels_are_stale = True
 
     def _update_buffers(self) -> None:
         if self._buffers_are_stale:

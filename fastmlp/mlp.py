@@ -101,6 +101,13 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
     ``history`` is that of the last ``fit``, also of one that an error or Ctrl-C has ended;
     ``unfinished`` says where that stands.
 
+    Several threads may use different networks at the same time, and one network may predict for
+    all of them while nobody changes it. While one thread fits it, predictions of others are of the
+    weights of some step before, or of two steps mixed, and do not disturb the fit: a copy made in a
+    callback, ``copy.copy(mlp)``, is of one step. A second fit from another thread is refused with
+    RuntimeError. ``forward`` and ``backward`` keep what they need in the network, its activations
+    and its criterion: these belong to one thread.
+
     Raises ValueError or TypeError, naming what was expected and what came.
     Reference: CMU 11-785 HW1P1, section 3.5.
     """

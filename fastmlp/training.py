@@ -77,15 +77,14 @@ def fit(mlp: Any, x: Any, labels: Any, options: FitOptions) -> History:
     if state is not None:
         check_arguments(state, arguments())
         check_states(state, callbacks)
-        order = Order(len(x), rows, generator, options.shuffle, state.generator)
-        for name, values in state.network.items():
-            setattr(mlp, name, values)
-    else:
-        if options.seed is not None and mlp.drops:
-            mlp.dropout_seed = int(generator.integers(1 << 64, dtype=np.uint64))
-        order = Order(len(x), rows, generator, options.shuffle)
-    run = Run(session, Listeners(callbacks, session), order, validation, arguments, state)
     with session:
+        if state is not None:
+            for name, values in state.network.items():
+                setattr(mlp, name, values)
+        elif options.seed is not None and mlp.drops:
+            mlp.dropout_seed = int(generator.integers(1 << 64, dtype=np.uint64))
+        order = Order(len(x), rows, generator, options.shuffle, state and state.generator)
+        run = Run(session, Listeners(callbacks, session), order, validation, arguments, state)
         session.prepare(order.rows)
         run.go()
     # Said to the caller of MLP.fit, two calls from here.
@@ -184,9 +183,9 @@ def get_training_stats(
     train = _check_set("dset[0]", dset[0], mlp, most=2)
     validation = _check_set("dset[1]", dset[1], mlp, most=2)
     plan = _plan(nepochs, batch_size, len(train.x), True)
-    mlp.history = history = History()
     order = np.arange(len(train.x), dtype=np.int64)
     with Session(mlp, train, plan) as session:
+        mlp.history = history = History()
         session.prepare(order)
         for epoch in range(nepochs):
             np.random.shuffle(order)
