@@ -1,12 +1,8 @@
-"""Threads never change a number; several callers, forked children and the environment work."""
+"""Threads never change a number; several callers and the environment work."""
 
-import os
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +11,9 @@ import fastmlp
 from fastmlp import Identity, ReLU, Sigmoid, Tanh, threads
 from fastmlp._cores import usable_cores
 from tests.networks import assert_same_state, batch, build, gradients, state
+from tests.processes import run_python
 from tests.reference import train_epoch
 
-ROOT = Path(__file__).parent.parent
 COUNTS = [1, 2, 3, 4]
 
 NETWORKS = {
@@ -122,28 +118,24 @@ def test_set_refuses_what_is_no_count(count):
     assert fastmlp.get_num_threads() == before
 
 
-def run_python(code, **environment):
-    """A fresh interpreter in the project's root; (exit status, output, errors)."""
-    names = "FASTMLP_NUM_THREADS", "NUMBA_NUM_THREADS"
-    unset = {name: value for name, value in os.environ.items() if name not in names}
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code],
-        cwd=ROOT, env=unset | environment, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+def run_with(code, **environment):
+    """A fresh interpreter; (exit status, output, errors)."""
+    unset = dict.fromkeys(("FASTMLP_NUM_THREADS", "NUMBA_NUM_THREADS"))
+    result = run_python("-c", code, **unset | environment)
     return result.returncode, result.stdout.strip(), result.stderr
 
 
 @pytest.mark.parametrize("value", ["1", "2", "3"])
 def test_environment_variable(value):
     code = "import fastmlp; print(fastmlp.get_num_threads())"
-    status, output, errors = run_python(code, FASTMLP_NUM_THREADS=value)
+    status, output, errors = run_with(code, FASTMLP_NUM_THREADS=value)
     assert (status, output) == (0, value), errors
 
 
 @pytest.mark.parametrize("limit", ["", "1", "1000"])
 def test_default_is_the_number_of_usable_cores_within_numbas_limit(limit):
     code = "import fastmlp; print(fastmlp.get_num_threads())"
-    status, output, errors = run_python(code, **({"NUMBA_NUM_THREADS": limit} if limit else {}))
+    status, output, errors = run_with(code, **({"NUMBA_NUM_THREADS": limit} if limit else {}))
     expected = min(usable_cores(), int(limit or 1000))
     assert (status, output) == (0, str(expected)), errors
 
@@ -152,13 +144,13 @@ def test_default_is_the_number_of_usable_cores_within_numbas_limit(limit):
 @pytest.mark.parametrize("use", ["get_num_threads()", "layers.ReLU()([1.0])"])
 def test_environment_variable_that_is_no_count(value, use):
     """Told where threads are first asked for, not by the import; set_num_threads overrides it."""
-    status, output, errors = run_python(
+    status, output, errors = run_with(
         f"import fastmlp; print('imported'); fastmlp.{use}", FASTMLP_NUM_THREADS=value
     )
     assert (status, output) == (1, "imported")
     assert f"FASTMLP_NUM_THREADS must be a whole number from 1, got {value!r}" in errors
     code = f"import fastmlp; fastmlp.set_num_threads(2); fastmlp.{use}"
-    assert run_python(code, FASTMLP_NUM_THREADS=value)[0] == 0
+    assert run_with(code, FASTMLP_NUM_THREADS=value)[0] == 0
 
 
 # Callers at the same time
@@ -191,63 +183,6 @@ def test_one_network_predicts_for_several_threads():
     with ThreadPoolExecutor(4) as pool:
         for actual, value in zip(pool.map(mlp.predict_proba, inputs), expected, strict=True):
             np.testing.assert_array_equal(actual, value)
-
-
-# Children, from interpreters of their own: a crash or a hang must not take the tests down.
-
-FORK = """
-import os, pickle, sys, threading
-import fastmlp
-from tests.test_threads import assert_same_state, fitted
-
-fastmlp.set_num_threads(3)
-expected = fitted(1)
-{before}
-child = os.fork()
-if child == 0:
-    status = 1
-    try:
-        assert_same_state(fitted(1), expected)
-        assert fastmlp.get_num_threads() == 3
-        status = 0
-    finally:
-        os._exit(status)
-assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-assert_same_state(fitted(1), expected)
-print("equal")
-"""
-
-POOL = """
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
-from tests.test_threads import assert_same_state, fitted
-
-expected = [fitted(seed) for seed in range(4)]
-context = multiprocessing.get_context("{method}")
-with ProcessPoolExecutor(2, mp_context=context) as pool:
-    for actual, value in zip(pool.map(fitted, range(4)), expected, strict=True):
-        assert_same_state(actual, value)
-print("equal")
-"""
-
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-
-
-@needs_fork
-@pytest.mark.parametrize(
-    "before",
-    ["", "threading.Thread(target=fitted, args=(2,), kwargs={'epochs': 20}, daemon=True).start()"],
-    ids=["idle", "while another thread trains"],
-)
-def test_a_forked_child_trains(before):
-    status, output, errors = run_python(FORK.format(before=before))
-    assert (status, output) == (0, "equal"), errors
-
-
-@pytest.mark.parametrize("method", [pytest.param("fork", marks=needs_fork), "forkserver"])
-def test_worker_processes_train(method):
-    status, output, errors = run_python(POOL.format(method=method))
-    assert (status, output) == (0, "equal"), errors
 
 
 def test_threads_that_cannot_be_started_are_done_without(monkeypatch):
