@@ -223,7 +223,8 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
         lr_schedule : a ``schedules.Schedule``, which multiplies ``lr``; or the rates themselves,
             one per step or a function of the progress in [0, 1)
         check_finite : refuse NaN and infinity in x, labels and validation data, naming the first
-            row and column; one pass over them, 9 ms for MNIST in float32
+            row and column; one pass over them, 9 ms for MNIST in float32. Where ``max_steps`` ends
+            the fit within its first epoch, only rows that it trains on are looked at
         accumulate : batches whose gradients are added up for one update, by the mean over their
             rows; an epoch ends with an update
         drop_last : leave out the last batch of an epoch where it is shorter than the others: with

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -52,7 +53,7 @@ def fit(mlp: Any, x: Any, labels: Any, options: FitOptions) -> History:
     batch_size = check_count("batch_size", options.batch_size)
     accumulate = check_count("accumulate", options.accumulate)
     callbacks = check_callbacks(options.callbacks)
-    x, labels = _check_data("x", "labels", x, labels, mlp, options.check_finite)
+    x, labels = _check_data("x", "labels", x, labels, mlp)
     weights = check_sample_weight("sample_weight", options.sample_weight, len(x))
     validation = options.validation_data
     if validation is not None:
@@ -65,6 +66,15 @@ def fit(mlp: Any, x: Any, labels: Any, options: FitOptions) -> History:
     if options.progress:
         callbacks.append(ProgressBar())
     generator = np.random.default_rng(options.seed)
+    state = _state_to_resume(mlp, options.resume)
+    draws = (len(x), rows, options, mlp, state)
+    if options.check_finite:
+        taken = None
+        if plan.total_steps < plan.steps:
+            # Of data larger than the memory, a fit of some steps reads no more than their rows.
+            ahead, _ = _order_of(copy.deepcopy(generator), *draws)
+            taken = np.sort(ahead.of(0)[: plan.total_steps * batch_size])
+        _check_finite("x", "labels", x, labels, taken)
     train = TrainingSet(x, labels, weights)
     factors = step_factors(options.decay_schedule, options.dropout_schedule, plan)
     session = Session(mlp, train, plan, options.lr_schedule, accumulate, factors)
@@ -73,7 +83,6 @@ def fit(mlp: Any, x: Any, labels: Any, options: FitOptions) -> History:
         data = {"x": x, "labels": labels, "sample_weight": weights, "validation_data": validation}
         return arguments_of(options, plan, data, session.schedule, factors)
 
-    state = _state_to_resume(mlp, options.resume)
     if state is not None:
         check_arguments(state, arguments())
         check_states(state, callbacks)
@@ -81,15 +90,26 @@ def fit(mlp: Any, x: Any, labels: Any, options: FitOptions) -> History:
         if state is not None:
             for name, values in state.network.items():
                 setattr(mlp, name, values)
-        elif options.seed is not None and mlp.drops:
-            mlp.dropout_seed = int(generator.integers(1 << 64, dtype=np.uint64))
-        order = Order(len(x), rows, generator, options.shuffle, state and state.generator)
+        order, dropout_seed = _order_of(generator, *draws)
+        if dropout_seed is not None:
+            mlp.dropout_seed = dropout_seed
         run = Run(session, Listeners(callbacks, session), order, validation, arguments, state)
         session.prepare(order.rows)
         run.go()
     # Said to the caller of MLP.fit, two calls from here.
     warn_if_lost(session, stacklevel=4)
     return run.history
+
+
+def _order_of(
+    generator: np.random.Generator, samples: int, rows: int, options: FitOptions, mlp: Any,
+    state: FitState | None,
+) -> tuple[Order, int | None]:  # fmt: skip
+    """The rows of each epoch, and dropout's seed where one is drawn, before them."""
+    seed = None
+    if state is None and options.seed is not None and mlp.drops:
+        seed = int(generator.integers(1 << 64, dtype=np.uint64))
+    return Order(samples, rows, generator, options.shuffle, state and state.generator), seed
 
 
 def _state_to_resume(mlp: Any, resume: Any) -> FitState | None:
@@ -106,16 +126,21 @@ def _state_to_resume(mlp: Any, resume: Any) -> FitState | None:
 
 
 def _check_data(
-    x_name: str, labels_name: str, x: Any, labels: Any, mlp: Any, finite: bool
+    x_name: str, labels_name: str, x: Any, labels: Any, mlp: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    """x and labels that fit the network and each other, all finite if so wanted."""
+    """x and labels that fit the network and each other."""
     x = check_samples(x_name, x, mlp.input_size)
-    labels = mlp.criterion.check_targets(labels_name, labels, len(x), mlp.output_size)
-    if finite:
-        check_all_finite(x_name, x)
-        if labels.ndim == 2:
-            check_all_finite(labels_name, labels)
-    return x, labels
+    return x, mlp.criterion.check_targets(labels_name, labels, len(x), mlp.output_size)
+
+
+def _check_finite(
+    x_name: str, labels_name: str, x: np.ndarray, labels: np.ndarray,
+    rows: np.ndarray | None = None,
+) -> None:  # fmt: skip
+    """Raise ValueError where some of the rows, or any, have a NaN or infinity."""
+    check_all_finite(x_name, x, rows)
+    if labels.ndim == 2:
+        check_all_finite(labels_name, labels, rows)
 
 
 def _check_set(name: str, data: Any, mlp: Any, finite: bool = True, most: int = 3) -> TrainingSet:
@@ -123,7 +148,10 @@ def _check_set(name: str, data: Any, mlp: Any, finite: bool = True, most: int = 
     if not isinstance(data, (tuple, list)) or not 2 <= len(data) <= most:
         weighted = " or (x, labels, sample_weight)" if most == 3 else ""
         raise ValueError(f"{name} must be a pair (x, labels){weighted}, got {data!r:.60}")
-    x, labels = _check_data(f"{name}[0]", f"{name}[1]", data[0], data[1], mlp, finite)
+    names = f"{name}[0]", f"{name}[1]"
+    x, labels = _check_data(*names, data[0], data[1], mlp)
+    if finite:
+        _check_finite(*names, x, labels)
     given = data[2] if len(data) == 3 else None
     return TrainingSet(x, labels, check_sample_weight(f"{name}[2]", given, len(x)))
 

@@ -183,26 +183,30 @@ def check_samples(name: str, x: Any, width: int, least_rows: int = 1) -> np.ndar
     return x.astype(np.float64)
 
 
-def check_all_finite(name: str, array: np.ndarray) -> None:
+def check_all_finite(name: str, array: np.ndarray, rows: np.ndarray | None = None) -> None:
     """Raise ValueError, with the first row and column, where a 2-D array has a NaN or infinity.
 
+    rows : (n,) the numbers of the rows that are looked at, in order; by default all
     One pass over the array: 9 ms for 60,000 rows of 784 in float32, about 1 % of an epoch of
     784-512-512-10.
     """
     if array.dtype.kind != "f":
         return
+    count = len(array) if rows is None else len(rows)
     step = max(1, _NUMBERS_AT_ONCE // max(1, array.shape[1]))
-    for first in range(0, len(array), step):
-        rows = array[first : first + step]
+    for first in range(0, count, step):
+        piece = slice(first, first + step)
+        numbers = array[piece] if rows is None else array[rows[piece]]
         with np.errstate(all="ignore"):
             # A sum sees every NaN and infinity, in 0.6 of the time that asking each number takes.
-            if np.isfinite(rows.sum()):
+            if np.isfinite(numbers.sum()):
                 continue
-        bad = np.argwhere(~np.isfinite(rows))
+        bad = np.argwhere(~np.isfinite(numbers))
         if len(bad):
-            row, column = bad[0]
+            place, column = bad[0]
+            row = first + place if rows is None else rows[first + place]
             raise ValueError(
-                f"{name}[{first + row}, {column}] must be finite, got {rows[row, column]}"
+                f"{name}[{row}, {column}] must be finite, got {numbers[place, column]}"
             )
 
 

@@ -238,6 +238,30 @@ def test_the_place_is_right_in_large_arrays_of_any_strides():
         mlp.fit(x, labels)
 
 
+@pytest.mark.parametrize("where", ["x", "labels"])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_fit_within_its_first_epoch_looks_at_the_rows_that_it_trains_on(where, shuffle):
+    """Of several bad rows the first by its number; and at all rows where it goes beyond."""
+    order = np.arange(33)
+    if shuffle:
+        np.random.default_rng(0).shuffle(order)
+    taken, others = np.sort(order[:16]), np.sort(order[16:])
+    data = {"x": X.copy(), "labels": Y.copy()}
+    data[where][others, 1] = np.nan
+    options = {"batch_size": 8, "shuffle": shuffle, "seed": 0}
+    mlp = network()
+    mlp.fit(**data, max_steps=2, **options)
+    before = state(mlp)
+    for steps in (3, 5, 6, None):
+        first = others[0] if steps != 3 else np.sort(order[16:24])[0]
+        with pytest.raises(ValueError, match=rf"^{where}\[{first}, 1\] must be finite, got nan$"):
+            mlp.fit(**data, max_steps=steps, epochs=2, **options)
+    data[where][taken[[5, 9]], 2] = np.inf
+    with pytest.raises(ValueError, match=rf"^{where}\[{taken[5]}, 2\] must be finite, got inf$"):
+        mlp.fit(**data, max_steps=2, **options)
+    assert_same_state(state(mlp), before)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_large_numbers_are_finite(dtype):
     """Their sum is not."""
