@@ -17,6 +17,9 @@ try:
 except ImportError:  # Windows has other locks, which let nobody remove an open file.
     fcntl = None  # type: ignore[assignment]
 
+MOST_WORDS = 500
+"""Characters of a message about a file's content."""
+
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write beside path and rename: a crash at any moment leaves the old file or the new one.
@@ -128,3 +131,10 @@ def in_words(error: OSError) -> str:
     """The file and what is wrong, without the number of the error, where both are known."""
     name = error.filename2 or error.filename
     return f"{name}: {error.strerror}" if name and error.strerror else str(error)
+
+
+def in_one_line(message: object) -> str:
+    """What is printable of a message, cut where it is long: a file may put anything into it."""
+    text = str(message)
+    text = text if len(text) <= MOST_WORDS else text[:MOST_WORDS] + " ..."
+    return "".join(sign if sign.isprintable() else " " for sign in text).strip()

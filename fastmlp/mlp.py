@@ -318,7 +318,8 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
         """The network that ``save`` wrote, in training mode, as new networks are.
 
         Raises ValueError, which names the file, when it is not such a file, not whole, or changed
-        since; OSError when it cannot be read; ImportError without safetensors.
+        since; OSError when it cannot be read. No size that a file states is believed before it is
+        checked; nothing in it is ever executed.
         """
         with checkpoint.reading(path):
             saved = checkpoint.read(path)

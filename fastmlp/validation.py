@@ -39,9 +39,12 @@ def check_number(
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    if not math.isfinite(value):
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
         raise ValueError(f"{name} must be finite, got {value!r}")
-    number = float(value)
     if not least <= number < below:
         bounds = f"at least {least:g}" + (f" and below {below:g}" if below < math.inf else "")
         because = f": {reason}" if reason else ""
@@ -101,11 +104,11 @@ def check_dropout(value: Any, layers: int) -> tuple[float, ...]:
     return tuple(check_number(f"dropout[{i}]", share, 0, 1) for i, share in enumerate(shares))
 
 
-def check_word(name: str, value: Any) -> int:
-    """A whole number of 64 bits, from 0, as an int."""
+def check_word(name: str, value: Any, bits: int = 64) -> int:
+    """A whole number of so many bits, from 0, as an int."""
     number = check_count(name, value, least=0)
-    if number >= 1 << 64:
-        raise ValueError(f"{name} must be below 2**64, got {value}")
+    if number >= 1 << bits:
+        raise ValueError(f"{name} must be below 2**{bits}, got {value}")
     return number
 
 

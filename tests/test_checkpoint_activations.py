@@ -28,7 +28,7 @@ def test_numbers_are_in_the_file(tmp_path):
         ({"format": 3, "activation_parameters": [None, None]}, "must have the fields"),
         (
             {"activation_parameters": [None]},
-            r"activation_parameters must have 2 entries, one per layer, got 1",
+            r"activation_parameters must have 2 entries, got 1",
         ),
         ({"activation_parameters": ["1", None]}, r"field activation_parameters .*'1'"),
         ({"activation_parameters": [True, None]}, r"field activation_parameters .*True"),

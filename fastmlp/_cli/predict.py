@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .._extras import require
+from .._files import in_one_line
 from ..datasets._npz import as_rows, read_npz
+from .png import read_png
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,16 +23,17 @@ if TYPE_CHECKING:
 
 
 def lines(mlp: MLP, path: Path, invert: bool) -> Iterator[str]:
-    """A line for the image, or for each row of the archive.
+    """A line for the PNG image, or for each row of the .npz archive.
 
     It has the class and how probable that is, or the values that a network of a regression gives.
 
     Raises ValueError or DatasetError, which name the file, when it cannot be read or does not fit
     the network.
     """
+    names: Iterable[str]
     if path.suffix == ".npz":
         x = as_rows(f"{path}: x", *read_npz(path, ["x"]))
-        names = [f"{path}[{row}]" for row in range(len(x))]
+        names = (f"{path}[{row}]" for row in range(len(x)))
     else:
         x, names = _read_image(path, mlp.input_size, invert), [str(path)]
     if x.shape[1] != mlp.input_size:
@@ -54,10 +58,12 @@ def _read_image(path: Path, pixels: int, invert: bool) -> np.ndarray:
             "give an .npz with x"
         )
     try:
-        with Image.open(path) as image:
+        # Of other formats Pillow runs programs, or decoders that have seen fewer strangers.
+        with Image.open(io.BytesIO(read_png(path)), formats=["PNG"]) as image:
             gray = _grayscale(image, background="white" if invert else "black")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: cannot be read as an image: {error}") from error
+    # Pillow raises errors of many types, those of struct and zlib among them.
+    except Exception as error:
+        raise ValueError(f"{path}: cannot be read as an image: {in_one_line(error)}") from error
     if gray.size != (side, side):
         print(
             f"{path}: scaled from {gray.width}×{gray.height} to {side}×{side} pixels",

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._extras import require
-from .._files import write_whole
+from .._files import in_one_line, write_whole
 from .._fit_state import FitState
+from .._safetensors import check_header_size, read_header
 from ..layers import Criterion, SoftmaxCrossEntropy
 from ..layers import activation as activations
 from ..layers import loss as criteria
@@ -31,8 +32,6 @@ from ._content import (
     check_content,
     check_tensors,
     declare_bfloat16,
-    is_bfloat16,
-    read_bfloat16,
     to_bfloat16,
     with_checksum,
 )
@@ -48,7 +47,6 @@ from ._description import (
     SCALE,
     mlp_arguments,
     parse,
-    shapes_of,
 )
 from ._unfinished import PREFIX, fit_from_file, fit_to_file
 
@@ -77,10 +75,10 @@ def save(mlp: Any, path: str | os.PathLike[str], weights_dtype: str | None = Non
         same bits afterwards, since its products round the weights anyway. An unfinished fit, which
         could not go on from them to the same bits, is left out.
 
-    Raises ValueError for another weights_dtype, for float64 weights as bfloat16 and for a network
-    with layers or an update rule of the caller's own; TypeError for a callback whose state JSON and
-    arrays cannot hold; OSError, which names the file, when it cannot
-    be written; ImportError without safetensors.
+    Raises ValueError for another weights_dtype, for float64 weights as bfloat16, for a network
+    with layers or an update rule of the caller's own, and for one of more than some 10,000 layers;
+    TypeError for a callback whose state JSON and arrays cannot hold; OSError, which names the file,
+    when it cannot be written; ImportError without safetensors.
     """
     require("safetensors", "io")
     from safetensors.numpy import save as to_bytes
@@ -104,6 +102,7 @@ def save(mlp: Any, path: str | os.PathLike[str], weights_dtype: str | None = Non
     description["format"] = FORMATS[-1] if "fit" in description else FORMATS[-2]
     # One key only: safetensors writes several in any order.
     content = to_bytes(tensors, {KEY: json.dumps(description)})
+    check_header_size(content)
     write_whole(path, with_checksum(declare_bfloat16(content) if rounds else content))
 
 
@@ -113,38 +112,29 @@ def reading(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path}: not a fastmlp network: {error}") from error
+        raise ValueError(f"{path}: not a fastmlp network: {in_one_line(error)}") from error
 
 
 def read(path: str | os.PathLike[str]) -> Saved:
     """What `save` wrote.
 
-    Raises ValueError when it is not such a file, not whole, or changed since; OSError when it
-    cannot be read; ImportError without safetensors.
+    Raises ValueError or TypeError when it is not such a file, not whole, or changed since; OSError
+    when it cannot be read.
     """
-    require("safetensors", "io")
-    from safetensors import SafetensorError, safe_open
-
-    path = Path(path)
-    # For Python's own error where there is no such file: safetensors has none for a folder.
-    path.open("rb").close()
-    try:
-        with safe_open(path, framework="numpy") as file:
-            description = parse((file.metadata() or {}).get(KEY))
-            check_content(path, description)
-            check_tensors(file, description)
-            names = [name for name in shapes_of(description) if not is_bfloat16(file, name)]
-            tensors = {name: file.get_tensor(name) for name in names}
-            if len(names) < len(shapes_of(description)):
-                tensors |= read_bfloat16(path)
-            of_fit = [name for name in set(file.keys()) if name.startswith(PREFIX)]
-            arrays = {name: file.get_tensor(name) for name in of_fit}
-    except SafetensorError as error:
-        raise ValueError(str(error)) from error
-    updates = description.get("updates", 0)
+    with Path(path).open("rb") as file:
+        header = read_header(file)
+        description = parse(header.metadata.get(KEY))
+        check_tensors(header.tensors, description)
+        data = header.read_data(file)
+    check_content(header.content, data, description)
+    tensors = {name: tensor.array(data) for name, tensor in header.tensors.items()}
+    updates = check_word("updates", description.get("updates", 0), bits=62)
     masks = check_word("dropout_steps", description.get("dropout_steps", 0))
     alphas = description["batchnorm_alpha"]
-    fit = fit_from_file(description["fit"], arrays) if "fit" in description else None
+    fit = None
+    if "fit" in description:
+        of_fit = [name for name in tensors if name.startswith(PREFIX)]
+        fit = fit_from_file(description["fit"], {name: tensors.pop(name) for name in of_fit})
     return Saved(mlp_arguments(description), alphas, updates, masks, tensors, fit)
 
 

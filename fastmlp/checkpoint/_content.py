@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .._safetensors import Tensor
 from ._description import shapes_of
 from ._unfinished import PREFIX
 
@@ -19,9 +19,11 @@ _DTYPES = {"F32": "float32", "F64": "float64", "BF16": "bfloat16"}
 WEIGHTS = ("W", "momentum_W")
 
 
-def check_tensors(file: Any, description: dict[str, Any]) -> None:
+def check_tensors(tensors: dict[str, Tensor], description: dict[str, Any]) -> None:
     """Refuse missing, additional and misshapen tensors before any memory is taken for them."""
-    shapes, held = shapes_of(description), set(file.keys())
+    if (layers := len(description["hiddens"]) + 1) > len(tensors):
+        raise ValueError(f"{layers} layers must have more tensors than {len(tensors)}")
+    shapes, held = shapes_of(description), set(tensors)
     if "fit" in description:
         held = {name for name in held if not name.startswith(PREFIX)}
     if missing := sorted(shapes.keys() - held):
@@ -29,9 +31,8 @@ def check_tensors(file: Any, description: dict[str, Any]) -> None:
     if additional := sorted(held - shapes.keys()):
         raise ValueError(f"it must not hold {', '.join(additional)}")
     for name, shape in shapes.items():
-        tensor = file.get_slice(name)
-        dtype = _DTYPES.get(tensor.get_dtype(), tensor.get_dtype())
-        found = tuple(tensor.get_shape())
+        found, tensor = tensors[name].shape, tensors[name].dtype
+        dtype = _DTYPES.get(tensor, tensor)
         rounded = dtype == "bfloat16" and name.endswith(WEIGHTS) and description["format"] > 1
         expected = dtype if rounded and description["dtype"] == "float32" else description["dtype"]
         if found != shape or dtype != expected:
@@ -44,13 +45,14 @@ def with_checksum(content: bytes) -> bytes:
     return content.replace(NO_CHECKSUM.encode(), digest.encode(), 1)
 
 
-def check_content(path: Path, description: dict[str, Any]) -> None:
+def check_content(header: bytes, data: bytes, description: dict[str, Any]) -> None:
     """Raise ValueError where the file's bytes are not those that `save` wrote."""
     if description["format"] < 3:
         return
     checksum = description["sha256"].encode()
-    content = path.read_bytes().replace(checksum, NO_CHECKSUM.encode(), 1)
-    if hashlib.sha256(content).hexdigest().encode() != checksum:
+    digest = hashlib.sha256(header.replace(checksum, NO_CHECKSUM.encode(), 1))
+    digest.update(data)
+    if digest.hexdigest().encode() != checksum:
         raise ValueError("its checksum does not fit: the file has been changed or damaged")
 
 
@@ -72,19 +74,3 @@ def declare_bfloat16(content: bytes) -> bytes:
     header = content[8 : 8 + size].rstrip().replace(b'"dtype":"U16"', b'"dtype":"BF16"')
     header += b" " * (-len(header) % 8)
     return len(header).to_bytes(8, "little") + header + content[8 + size :]
-
-
-def is_bfloat16(file: Any, name: str) -> bool:
-    return bool(file.get_slice(name).get_dtype() == "BF16")
-
-
-def read_bfloat16(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of bfloat16 in a file, as float32."""
-    from safetensors import deserialize
-
-    tensors = {}
-    for name, tensor in deserialize(path.read_bytes()):
-        if tensor["dtype"] == "BF16":
-            bits = np.frombuffer(tensor["data"], np.uint16).astype(np.uint32) << 16
-            tensors[name] = bits.view(np.float32).reshape(tensor["shape"])
-    return tensors

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
 import numpy as np
 
+from .._safetensors import parse_json
 from ..initializers import zeros
 from ..layers import Criterion, activation_named
 from ..layers import loss as criteria
@@ -81,7 +81,7 @@ def parse(text: str | None) -> dict[str, Any]:
     """The metadata's description of the network, with every field there and of its type."""
     if text is None:
         raise ValueError(f"its metadata must have the key {KEY!r}, as MLP.save writes it")
-    description = json.loads(text)
+    description = parse_json(text)
     if not isinstance(description, dict):
         raise ValueError(f"its metadata must be a JSON object, got {text[:80]!r}")
     if description.get("format") not in FORMATS:
@@ -155,20 +155,20 @@ def _criterion_of(description: dict[str, Any]) -> Criterion:
     return known[name](**arguments)
 
 
+def _check_lengths(description: dict[str, Any]) -> None:
+    """Refuse lists that have not an entry for each layer."""
+    layers, norms = len(description["hiddens"]) + 1, description["num_bn_layers"]
+    wanted = dict.fromkeys(("activations", "activation_parameters", "dropout"), layers)
+    for field, length in (wanted | {"batchnorm_alpha": norms}).items():
+        if len(entries := description.get(field, range(length))) != length:
+            raise ValueError(f"{field} must have {length} entries, got {len(entries)}")
+
+
 def mlp_arguments(description: dict[str, Any]) -> dict[str, Any]:
     """The arguments of MLP for a network so described, with zeros for weights."""
-    alphas = description["batchnorm_alpha"]
-    if len(alphas) != description["num_bn_layers"]:
-        raise ValueError(
-            f"batchnorm_alpha must have {description['num_bn_layers']} entries, got {len(alphas)}"
-        )
+    _check_lengths(description)
     names = description["activations"]
     parameters = description.get("activation_parameters", [None] * len(names))
-    if len(parameters) != len(names):
-        raise ValueError(
-            f"activation_parameters must have {len(names)} entries, one per layer, "
-            f"got {len(parameters)}"
-        )
     return {
         **{name: description[name] for name in _ARGUMENTS},
         "activations": list(map(activation_named, names, parameters)),

@@ -1,6 +1,7 @@
 """Reading .npz archives that may come from anywhere."""
 
 import math
+import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,10 +10,18 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy
 
+from .._files import in_one_line
 from ._errors import DatasetError
+from ._sizes import DEFLATE, check_stated
 
 LARGEST_CLASS = np.iinfo(np.int64).max
 """Labels of uint64 may be larger."""
+
+MOST_NAMES = 20
+"""That are told of an archive which lacks what it should hold."""
+
+# By the archive's methods of compression: how many bytes one can become.
+_MOST_TIMES = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: DEFLATE}
 
 _HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
@@ -20,31 +29,61 @@ _HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_hea
 def read_npz(path: Path, *choices: Sequence[str]) -> list[np.ndarray]:
     """The arrays of the first of the choices, each a group of keys, that the archive has whole.
 
-    Never unpickles. Raises DatasetError, which names the file, when it is no readable .npz archive
-    or holds none of the groups.
+    Never unpickles, and writes nothing. No memory is taken for an array before its size, as the
+    archive states it and as its own header does, is one that the bytes in the file can have.
+    Raises DatasetError, which names the file, when it is no readable .npz archive, holds none of
+    the groups, or an array twice.
     """
     try:
         # numpy.load would take what is not a zip file for a pickle, and report that.
         with zipfile.ZipFile(path) as archive:
-            members = {name.removesuffix(".npy"): name for name in archive.namelist()}
+            names = [member.filename.removesuffix(".npy") for member in archive.infolist()]
             for keys in choices:
-                if members.keys() >= set(keys):
-                    return [_read_member(path, archive, members[key]) for key in keys]
-    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
-        raise DatasetError(f"{path}: cannot be read as .npz: {error}") from error
+                if set(keys).issubset(names):
+                    members = [archive.infolist()[_only(names, key)] for key in keys]
+                    return [_read_member(path, archive, member) for member in members]
+    except DatasetError:
+        raise
+    # zipfile raises errors of many types, those of struct among them.
+    except Exception as error:
+        raise DatasetError(f"{path}: cannot be read as .npz: {in_one_line(error)}") from error
     wanted = " or ".join(", ".join(keys) for keys in choices)
-    raise DatasetError(f"{path}: must hold the arrays {wanted}, got {', '.join(members) or 'none'}")
+    held = in_one_line(", ".join(names[:MOST_NAMES]) or "none")
+    raise DatasetError(f"{path}: must hold the arrays {wanted}, got {held}")
 
 
-def _read_member(path: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
+def _only(names: list[str], key: str) -> int:
+    """The place of the only one of that name."""
+    if names.count(key) > 1:
+        raise ValueError(f"the array {key} is there {names.count(key)} times")
+    return names.index(key)
+
+
+def _read_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     try:
-        with archive.open(name) as stream:
-            _check_size(stream, archive.getinfo(name).file_size)
-        with archive.open(name) as stream:
-            return npy.read_array(stream, allow_pickle=False)
+        _check_compression(member, path.stat().st_size)
+        with warnings.catch_warnings():
+            # Python 2 wrote longer headers, which NumPy says take longer to read.
+            warnings.simplefilter("ignore")
+            with archive.open(member) as stream:
+                _check_size(stream, member.file_size)
+            with archive.open(member) as stream:
+                return npy.read_array(stream, allow_pickle=False)
     # numpy's parser of array headers raises errors of a dozen types, MemoryError among them.
     except Exception as error:
-        raise DatasetError(f"{path}: the array {name} cannot be read: {error}") from error
+        name = in_one_line(member.filename)
+        raise DatasetError(
+            f"{path}: the array {name} cannot be read: {in_one_line(error)}"
+        ) from error
+
+
+def _check_compression(member: zipfile.ZipInfo, file_size: int) -> None:
+    """Refuse what NumPy does not write, and a size that the compressed bytes cannot have."""
+    if member.compress_type not in _MOST_TIMES:
+        # LZMA takes gigabytes for a dictionary if a file says so.
+        raise ValueError(f"it must be stored or deflated, got method {member.compress_type}")
+    held = min(member.compress_size, file_size)
+    check_stated(member.file_size, held, _MOST_TIMES[member.compress_type])
 
 
 def _check_size(stream: IO[bytes], size: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,12 +11,20 @@ from typing import Any
 import numpy as np
 
 from .._extras import require
+from .._files import in_one_line
 from ..validation import nearest
 from ._dataset import CLASSIFICATION, Dataset, hold_out_fifth
 from ._errors import DatasetError, DatasetNotFoundError
 from ._npz import image_shape
+from ._sizes import check_stated
 
 TABLE_SUFFIXES = (".csv", ".parquet")
+
+MOST_COLUMNS = 100_000
+"""pandas takes a kilobyte and 25 µs for each, where a file has two bytes for it."""
+
+# Bytes of a value in memory, by Parquet's physical types.
+_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 8}
 
 MOST_CATEGORIES = 100
 """Different texts that a column may have: one with more is a name or a note, not a category."""
@@ -69,19 +79,54 @@ def _read(path: Path) -> Any:
     if not path.exists():
         raise DatasetNotFoundError(f"{path}: no such file")
     require("pandas", "tables")
-    import pandas as pd
-
     if path.suffix == ".parquet":
         require("pyarrow", "tables")
     try:
-        if path.suffix == ".csv":
-            # In pieces, a column of numbers and texts would be both.
-            return pd.read_csv(path, low_memory=False)
-        return pd.read_parquet(path, engine="pyarrow")
-    # Both raise errors of many classes, pyarrow's own among them.
+        return _read_csv(path) if path.suffix == ".csv" else _read_parquet(path)
+    # pandas and pyarrow raise errors of many classes, the latter's own among them.
     except Exception as error:
         what = path.suffix.removeprefix(".")
-        raise DatasetError(f"{path}: cannot be read as {what}: {error}") from error
+        raise DatasetError(f"{path}: cannot be read as {what}: {in_one_line(error)}") from error
+
+
+def _read_csv(path: Path) -> Any:
+    import pandas as pd
+
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        names = next(filter(None, csv.reader(file)), [])
+    _check_columns(len(names))
+    named = sorted(filter(None, names))
+    # pandas would give the second another name, in time that grows with the square of how many.
+    if twice := [name for name, other in itertools.pairwise(named) if name == other]:
+        raise ValueError(f"columns must have different names, got {twice[0]!r:.60} twice")
+    # In pieces, a column of numbers and texts would be both.
+    frame = pd.read_csv(path, low_memory=False)
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise ValueError(f"rows must have at most {len(names)} fields, as the first one has")
+    return frame
+
+
+def _read_parquet(path: Path) -> Any:
+    import pandas as pd
+    from pyarrow.parquet import ParquetFile
+
+    with ParquetFile(path) as file:
+        rows, columns = file.metadata.num_rows, [*map(file.schema.column, range(len(file.schema)))]
+    _check_columns(len(columns))
+    for column in columns:
+        if column.max_repetition_level > 0:
+            raise ValueError(f"column {column.path!r:.60} must be numbers or text, got lists")
+    sizes = [_WIDTHS.get(column.physical_type, column.length or 8) for column in columns]
+    # Runs of equal values take a few bytes, whatever their length.
+    check_stated(rows * sum(sizes), path.stat().st_size)
+    # A text that rows refer to is not copied for each of them.
+    texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
+    return pd.read_parquet(path, engine="pyarrow", read_dictionary=texts)
+
+
+def _check_columns(columns: int) -> None:
+    if columns > MOST_COLUMNS:
+        raise ValueError(f"must have at most {MOST_COLUMNS:,} columns, got {columns:,}")
 
 
 def _classes(where: str, column: Any) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -94,7 +139,7 @@ def _classes(where: str, column: Any) -> tuple[np.ndarray, tuple[str, ...]]:
         )
     classes, found = _numbered(values)
     if len(found) < 2:
-        raise DatasetError(f"{where} must have at least 2 classes, got only {found[0]}")
+        raise DatasetError(f"{where} must have at least 2 classes, got only {found[0]!s:.60}")
     if values.dtype.kind == "f":
         found = [int(value) for value in found]
     return classes, tuple(map(str, found))
@@ -139,7 +184,7 @@ def _features(path: Path, frame: Any) -> tuple[np.ndarray, dict[str, tuple[str, 
     blocks: list[np.ndarray] = []
     categories: dict[str, tuple[str, ...]] = {}
     for name in frame.columns:
-        where = f"{path}: column {name!r}"
+        where = f"{path}: column {name!r:.60}"
         values = _values(where, frame[name])
         if values.dtype.kind == "O":
             places, found = _numbered(values)
@@ -155,7 +200,7 @@ def _features(path: Path, frame: Any) -> tuple[np.ndarray, dict[str, tuple[str, 
             blocks.append(values.astype(np.float32 if values.dtype == bool else values.dtype))
     if not blocks:
         raise DatasetError(f"{path}: must have a column besides the target, got none")
-    dtype = np.result_type(*blocks)
+    dtype = np.result_type(*{block.dtype for block in blocks})
     x = np.column_stack(blocks)
     return x.astype(
         dtype if dtype in (np.uint8, np.float32) else np.float64, copy=False
@@ -189,4 +234,4 @@ def _row(rows: np.ndarray) -> str:
 
 
 def _shortened(names: list[str]) -> str:
-    return ", ".join(names[:10] + ["..."] * (len(names) > 10))
+    return in_one_line(", ".join(names[:10] + ["..."] * (len(names) > 10)))

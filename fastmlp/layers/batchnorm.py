@@ -75,7 +75,10 @@ class BatchNorm(ParameterLayer):
 
     @alpha.setter
     def alpha(self, value: float) -> None:
-        self._alpha = check_number("alpha", value)
+        alpha = check_number("alpha", value)
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha must be from 0 to 1, a share of the old mean, got {value!r}")
+        self._alpha = alpha
 
     @property
     def eps(self) -> float:

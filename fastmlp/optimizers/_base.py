@@ -87,7 +87,7 @@ class Optimizer(NearestNames, ABC):
         optional = name in ("clip_value", "clip_norm", "average")
         if name == "betas":
             value = self._check_betas(value)
-        elif name == "ntk":
+        elif name in ("decay_all", "nesterov", "ntk"):
             value = check_flag(name, value)
         elif name == "rate_factors":
             value = _check_rate_factors(value)
