@@ -93,8 +93,14 @@ def _read_csv(path: Path) -> Any:
     import pandas as pd
 
     with path.open(encoding="utf-8-sig", newline="") as file:
-        names = next(filter(None, csv.reader(file)), [])
+        rows = filter(None, csv.reader(file))
+        names, first = next(rows, []), next(rows, [])
     _check_columns(len(names))
+    # Of longer rows pandas takes the first fields for their names, and shifts the others: in time
+    # that grows with the square of how many, so that it is not asked where csv sees it.
+    longer = f"rows must have at most {len(names)} fields, as the first one has"
+    if len(first) > len(names):
+        raise ValueError(longer)
     named = sorted(filter(None, names))
     # pandas would give the second another name, in time that grows with the square of how many.
     if twice := [name for name, other in itertools.pairwise(named) if name == other]:
@@ -102,7 +108,7 @@ def _read_csv(path: Path) -> Any:
     # In pieces, a column of numbers and texts would be both.
     frame = pd.read_csv(path, low_memory=False)
     if not isinstance(frame.index, pd.RangeIndex):
-        raise ValueError(f"rows must have at most {len(names)} fields, as the first one has")
+        raise ValueError(longer)
     return frame
 
 
@@ -119,7 +125,8 @@ def _read_parquet(path: Path) -> Any:
     sizes = [_WIDTHS.get(column.physical_type, column.length or 8) for column in columns]
     # Runs of equal values take a few bytes, whatever their length.
     check_stated(rows * sum(sizes), path.stat().st_size)
-    # A text that rows refer to is not copied for each of them.
+    # A text that rows refer to is not copied for each of them. pyarrow can do so unless texts are
+    # of an encoding DELTA_..., where two kilobytes become a gigabyte.
     texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
     return pd.read_parquet(path, engine="pyarrow", read_dictionary=texts)
 
