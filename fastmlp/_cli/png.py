@@ -17,8 +17,9 @@ LARGEST = 50_000_000
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
-# Texts, colour profiles and further frames can be far larger in memory than in the file.
-_KEPT = b"PLTE", b"tRNS", b"IDAT"
+# The others are texts, colour profiles and frames, far larger in memory than they may look.
+_BEFORE_PIXELS = b"PLTE", b"tRNS"
+_CRITICAL = b"PLTE", b"IDAT", b"IEND"
 
 # Numbers of a pixel, by the colour type.
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -37,23 +38,26 @@ def read_png(path: Path) -> bytes:
         if kind != b"IHDR" or len(header) != 25:
             raise ValueError(f"the first chunk must be an IHDR of 13 bytes, got {kind!r}")
         chunks = [_SIGNATURE, header]
-        while (chunk := _read_chunk(file))[0] != b"IEND":
-            if chunk[0] in _KEPT:
-                chunks.append(chunk[1])
-            elif chunk[0][:1].isupper():
-                raise ValueError(f"the chunk {chunk[0]!r} must not be there")
-    content = b"".join([*chunks, chunk[1]])
+        pixels = False
+        while kind != b"IEND":
+            kind, chunk = _read_chunk(file)
+            pixels = pixels or kind == b"IDAT"
+            unknown = kind[:1].isupper() and kind not in _CRITICAL
+            if unknown or (pixels and kind in _BEFORE_PIXELS):
+                raise ValueError(f"the chunk {kind!r} must not be there")
+            chunks.append(chunk)
+    content = b"".join(chunks)
     _check_pixels(header, len(content))
     return content
 
 
 def _read_chunk(file: BinaryIO) -> tuple[bytes, bytes]:
-    """(kind, the chunk as it stands in the file); of those that are not kept nothing is read."""
+    """(kind, the chunk as it stands in the file, or nothing where the picture does not need it)."""
     size, kind = struct.unpack(">I4s", start) if len(start := file.read(8)) == 8 else (0, b"")
     left = os.fstat(file.fileno()).st_size - file.tell()
     if not kind or size + 4 > left:
         raise ValueError("it is cut short")
-    if kind in (b"IHDR", *_KEPT, b"IEND"):
+    if kind in (b"IHDR", *_BEFORE_PIXELS, *_CRITICAL):
         return kind, start + file.read(size + 4)
     file.seek(size + 4, os.SEEK_CUR)
     return kind, b""

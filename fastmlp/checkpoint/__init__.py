@@ -110,7 +110,9 @@ def save(mlp: Any, path: str | os.PathLike[str], weights_dtype: str | None = Non
 def reading(path: str | os.PathLike[str]) -> Iterator[None]:
     """What is found to be wrong with a file's content becomes a ValueError that names the file."""
     try:
-        yield
+        # A number beyond the range of float32 becomes an infinity there.
+        with np.errstate(all="ignore"):
+            yield
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{path}: not a fastmlp network: {in_one_line(error)}") from error
 

@@ -117,7 +117,11 @@ def _read_parquet(path: Path) -> Any:
     from pyarrow.parquet import ParquetFile
 
     with ParquetFile(path) as file:
-        rows, columns = file.metadata.num_rows, [*map(file.schema.column, range(len(file.schema)))]
+        columns = [file.schema.column(place) for place in range(len(file.schema))]
+        stated, groups = file.metadata, range(file.metadata.num_row_groups)
+        rows = sum(stated.row_group(group).num_rows for group in groups)
+        if rows != stated.num_rows:
+            raise ValueError(f"{stated.num_rows} rows are promised, and {rows} in its parts")
     _check_columns(len(columns))
     for column in columns:
         if column.max_repetition_level > 0:
@@ -128,7 +132,10 @@ def _read_parquet(path: Path) -> Any:
     # A text that rows refer to is not copied for each of them. pyarrow can do so unless texts are
     # of an encoding DELTA_..., where two kilobytes become a gigabyte.
     texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
-    return pd.read_parquet(path, engine="pyarrow", read_dictionary=texts)
+    frame = pd.read_parquet(path, engine="pyarrow", read_dictionary=texts)
+    if len(frame) != rows:
+        raise ValueError(f"{rows} rows are promised, {len(frame)} follow")
+    return frame
 
 
 def _check_columns(columns: int) -> None:

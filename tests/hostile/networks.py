@@ -27,7 +27,8 @@ def _networks():
                 parametric_activations=True, **embedded)  # fmt: skip
     mlp.criterion = Quantile(0.25)
     yield mlp
-    yield build([3, 2], lr=None, optimizer=optimizers.Adagrad(initial_accumulator_value=0.5))
+    adagrad = optimizers.Adagrad(initial_accumulator_value=0.5)
+    yield build([3, 2], dtype=np.float32, lr=None, optimizer=adagrad)
 
 
 def prepare_network(folder):
