@@ -135,6 +135,6 @@ def in_words(error: OSError) -> str:
 
 def in_one_line(message: object) -> str:
     """What is printable of a message, cut where it is long: a file may put anything into it."""
-    text = str(message)
+    text = str(message) or type(message).__name__
     text = text if len(text) <= MOST_WORDS else text[:MOST_WORDS] + " ..."
     return "".join(sign if sign.isprintable() else " " for sign in text).strip()

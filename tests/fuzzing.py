@@ -17,6 +17,7 @@ import warnings
 from pathlib import Path
 
 from tests.hostile import READERS
+from tests.memory import forget_peak, memory
 
 BATCH = 100
 """Files between two measurements of memory."""
@@ -85,15 +86,6 @@ def wrong_with(error, documented, path):
     return None
 
 
-def memory(name):
-    """A figure of this process's memory in kilobytes, 0 where the system does not tell."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith(name):
-                return int(line.split()[1])
-    return 0
-
-
 def _limit_memory():
     """From here on a file that asks for a gigabyte gets a MemoryError."""
     with contextlib.suppress(ImportError):
@@ -102,14 +94,6 @@ def _limit_memory():
         limit = (memory("VmSize") << 10) + (1 << 30)
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
     gc.freeze()
-
-
-def forget_peak():
-    """Let the peak begin anew; returns what the process has now, in kilobytes."""
-    gc.collect()
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-    return memory("VmRSS")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 import gzip
 import io
 import struct
-import tracemalloc
 import zipfile
 
 import numpy as np
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from fastmlp import datasets
 from fastmlp.datasets import DatasetError
 from fastmlp.datasets._idx import read_idx
+from tests.memory import peak_memory
 from tests.tiny_mnist import NAMES, TinySet, idx_bytes, isolate, pack
 
 # The files of one test share its folder: each example writes its own before it reads.
@@ -39,15 +39,6 @@ def image_file(tiny, tmp_path):
     """The training images of a set in data_dir, to be overwritten."""
     tiny.write(tmp_path)
     return tmp_path / NAMES[0]
-
-
-def peak_memory(function):
-    tracemalloc.start()
-    try:
-        function()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 IMAGES = np.zeros((20, 4, 4), np.uint8)

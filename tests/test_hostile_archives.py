@@ -13,7 +13,8 @@ import pytest
 from fastmlp import datasets
 from fastmlp.datasets import DatasetError, _sizes
 from fastmlp.datasets._idx import read_idx
-from tests.test_dataset_files import X, Y, npy_bytes, peak_memory, write_archive
+from tests.memory import peak_memory
+from tests.test_dataset_files import X, Y, npy_bytes, write_archive
 from tests.tiny_mnist import idx_bytes
 
 

@@ -10,8 +10,8 @@ import pytest
 from fastmlp import MLP, _safetensors, optimizers
 from fastmlp.layers import BatchNorm
 from tests.hostile.networks import with_checksum
+from tests.memory import peak_memory
 from tests.networks import build
-from tests.test_dataset_files import peak_memory
 
 pytest.importorskip("safetensors", reason="files of networks need safetensors")
 

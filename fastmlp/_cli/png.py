@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import struct
+import zlib
 from pathlib import Path
 from typing import BinaryIO
 
@@ -58,7 +59,11 @@ def _read_chunk(file: BinaryIO) -> tuple[bytes, bytes]:
     if not kind or size + 4 > left:
         raise ValueError("it is cut short")
     if kind in (b"IHDR", *_BEFORE_PIXELS, *_CRITICAL):
-        return kind, start + file.read(size + 4)
+        chunk = start + file.read(size + 4)
+        # Pillow does not look at that of the pixels.
+        if (expected := zlib.crc32(chunk[4:-4]).to_bytes(4, "big")) != chunk[-4:]:
+            raise ValueError(f"the chunk {kind!r} must have the checksum {expected.hex()}")
+        return kind, chunk
     file.seek(size + 4, os.SEEK_CUR)
     return kind, b""
 
