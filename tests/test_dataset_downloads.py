@@ -141,6 +141,16 @@ class Mirrors:
         handler.send_header("Content-Length", "0")
         handler.end_headers()
 
+    def named(self, handler, body):
+        name = 'attachment; filename="../../escaped"'
+        self.send(handler, body, headers=[("Content-Disposition", name)])
+
+    def inward(self, handler, body):
+        handler.send_response(302)
+        handler.send_header("Location", "file:///etc/hostname")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
 
 @pytest.fixture
 def mirrors(tiny):
@@ -153,12 +163,13 @@ def files_in(folder):
     return sorted(path.name for path in folder.rglob("*") if not path.is_dir())
 
 
-@pytest.mark.parametrize("behaviour", ["good", "moved", "negotiating"])
+@pytest.mark.parametrize("behaviour", ["good", "moved", "negotiating", "named"])
 def test_download_and_then_no_more(tiny, mirrors, monkeypatch, user_cache, capfd, behaviour):
     mirrors.use(monkeypatch, behaviour)
     tiny.check(datasets.load("mnist"))
     assert files_in(user_cache) == sorted(NAMES)
     assert [path.name for path in user_cache.iterdir()] == ["mnist"]
+    assert os.listdir(user_cache.parents[1]) == ["cache"], "nothing outside of the folder"
     mirrors.requests.clear()
     tiny.check(datasets.load("mnist"))
     assert mirrors.requests == []
@@ -177,6 +188,7 @@ FAILURES = {
     "stalled": "no data for 0.5 s|Read timed out",
     "dripping": "no data for 0.5 s",
     "endless": "given up after",
+    "inward": "No connection adapters were found for 'file:///etc/hostname'",
 }
 
 
@@ -250,6 +262,24 @@ def test_what_is_there_is_not_fetched_again(tiny, mirrors, monkeypatch, user_cac
     mirrors.use(monkeypatch, "good")
     tiny.check(datasets.load("mnist"))
     assert mirrors.requests == [("good", NAMES[2])]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links are POSIX's")
+@pytest.mark.parametrize("behaviour", ["good", "corrupt"])
+def test_a_link_in_the_place_of_a_file_is_not_followed(
+    behaviour, tiny, mirrors, monkeypatch, user_cache, tmp_path
+):
+    """It leads to where somebody would like a file to be written."""
+    (user_cache / "mnist").mkdir(parents=True)
+    (user_cache / "mnist" / NAMES[0]).symlink_to(tmp_path / "outside")
+    mirrors.use(monkeypatch, behaviour)
+    if behaviour == "good":
+        tiny.check(datasets.load("mnist"))
+        assert not any((user_cache / "mnist" / name).is_symlink() for name in NAMES)
+    else:
+        with pytest.raises(DatasetNotFoundError, match="wrong MD5 checksum"):
+            datasets.load("mnist")
+    assert os.listdir(tmp_path) == ["cache"]
 
 
 def test_failure_halfway_keeps_the_whole_files_only(tiny, mirrors, monkeypatch, user_cache):
