@@ -109,7 +109,8 @@ def _order_of(
     seed = None
     if state is None and options.seed is not None and mlp.drops:
         seed = int(generator.integers(1 << 64, dtype=np.uint64))
-    return Order(samples, rows, generator, options.shuffle, state and state.generator), seed
+    begun = None if state is None else state.generator
+    return Order(samples, rows, generator, options.shuffle, begun), seed
 
 
 def _state_to_resume(mlp: Any, resume: Any) -> FitState | None:

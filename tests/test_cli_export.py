@@ -38,11 +38,20 @@ def test_options(model, command):
     assert "BatchNormalization" not in operators
 
 
+def test_a_c_file_is_that_of_the_method(model, command):
+    status, output, errors = command(f"export {MODEL} digits.c")
+    assert (status, errors) == (0, "")
+    assert output == f"digits.c: {Path('digits.c').stat().st_size:,} bytes\n"
+    model.to_c("own.c")
+    assert Path("digits.c").read_text() == Path("own.c").read_text()
+
+
 def test_what_cannot_be_written_is_said_in_a_line(model, command):
     Path("text.safetensors").write_text("no model")
     for arguments, status, message in [
         (f"{MODEL} digits.txt", 2, r"Invalid value for OUT: must end in \.onnx.*, got digits\.txt"),
-        (f"{MODEL} digits", 2, r"must end in \.onnx.*, got digits"),
+        (f"{MODEL} digits", 2, r"must end in \.onnx or \.c, got digits"),
+        (f"{MODEL} a.c --outputs scores", 2, r"--outputs: a \.c file has no such choice"),
         (f"{MODEL} a.onnx --outputs label", 1, "outputs must be of scores, .* got 'label'"),
         (f"{MODEL} a.onnx --input-dtype int8", 1, "input_dtype must be one of float32, uint8"),
         (f"{MODEL} nowhere/a.onnx", 1, r"nowhere/a\.onnx: the folder .* does not exist"),

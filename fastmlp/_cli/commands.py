@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -31,6 +31,9 @@ from .report import table
 from .reproduce import reproduce
 from .resume import Job, go_on, options_to_keep
 from .train import DTypes, train_and_report
+
+if TYPE_CHECKING:
+    from ..mlp import MLP
 
 # Typer exports only this subclass of click's UsageError, and newer versions bring their own click.
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]

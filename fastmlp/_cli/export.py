@@ -4,27 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from .._files import naming
 from ..mlp import MLP
 from .errors import CommandError
+from .models import ModelFile, load
 
-Write = Callable[..., None]
 
-FORMATS: dict[str, Write] = {".onnx": MLP.to_onnx}
-"""Which method writes the file, by its suffix; it takes the options of the command by name."""
+class _Format(NamedTuple):
+    """Which method writes a file, and which options of the command it takes by name."""
+
+    write: Callable[..., None]
+    options: tuple[str, ...] = ()
+
+
+FORMATS = {
+    ".onnx": _Format(MLP.to_onnx, ("outputs", "fold_batchnorm", "input_dtype")),
+    ".c": _Format(MLP.to_c),
+}
+"""By the suffix of the file."""
 
 
 def export(
-    model: Annotated[
-        Path,
-        typer.Argument(
-            metavar="MODEL", exists=True, dir_okay=False, help="A model.safetensors of `train`."
-        ),
-    ],
+    model: ModelFile,
     out: Annotated[
         Path,
         typer.Argument(metavar="OUT", help=f"The file; its suffix, {', '.join(FORMATS)}, decides."),
@@ -51,21 +56,25 @@ def export(
 ) -> None:
     """Write a trained network as a file that other programs run.
 
-    ONNX is for onnxruntime and others; it has what predicts, for any number of rows.
+    ONNX is for onnxruntime and others; it has what predicts, for any number of rows. A .c file is
+    for devices without Python; its functions take one row. The options are ONNX's.
     """
-    write = FORMATS.get(out.suffix.lower())
-    if write is None:
+    form = FORMATS.get(out.suffix.lower())
+    if form is None:
         raise typer.BadParameter(f"must end in {' or '.join(FORMATS)}, got {out}", param_hint="OUT")
     given: dict[str, Any] = {
         "outputs": None if outputs is None else outputs.split(","),
         "fold_batchnorm": fold_batchnorm or None,
         "input_dtype": input_dtype,
     }
+    given = {name: value for name, value in given.items() if value is not None}
+    if others := [name for name in given if name not in form.options]:
+        option = f"--{others[0].replace('_', '-')}"
+        raise typer.BadParameter(f"a {out.suffix} file has no such choice", param_hint=option)
+    mlp = load(model)
     try:
-        with naming(model):
-            mlp = MLP.load(model)
         with naming(out):
-            write(mlp, out, **{name: value for name, value in given.items() if value is not None})
+            form.write(mlp, out, **given)
     except (ValueError, TypeError) as error:
         raise CommandError(str(error)) from None
     print(f"{out}: {out.stat().st_size:,} bytes")

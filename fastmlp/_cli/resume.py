@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import typer
 
-from .._files import naming
 from ..callbacks import Checkpoint
 from ..mlp import MLP
 from .errors import TERMINATED, CommandError
+from .models import load
 
 CHECKPOINT = "checkpoint.safetensors"
 """In the folder of the results while the training is not at its end."""
@@ -102,11 +102,7 @@ def go_on(options: SimpleNamespace, context: typer.Context) -> MLP | None:
             f"{CHECKPOINT}",
             2,
         )
-    try:
-        with naming(path):
-            mlp = MLP.load(path)
-    except ValueError as error:
-        raise CommandError(str(error)) from None
+    mlp = load(path)
     states = () if mlp.unfinished is None else mlp.unfinished.callbacks
     kept = next((state for name, state in states if name == CommandCheckpoint.__name__), None)
     if kept is None or not kept.keys() >= vars(options).keys() - set(_FREE):
