@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastmlp import MLP, get_training_stats, schedules
+from fastmlp._run import Order
 from fastmlp.callbacks import Checkpoint, CSVLogger
 from fastmlp.history import NotFiniteWarning
 from fastmlp.sweeps import train_many
@@ -129,6 +130,17 @@ def test_any_generator(seed, tmp_path):
     assert_same(outcome(mlp), outcome(expected))
     if isinstance(seed, np.random.Generator):
         assert seed.random() == before.random()
+
+
+def test_every_epoch_is_shuffled_anew():
+    """As one generator does it again and again, also where the first epochs are left out."""
+    generator, order = np.random.default_rng(3), np.arange(9)
+    begun = Order(9, 7, np.random.default_rng(3), True)
+    for epoch in range(4):
+        generator.shuffle(order)
+        np.testing.assert_array_equal(begun.of(epoch), order[:7])
+    resumed = Order(9, 7, np.random.default_rng(), True, begun.state)
+    np.testing.assert_array_equal(resumed.of(3), order[:7])
 
 
 @pytest.mark.usefixtures("short_calls")
