@@ -106,6 +106,11 @@ def generator_of(state: dict[str, Any]) -> np.random.Generator:
         raise ValueError(f"its generator must be one of {known}, got {kind!r:.60}")
     generator = np.random.Generator(getattr(np.random, kind)(0))
     try:
+        # NumPy reads at these places unasked.
+        if kind == "MT19937" and state["state"]["pos"] not in range(625):
+            raise ValueError(f"its position must be from 0 to 624, got {state['state']['pos']!r}")
+        if kind == "Philox" and state["buffer_pos"] not in range(5):
+            raise ValueError(f"its position must be from 0 to 4, got {state['buffer_pos']!r}")
         set_generator_state(generator, state)
     except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
         raise ValueError(f"its generator must have the state of a {kind}: {error}") from None
@@ -191,6 +196,7 @@ def _in_words(value: Any) -> str:
     if isinstance(value, list) and value and all(isinstance(v, dict | None) for v in value):
         return f"({', '.join(map(_in_words, value))})"
     if isinstance(value, dict):
-        shape = tuple(value.get("shape", ()))
+        shape = value.get("shape")
+        shape = tuple(shape) if isinstance(shape, list) else shape
         return str(value.get("kind", f"{shape} {value.get('dtype')}"))
     return f"{value!r:.60}"

@@ -32,7 +32,10 @@ class Listeners:
 
     def tell(self, event: str, *arguments: Any) -> bool:
         """Call ``event`` on those that have it; True if one of them returned True."""
-        answers = [self.ask(c, event, *arguments) for c in self.having(event)]
+        answers = []
+        for callback in self.having(event):
+            self._session.signals.answer()
+            answers.append(self.ask(callback, event, *arguments))
         return any(answers)
 
     def having(self, event: str) -> list[Any]:
@@ -41,7 +44,6 @@ class Listeners:
 
     def ask(self, callback: Any, event: str, *arguments: Any) -> bool:
         """Call the event on one that has it; whether it returned True."""
-        self._session.signals.answer()
         with self._session.rest(whole=has_state(callback)):
             answer = getattr(callback, event)(*arguments)
         return isinstance(answer, (bool, np.bool_)) and bool(answer)
@@ -164,8 +166,9 @@ class Run:
     def _begin(self) -> None:
         self.listeners.tell("on_train_begin", self.mlp, self.session.plan)
         if self._resumed is not None:
-            for callback, values in _assigned(self._resumed, self.listeners.callbacks):
-                callback.load_state_dict(values)
+            with self.session.rest(whole=True):
+                for callback, values in _assigned(self._resumed, self.listeners.callbacks):
+                    callback.load_state_dict(values)
         self._begun = True
 
     def _epochs(self) -> None:
@@ -200,6 +203,8 @@ class Run:
             if name in heard:
                 heard.remove(name)
                 continue
+            # Whoever is written down will hear of it: nothing may come between.
+            self.session.signals.answer()
             self._told.append(name)
             if self.listeners.ask(callback, "on_epoch_end", self.mlp, history):
                 self._ended = True
@@ -234,9 +239,11 @@ class Run:
                 if state is not None and any(map(has_state, self.listeners.having("on_train_end"))):
                     kept = {name: getattr(mlp, name).copy() for name in NETWORK_ARRAYS}
         finally:
-            self.listeners.tell_the_end(mlp, self.history)
-            with self.session.rest(whole=True):
-                changed = any(not np.array_equal(kept[name], getattr(mlp, name)) for name in kept)
+            try:
+                self.listeners.tell_the_end(mlp, self.history)
+            finally:
+                with self.session.rest(whole=True):
+                    changed = any(not np.array_equal(kept[n], getattr(mlp, n)) for n in kept)
                 if state is not None and changed:
                     mlp.unfinished = replace(state, network=kept)
 

@@ -82,6 +82,18 @@ def changed(fit, **changes):
     return {"fit": {k: v for k, v in (fit | changes).items() if v is not ...}}
 
 
+def mersenne(pos):
+    return {"bit_generator": "MT19937", "state": {"key": [0] * 624, "pos": pos}}
+
+
+def philox(pos):
+    state = {"counter": [0] * 4, "key": [0, 0]}
+    return {
+        "bit_generator": "Philox", "state": state, "buffer": [0] * 4, "buffer_pos": pos,
+        "has_uint32": 0, "uinteger": 0,
+    }  # fmt: skip
+
+
 FIELDS = {
     "none": (lambda fit: {"fit": {}}, "unfinished fit has the field arguments wrong"),
     "a list": (lambda fit: {"fit": []}, r"the field fit of its metadata is \[\]"),
@@ -104,6 +116,12 @@ FIELDS = {
     "a generator's text": (
         lambda fit: changed(fit, generator=fit["generator"] | {"state": "x"}),
         "generator must have the state of a PCG64",
+    ),
+    "a place outside": (
+        lambda fit: changed(fit, generator=mersenne(pos=10**6)), "from 0 to 624, got 1000000"
+    ),
+    "a place before": (
+        lambda fit: changed(fit, generator=philox(-1)), "from 0 to 4, got -1"
     ),
     "callbacks of no kind": (lambda fit: changed(fit, callbacks=[3]), "has the callback 0 wrong"),
     "a callback's names": (

@@ -176,6 +176,22 @@ class PressWhole(Press):
         self.followed = state["followed"]
 
 
+class Count:
+    """The epochs it hears of; those that have a state."""
+
+    def __init__(self):
+        self.heard = 0
+
+    def on_epoch_end(self, mlp, history):
+        self.heard += 1
+
+    def state_dict(self):
+        return {"heard": self.heard}
+
+    def load_state_dict(self, state):
+        self.heard = state["heard"]
+
+
 @pytest.mark.parametrize("event", ["on_train_begin", "on_progress", "on_epoch_end"])
 def test_a_callback_is_left_at_once_unless_it_has_a_state(event):
     callback = Press(event)
@@ -186,6 +202,18 @@ def test_a_callback_is_left_at_once_unless_it_has_a_state(event):
     assert callback.followed == 1
     if event == "on_epoch_end":
         assert mlp.unfinished.callbacks == (("PressWhole", {"followed": 1}),)
+
+
+def test_who_has_not_heard_of_an_epoch_yet_hears_later():
+    """A signal that is put off by one callback is answered before the next, which has a state."""
+    pressing, next_one = PressWhole("on_epoch_end"), Count()
+    mlp, _ = small([pressing, next_one], seed=0, epochs=3)
+    assert (pressing.followed, next_one.heard) == (1, 0)
+    assert mlp.unfinished.told == ("PressWhole",)
+    x, labels, _ = batch(40, 5, 3)
+    pressing.on_epoch_end = lambda mlp, history: None
+    mlp.fit(x, labels, batch_size=8, epochs=3, seed=0, callbacks=[pressing, next_one], resume=True)
+    assert next_one.heard == 3
 
 
 def test_an_interrupt_at_the_very_end_comes_after_it():
