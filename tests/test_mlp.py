@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -329,3 +330,17 @@ def test_nan_in_gives_nan_out(dtype):
     with pytest.warns(RuntimeWarning, match="the loss is nan in epoch 1, step 1: fit ended there"):
         history = mlp.fit(x, labels, batch_size=8, shuffle=False, check_finite=False)
     assert np.isnan(history.train_loss[0])
+
+
+@pytest.mark.parametrize(
+    ("call", "package", "extra"),
+    [
+        (lambda mlp: mlp.to_torch(), "torch", "torch"),
+        (MLP.from_torch, "torch", "torch"),
+        (MLP.from_sklearn, "sklearn", "sklearn"),
+    ],
+)
+def test_without_the_other_library(call, package, extra, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=rf'{package} is not .* "fastmlp\[{extra}\]"'):
+        call(build([5, 3]))

@@ -300,6 +300,14 @@ def test_the_mode_of_the_network_does_not_matter(tmp_path):
     assert (tmp_path / "0.c").read_bytes() == (tmp_path / "1.c").read_bytes()
 
 
+@needs_compiler
+@pytest.mark.parametrize("name", ["real", "net_net", "NET", "f", "_1", "main", "double"])
+def test_any_identifier_is_a_name(name, tmp_path):
+    mlp = network("embeddings", np.float32)
+    assert_close(InC(mlp, tmp_path, name).outputs(rows(mlp)), mlp._outputs(rows(mlp)), 1e-6)
+    assert f"#ifdef {name.upper()}_MAIN" in (tmp_path / f"{name}.c").read_text()
+
+
 @pytest.mark.parametrize("name", ["", "1st", "my-net", "net.c", "nét", "a b", "net\n", None])
 def test_names_that_are_none(name, tmp_path):
     with pytest.raises(ValueError, match="name must be an identifier of C, got "):
