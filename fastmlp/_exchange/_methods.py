@@ -71,7 +71,9 @@ class ExchangeMethods:
 
         estimator : an MLPClassifier or MLPRegressor. Of fastmlp's own the network is a copy of
             ``network_``, state of the optimizer included; of scikit-learn's it has the optimizer
-            that the solver stands for, without its moments and without the penalty ``alpha``.
+            that the solver stands for, without its moments and without the penalty ``alpha``. The
+            criterion has the derivatives of the estimator's loss: of values it is ``Huber`` with a
+            delta that no error reaches, half of the squared error.
 
         ``predict`` gives numbers where the estimator has names: of several classes k, which stands
         for ``estimator.classes_[k]``; of two classes 0 and 1, likewise, from a single output; of

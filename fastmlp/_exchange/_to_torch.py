@@ -57,7 +57,9 @@ def _body(stage: Stage) -> Iterator[nn.Module]:
     w, b = stage.linear.W, stage.linear.b
     parameters = {"weight": w.T} if b is None else {"weight": w.T, "bias": b[0]}
     # Without drawing weights, which would move PyTorch's random numbers on.
-    linear = nn.utils.skip_init(nn.Linear, *w.shape, bias=b is not None, dtype=_copy(w).dtype)
+    linear = nn.utils.skip_init(
+        nn.Linear, *w.shape, bias=b is not None, dtype=torch.from_numpy(w).dtype
+    )
     yield _filled(linear, parameters)
     if stage.norm is not None:
         yield _norm(stage.norm)
@@ -69,7 +71,7 @@ def _body(stage: Stage) -> Iterator[nn.Module]:
 
 def _norm(norm: BatchNorm | LayerNorm) -> nn.Module:
     arrays = {"weight": norm.gamma[0], "bias": norm.beta[0]}
-    dtype = _copy(norm.gamma).dtype
+    dtype = torch.from_numpy(norm.gamma).dtype
     if isinstance(norm, LayerNorm):
         return _filled(nn.LayerNorm(norm.in_feature, norm.eps, dtype=dtype), arrays)
     arrays |= {name: getattr(norm, name)[0] for name in norm.statistics}
