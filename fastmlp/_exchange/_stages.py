@@ -25,20 +25,17 @@ class Stage(NamedTuple):
 
 def stages_of(mlp: Any) -> list[Stage]:
     """The layers of an ``MLP`` in their order; their arrays are the network's own."""
-    norms = [*(mlp.bn_layers or mlp.ln_layers)]
-    missing = [None] * mlp.nlayers
+    norms, mixtures = mlp.bn_layers or mlp.ln_layers, mlp._mixes
     return [
-        Stage(linear, norm, activation, mixture, mlp._adds_input(i), share)
-        for i, (linear, norm, activation, mixture, share) in enumerate(
-            zip(
-                mlp.linear_layers,
-                [*norms, *missing][: mlp.nlayers],
-                mlp.activations,
-                [*mlp._mixes, *missing][: mlp.nlayers],
-                mlp.dropout,
-                strict=True,
-            )
+        Stage(
+            linear,
+            norms[i] if i < len(norms) else None,
+            mlp.activations[i],
+            mixtures[i] if i < len(mixtures) else None,
+            mlp._adds_input(i),
+            mlp.dropout[i],
         )
+        for i, linear in enumerate(mlp.linear_layers)
     ]
 
 
