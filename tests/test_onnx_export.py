@@ -72,7 +72,9 @@ def test_every_activation_and_criterion(activation, criterion, dtype, tmp_path):
     names = [activation, activation, "identity"]
     mlp = network([6, 8, 7, 3], names, CRITERIA[criterion](), dtype=dtype)
     x = 3 * rows(mlp, 7)
-    agree(run(written(mlp, tmp_path), x=x), expected(mlp, x))
+    # onnxruntime has the error function in float32 alone.
+    exact = dtype == np.float64 and activation != "gelu"
+    agree(run(written(mlp, tmp_path), x=x), expected(mlp, x), 1e-12 if exact else 1e-5)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

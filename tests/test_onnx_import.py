@@ -370,6 +370,8 @@ def test_a_decision_alone(tmp_path):
 def test_a_criterion_can_be_given(tmp_path):
     model, _ = ended("Sigmoid", None)
     path = model.save(tmp_path)
+    read = MLP.from_onnx(path, criterion=SoftmaxCrossEntropy())
+    assert isinstance(read.activations[1], Sigmoid)
     read = MLP.from_onnx(path, criterion=MeanSquaredError())
     assert isinstance(read.activations[1], Sigmoid)
     x = np.random.default_rng(0).standard_normal((5, D)).astype(np.float32)

@@ -109,29 +109,26 @@ def _common_ending(
     if same is None:
         raise ValueError("its outputs are not all made of the same outputs of one network")
     if "softmax" in kinds:
-        _check_criterion(criterion, SoftmaxCrossEntropy, "a softmax")
+        if criterion is not None and not isinstance(criterion, SoftmaxCrossEntropy):
+            name = type(criterion).__name__
+            raise ValueError(f"it ends with a softmax, which is SoftmaxCrossEntropy's, got {name}")
         return flows[kinds.index("softmax")].settle(), "softmax"
-    wants_values = criterion is not None and criterion.of_values
-    by_values = wants_values and not isinstance(criterion, PoissonNLL)
-    for flow in same:
-        if not by_values and not wants_values and is_activation(flow.values, "sigmoid"):
-            _check_criterion(criterion, BinaryCrossEntropy, "a sigmoid")
-            return flow.step, "sigmoid"
-        if not by_values and is_rate(flow.values):
-            return flow.step, "rate"
+    for end, cls in (("sigmoid", BinaryCrossEntropy), ("rate", PoissonNLL)):
+        if criterion is None or isinstance(criterion, cls):
+            for flow in same:
+                if _is_end(flow, end):
+                    return flow.step, end
     last = same[0].settle()
-    if not by_values and isinstance(last, Activated) and last.before is not None:
-        is_sigmoid = isinstance(last.activation, Sigmoid) and last.mix is None
+    if isinstance(last, Activated) and last.before is not None and last.mix is None:
+        is_sigmoid = isinstance(last.activation, Sigmoid)
         if is_sigmoid and (criterion is None or isinstance(criterion, BinaryCrossEntropy)):
             return last.before, "sigmoid"
     return last, "values"
 
 
-def _check_criterion(criterion: Criterion | None, cls: type[Criterion], end: str) -> None:
-    if criterion is not None and not isinstance(criterion, cls):
-        raise ValueError(
-            f"it ends with {end}, which is {cls.__name__}'s, got {type(criterion).__name__}"
-        )
+def _is_end(flow: Flow, end: str) -> bool:
+    """Whether a flow is what a criterion makes of the outputs of a network."""
+    return is_rate(flow.values) if end == "rate" else is_activation(flow.values, end)
 
 
 def _network(cls: Any, read: Layers, criterion: Criterion, optimizer: Optimizer) -> Any:
