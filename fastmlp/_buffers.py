@@ -73,20 +73,15 @@ class Buffers:
         self._finite: bool | None = None
         self._references: list[int] = []
 
-    def begin(self, session: Session) -> Session | None:
-        """Let a fit have the network; returns the one from whose callback it was called.
-
-        Raises RuntimeError where another thread is training the network.
-        """
+    def begin(self, session: Session) -> None:
+        """Let a fit have the network; RuntimeError where another thread is training it."""
         with self.lock:
-            outer = self.session
-            if outer is not None and outer.thread != session.thread:
+            if self.session is not None and self.session.thread != session.thread:
                 raise RuntimeError(
                     "a network is trained by one thread at a time, and another is training this "
                     "one: wait for its end"
                 )
             self.session = session
-        return outer
 
     def after_fork(self) -> None:
         """In a child, which has one thread: the fits of others do not go on, and hold no lock."""

@@ -115,10 +115,14 @@ class Session:
         return mlp.layout, mlp.compute_dtype, *kept, optimizer.apart, optimizer.clip_norm is None
 
     def __enter__(self) -> Session:
+        self._outer = self._buffers.session
         self.signals.__enter__()
         try:
-            self._outer = self._buffers.begin(self)
+            self._buffers.begin(self)
         except BaseException:
+            # An interrupt after it has begun.
+            if self._buffers.session is self:
+                self._buffers.session = self._outer
             self.signals.__exit__()
             raise
         return self

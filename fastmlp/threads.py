@@ -12,6 +12,7 @@ a result.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import queue
 import threading
@@ -62,7 +63,6 @@ class _Worker(threading.Thread):
         self.jobs: queue.SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]] | None] = (
             queue.SimpleQueue()
         )
-        self.start()
 
     def run(self) -> None:
         while (job := self.jobs.get()) is not None:
@@ -74,14 +74,18 @@ class _Worker(threading.Thread):
 
 
 class _Pool:
-    """The idle workers, and the number of threads that compute at present."""
+    """The idle workers, and those that callers have at present.
+
+    Ctrl-C may come between any two operations here, and must cost no thread: a caller's workers are
+    in a list that it has made before, and giving them back twice does no harm.
+    """
 
     def __init__(self, threads: int | None = None) -> None:
         """threads : how many may compute at a time; None: the default, found when first needed."""
         self._threads = threads
         self.lock = threading.Lock()
-        self.idle: list[_Worker] = []
-        self.busy = 0
+        self.idle: dict[_Worker, None] = {}
+        self.lent: dict[int, list[_Worker]] = {}
 
     @property
     def threads(self) -> int:
@@ -93,17 +97,26 @@ class _Pool:
     def threads(self, count: int) -> None:
         self._threads = count
 
-    def take(self, wanted: int) -> list[_Worker]:
-        """Up to ``wanted - 1`` workers, as far as other callers have not taken them."""
+    @property
+    def busy(self) -> int:
+        """How many threads compute at present, callers among them."""
+        return sum(1 + len(workers) for workers in self.lent.values())
+
+    def take(self, wanted: int, workers: list[_Worker]) -> None:
+        """Fill an empty list with up to ``wanted - 1``, as far as others have not taken them."""
         with self.lock:
             count = max(0, min(wanted, self.threads - self.busy) - 1)
-            workers = [self.idle.pop() for _ in range(min(count, len(self.idle)))]
-            # No thread can be started at the system's limit, or while the interpreter shuts down.
-            with contextlib.suppress(RuntimeError):
+            self.lent[id(workers)] = workers
+            workers.extend(itertools.islice(self.idle, count))
+            for worker in workers:
+                self.idle.pop(worker, None)
+            try:
                 while len(workers) < count:
                     workers.append(_Worker())
-            self.busy += 1 + len(workers)
-        return workers
+                    workers[-1].start()
+            except RuntimeError:
+                # At the system's limit of threads, or while the interpreter shuts down.
+                workers.pop()
 
     def give_back(self, workers: list[_Worker]) -> None:
         """Keep a caller's workers for the next one, or end those that are too many.
@@ -112,10 +125,15 @@ class _Pool:
         call may come before they get it.
         """
         with self.lock:
-            self.busy -= 1 + len(workers)
-            self.idle.extend(workers)
+            self.lent.pop(id(workers), None)
+            for worker in workers:
+                if worker.is_alive():
+                    self.idle[worker] = None
+                else:  # Its start was interrupted: should it begin yet, it ends.
+                    worker.jobs.put(None)
+            workers.clear()
             while len(self.idle) > self.threads - 1:
-                self.idle.pop().jobs.put(None)
+                self.idle.popitem()[0].jobs.put(None)
 
 
 # The environment variable is read when a number of threads is first needed: an import should not
@@ -164,13 +182,19 @@ def run(function: Callable[..., Any], wanted: int, arguments: tuple[Any, ...]) -
     Returns what part 0, the caller's own, returns. ``function`` must end with a barrier if the
     caller relies on the other parts' work being done.
     """
-    workers = _pool.take(wanted)
+    workers: list[_Worker] = []
     try:
-        if not workers:
-            return function(_ALONE, *arguments)
-        return _run_with(workers, function, arguments)
-    finally:
+        try:
+            _pool.take(wanted, workers)
+            if not workers:
+                return function(_ALONE, *arguments)
+            return _run_with(workers, function, arguments)
+        finally:
+            _pool.give_back(workers)
+    except BaseException:
+        # An interrupt may have come before all were given back.
         _pool.give_back(workers)
+        raise
 
 
 def _run_with(

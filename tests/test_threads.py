@@ -1,5 +1,7 @@
 """Threads never change a number; several callers and the environment work."""
 
+import linecache
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -188,13 +190,15 @@ def test_one_network_predicts_for_several_threads():
 def test_threads_that_cannot_be_started_are_done_without(monkeypatch):
     """And the next caller gets its threads again."""
 
-    def refuse():
+    def refuse(worker):
         raise RuntimeError("can't start new thread")
 
-    pool = threads._Pool(3)
-    monkeypatch.setattr(threads, "_Worker", refuse)
-    assert pool.take(3) == []
-    pool.give_back([])
+    pool, workers = threads._Pool(3), []
+    monkeypatch.setattr(threads._Worker, "start", refuse)
+    pool.take(3, workers)
+    assert workers == []
+    assert pool.busy == 1
+    pool.give_back(workers)
     assert pool.busy == 0
 
 
@@ -218,6 +222,64 @@ def test_an_exception_before_the_meeting_lets_the_workers_finish():
     while len(calls) < 3 and time.monotonic() < deadline:
         time.sleep(0.001)
     assert sorted(calls) == [0, 0, 1]
+
+
+def interrupt_at(place):
+    """Raise KeyboardInterrupt before the line of that number that lends or gives back workers.
+
+    Lines of ``with`` and ``try`` are left out: the interpreter answers no signal there.
+    """
+    pool, left = threads._Pool, [place]
+    watched = {f.__code__ for f in (threads.run, pool.take, pool.give_back, pool.busy.fget)}
+
+    def trace(frame, event, argument):
+        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+        if event == "line" and not line.strip().startswith(("with ", "try:")):
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(lambda frame, event, argument: trace if frame.f_code in watched else None)
+
+
+def test_an_interrupt_at_any_line_costs_no_thread(monkeypatch):
+    """Whether workers were there or had to be started."""
+
+    def meet(team):
+        if team.part == 0:
+            team.sync[threads.SLOT] = team.parts
+
+    def interrupted(place):
+        interrupt_at(place)
+        try:
+            threads.run(meet, 3, ())
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(None)
+        return False
+
+    for filled in (False, True):
+        place = 0
+        while True:
+            monkeypatch.setattr(threads, "_pool", pool := threads._Pool(3))
+            if filled:
+                threads.run(meet, 3, ())
+            before = set(threading.enumerate())
+            ended = not interrupted(place)
+            assert (pool.busy, pool.lock.locked()) == (0, False), place
+            started = set(threading.enumerate()) - before
+            assert started <= pool.idle.keys(), place
+            assert all(worker.is_alive() for worker in pool.idle), place
+            threads.run(meet, 3, ())
+            assert len(pool.idle) == 2, place
+            pool.threads = 1
+            threads.run(meet, 1, ())
+            if ended:
+                break
+            place += 1
+        assert place > 20
 
 
 def test_workers_are_kept_for_the_next_call_and_ended_where_they_are_too_many():
