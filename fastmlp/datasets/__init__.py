@@ -52,8 +52,9 @@ def load(
         train_x, train_y, test_x, test_y. Of x, y a fifth is held out for testing. Its rows are
         taken for pictures where x is (N, H, W), or uint8 with a square number of pixels, at least
         8×8.
-        A .csv or .parquet file is a table with named columns: numbers, or text of at most 100
-        categories, which become a feature each, in sorted order; a fifth of it is held out.
+        A .csv or .parquet file is a table of at most 100,000 columns with different names: numbers,
+        or text of at most 100 categories, which become a feature each, in sorted order; a fifth of
+        it is held out.
     data_dir : folder to look in first; then come the folder that FASTMLP_DATA names and the user's
         cache. In each, the files may lie in a folder of the set's name or directly.
     target : of a table, the name of the column with the classes: text or whole numbers, which are
@@ -69,8 +70,9 @@ def load(
     Raises ValueError for an unknown name or task, for regression on a set that has a name, and
     where target is missing for a table or given for anything else; DatasetNotFoundError when
     nothing was found or could be downloaded; DatasetError when a file cannot be read, is not what
-    its name says, or has values that are missing, NaN or infinite; ImportError for a table without
-    pandas, or pyarrow where it is .parquet.
+    its name says, states sizes that its bytes cannot have or that only a decompression bomb has
+    (more than a gigabyte, and 200 times the file), or has values that are missing, NaN or infinite;
+    ImportError for a table without pandas, or pyarrow where it is .parquet.
     """
     check_choice("task", task, TASKS)
     name = os.fspath(name_or_path)

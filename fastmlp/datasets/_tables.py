@@ -31,7 +31,7 @@ MOST_CATEGORIES = 100
 
 
 def load_table(path: Path, target: str, task: str = CLASSIFICATION) -> Dataset:
-    """The rows of a table, of which a fifth is held out.
+    """The rows of a table, of which a fifth is held out; its columns have different names.
 
     Numbers are taken as they are: a table of uint8 or float32 alone as such, any other as float64.
     A column of text has a feature for each of its texts, in sorted order, 1 where the row has it
