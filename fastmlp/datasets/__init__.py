@@ -71,7 +71,7 @@ def load(
     where target is missing for a table or given for anything else; DatasetNotFoundError when
     nothing was found or could be downloaded; DatasetError when a file cannot be read, is not what
     its name says, states sizes that its bytes cannot have or that only a decompression bomb has
-    (more than a gigabyte, and 200 times the file), or has values that are missing, NaN or infinite;
+    (more than a gigabyte, and 500 times the file), or has values that are missing, NaN or infinite;
     ImportError for a table without pandas, or pyarrow where it is .parquet.
     """
     check_choice("task", task, TASKS)

@@ -8,8 +8,8 @@ Reference: zlib.net, "zlib technical details", maximum compression factor."""
 BELIEVED = 1 << 30
 """Bytes up to which a file may state any size that its compression can reach."""
 
-MOST_TIMES = 200
-"""Beyond that, as many times the bytes in the file: sparse tables come to 160."""
+MOST_TIMES = 500
+"""Beyond that, as many times the bytes in the file: int64 of which 0.3 % are not 0 come to 490."""
 
 
 def check_stated(stated: int, held: int, most_times: int | None = None) -> None:

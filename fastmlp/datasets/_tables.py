@@ -96,20 +96,25 @@ def _read_csv(path: Path) -> Any:
         rows = filter(None, csv.reader(file))
         names, first = next(rows, []), next(rows, [])
     _check_columns(len(names))
-    # Of longer rows pandas takes the first fields for their names, and shifts the others: in time
-    # that grows with the square of how many, so that it is not asked where csv sees it.
+    _check_different(names)
     longer = f"rows must have at most {len(names)} fields, as the first one has"
+    # Of longer rows pandas takes the first fields for their names, and shifts the others: in time
+    # that grows with the square of how many.
     if len(first) > len(names):
         raise ValueError(longer)
-    named = sorted(filter(None, names))
-    # pandas would give the second another name, in time that grows with the square of how many.
-    if twice := [name for name, other in itertools.pairwise(named) if name == other]:
-        raise ValueError(f"columns must have different names, got {twice[0]!r:.60} twice")
     # In pieces, a column of numbers and texts would be both.
     frame = pd.read_csv(path, low_memory=False)
+    # It ends lines where csv does not, too.
     if not isinstance(frame.index, pd.RangeIndex):
         raise ValueError(longer)
     return frame
+
+
+def _check_different(names: list[str]) -> None:
+    """pandas would rename the second of two, in time that grows with the square of how many."""
+    for name, other in itertools.pairwise(sorted(filter(None, names))):
+        if name == other:
+            raise ValueError(f"columns must have different names, got {name!r:.60} twice")
 
 
 def _read_parquet(path: Path) -> Any:
@@ -120,8 +125,8 @@ def _read_parquet(path: Path) -> Any:
         columns = [file.schema.column(place) for place in range(len(file.schema))]
         stated, groups = file.metadata, range(file.metadata.num_row_groups)
         rows = sum(stated.row_group(group).num_rows for group in groups)
-        if rows != stated.num_rows:
-            raise ValueError(f"{stated.num_rows} rows are promised, and {rows} in its parts")
+    if rows != stated.num_rows:
+        raise ValueError(f"{stated.num_rows} rows are promised, and {rows} in its parts")
     _check_columns(len(columns))
     for column in columns:
         if column.max_repetition_level > 0:
