@@ -1,15 +1,44 @@
-"""Attributes of a network that lie in one of its parts: its buffers, its layers, its optimizer."""
+"""Attributes of a network: what may be set, and what lies in its buffers, layers or optimizer."""
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, Generic, Self, TypeVar, overload
 
 import numpy as np
 
 from ._buffers import Layers
+from .history import History
+from .validation import check_choice, check_count, check_flag, check_instance, check_word
 
 _Value = TypeVar("_Value")
+
+
+def _check_history(name: str, value: Any) -> History | None:
+    if value is not None:
+        check_instance(name, value, History)
+    history: History | None = value
+    return history
+
+
+CHECKED: dict[str, Callable[[str, Any], Any]] = {
+    "batchnorm_reduction": functools.partial(check_choice, allowed=("sum", "mean")),
+    "dropout_steps": check_word,
+    "history": _check_history,
+    "train_mode": check_flag,
+    "updates": functools.partial(check_count, least=0),
+}
+"""How attributes of a network that are plain values are checked when they are set."""
+
+FIXED = frozenset(
+    {
+        "input_size", "output_size", "hiddens", "nlayers", "num_bn_layers", "num_ln_layers", "bn",
+        "residual", "scale_inputs", "parametric_activations", "embeddings", "dtype", "buffers",
+    }
+)  # fmt: skip
+"""What its buffers were made for: set once."""
 
 
 class NetworkAttribute(ABC, Generic[_Value]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import checkpoint, training
+from ._attributes import CHECKED, FIXED
 from ._buffers import replaceable_activations
 from ._exchange._methods import ExchangeMethods
 from ._exchange._onnx_methods import OnnxMethods
@@ -34,6 +36,7 @@ from .validation import (
     check_sequence,
     check_shape,
     names_nearest,
+    nearest,
 )
 
 
@@ -108,7 +111,12 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
     RuntimeError. ``forward`` and ``backward`` keep what they need in the network, its activations
     and its criterion: these belong to one thread.
 
-    Raises ValueError or TypeError, naming what was expected and what came.
+    Sizes, dtype and switches cannot be changed once the network is made, and what it has not cannot
+    be set: AttributeError, with the nearest name. Only names that begin with an underscore are the
+    user's, and all that are set on objects of a derived class.
+
+    Raises ValueError or TypeError, naming what was expected and what came. An assignment that
+    raises changes nothing, and neither does a call that is refused for its arguments.
     Reference: CMU 11-785 HW1P1, section 3.5.
     """
 
@@ -145,8 +153,7 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
         self.hiddens = tuple(check_count(f"hiddens[{i}]", w) for i, w in enumerate(widths))
         self.nlayers = len(self.hiddens) + 1
         self._activations = replaceable_activations(activations, self.nlayers)
-        check_instance("criterion", criterion, Criterion)
-        criterion.check_outputs(self.output_size)
+        self.criterion = criterion
         self.num_bn_layers = self._check_norms("num_bn_layers", num_bn_layers)
         self.num_ln_layers = self._check_norms("num_ln_layers", num_ln_layers)
         if self.num_bn_layers and self.num_ln_layers:
@@ -157,10 +164,7 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
         if batchnorm_reduction is None:
             by_mean = optimizer is not None or self.num_ln_layers > 0
             batchnorm_reduction = "mean" if by_mean else "sum"
-        if batchnorm_reduction not in ("sum", "mean"):
-            raise ValueError(
-                f"batchnorm_reduction must be 'sum' or 'mean', got {batchnorm_reduction!r}"
-            )
+        self.batchnorm_reduction = batchnorm_reduction
         dtype = None if dtype is None else check_dtype(dtype)
         if check_compute_dtype(compute_dtype, dtype) == "bfloat16":
             dtype = np.dtype(np.float32)
@@ -170,8 +174,6 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
         self.parametric_activations = self._check_parametric(parametric_activations)
         self.dropout = dropout
         self.dropout_seed = dropout_seed
-        self.batchnorm_reduction = batchnorm_reduction
-        self.criterion = criterion
         self._optimizer = optimizer_of(optimizer, lr, momentum, weight_decay)
         self.updates = 0
         self.bn = self.num_bn_layers > 0
@@ -179,6 +181,34 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
         self._begin()
         self._build(weight_init_fn, bias_init_fn, dtype)
         self.compute_dtype = compute_dtype
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in CHECKED:
+            value = CHECKED[name](name, value)
+        elif name == "criterion":
+            check_instance(name, value, Criterion)
+            value.check_outputs(self.output_size)
+        elif name in FIXED:
+            self._check_unset(name)
+        elif name[0] != "_" and type(self) is MLP:
+            self._check_known(name)
+        object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name in _known_names() and not hasattr(MLP, name):
+            raise AttributeError(f"{name} cannot be deleted: every network has it")
+        super().__delattr__(name)
+
+    def _check_unset(self, name: str) -> None:
+        if name in self.__dict__:
+            raise AttributeError(f"{name} cannot be changed: make another network")
+
+    def _check_known(self, name: str) -> None:
+        if name not in _known_names():
+            raise AttributeError(
+                f"MLP has no attribute {name!r}; one of your own begins with an underscore, or is "
+                f"of a class derived from MLP{nearest(name, list(_known_names()))}"
+            )
 
     @names_nearest
     def fit(
@@ -218,7 +248,8 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
         validation_data : (x, labels) or (x, labels, sample_weight), evaluated after every epoch
         callbacks : objects with ``on_train_begin(mlp, plan)``, ``on_progress(progress)``,
             ``on_epoch_end(mlp, history)`` (True stops), ``on_train_end(mlp, history)``, or some of
-            them; functions are refused. They may look at the network, and change it.
+            them; functions are refused. They may look at the network, change it, and train it: the
+            fit goes on from what they leave. ``check_plan(plan)`` may refuse the fit.
         progress : show a progress bar
         lr_schedule : a ``schedules.Schedule``, which multiplies ``lr``; or the rates themselves,
             one per step or a function of the progress in [0, 1)
@@ -238,10 +269,12 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
             64 MB a sample of rows is compared. "auto" does so if there is such a fit, and begins
             anew if there is none; False always begins anew.
 
-        Returns a ``History``, also kept in ``history``. An interrupt or an error leaves the network
-        as of the last finished step, and what is left to do in ``unfinished``. Where a batch's loss
-        is not finite the training ends before its update, with a ``NotFiniteWarning`` that names
-        epoch and step. Raises ValueError or TypeError before anything has changed.
+        Returns a ``History``, also kept in ``history``. An interrupt, or an error of a callback,
+        leaves the network as of the last finished step, the figures so far in ``history``, and what
+        is left to do in ``unfinished``. Where a batch's loss is not finite the training ends before
+        its update, with a ``NotFiniteWarning`` that names epoch and step. Raises ValueError or
+        TypeError before anything has changed: the network, the last ``history``, and a generator
+        given as ``seed``.
         """
         options = training.FitOptions(
             epochs, batch_size, max_steps, shuffle, seed, sample_weight, validation_data, callbacks,
@@ -334,3 +367,10 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
                 for name, values in mlp.unfinished.network.items():
                     check_shape(f"fit.network.{name}", values, getattr(mlp, name).shape)
         return mlp
+
+
+@functools.cache
+def _known_names() -> dict[str, None]:
+    """The public attributes of a network, in order."""
+    names = (*dir(MLP), *CHECKED, *sorted(FIXED), "criterion", "output")
+    return dict.fromkeys(name for name in names if name[0] != "_")
