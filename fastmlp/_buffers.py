@@ -100,6 +100,8 @@ class Buffers:
         value = check_real(name, value)
         array = getattr(self, f"_{name}")
         check_shape(name, value, array.shape)
+        # Here, where an overflow may still raise.
+        value = value.astype(array.dtype, copy=False)
         self.look()
         array[...] = value
 
@@ -136,6 +138,7 @@ class Buffers:
         if self._averages.size != size * (optimizer.average is not None):
             self._averages = aligned_zeros(size - self._averages.size, dtype)
             self._averages[...] = self._parameters[: self._averages.size]
+        optimizer.join(self)
         self.count_references()
 
     def forget(self, optimizer: Optimizer) -> None:

@@ -90,6 +90,7 @@ class NetworkParts:
         check_instance("optimizer", value, Optimizer)
         present, new = self._optimizer, copy.copy(value)
         self.buffers.serve(new)
+        present.leave()
         self._optimizer = new
         if new.kind != present.kind:
             self.updates = 0

@@ -41,6 +41,8 @@ class FixedArray:
             raise AttributeError(f"this layer has no {self.name}")
         value = check_real(self.name, value)
         check_shape(self.name, value, array.shape)
+        # Here, where an overflow may still raise.
+        value = value.astype(array.dtype, copy=False)
         _tell_owner(layer)
         array[...] = value
 

@@ -13,10 +13,10 @@ network, which has a copy of it, ``mlp.optimizer``. Its attributes may be change
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -86,11 +86,12 @@ class SGD(Optimizer):
     def code(self) -> int:
         return CODES["nesterov" if self.nesterov else "sgd"]
 
-    def __post_init__(self) -> None:
-        if self.nesterov and (self.momentum == 0 or self.dampening != 0):
+    def _check_together(self, values: Mapping[str, Any]) -> None:
+        momentum, dampening = values.get("momentum"), values.get("dampening")
+        if values.get("nesterov") and (momentum == 0 or dampening != 0):
             raise ValueError(
                 "nesterov needs a momentum above 0 and no dampening, "
-                f"got momentum={self.momentum} and dampening={self.dampening}"
+                f"got momentum={momentum} and dampening={dampening}"
             )
 
     def _fill(self, factors: np.ndarray, rates: np.ndarray, t: np.ndarray) -> None:

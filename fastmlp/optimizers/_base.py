@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
 
 from ..kernels.rules import CODES, EMBEDDINGS, FACTORS, KINDS, MOMENTUM, RULES, WEIGHTS, Group
 from ..kernels.update import UpdateOptions
-from ..validation import NearestNames, check_choice, check_flag, check_number
+from ..validation import NearestNames, check_choice, check_flag, check_number, nearest
 
 # What each number may be: least, below, and why, for the message. Above 0 is written as the least
 # positive number that float32 tells from 0.
@@ -32,6 +33,14 @@ _LIMITS: dict[str, tuple[float, float, str]] = {
     "average": (0, 1, "it is the share of the old mean"),
 }
 _BETA = (0, 1, "it is the share of the old mean")
+_FLAGS = "decay_all", "nesterov", "decoupled", "ntk"
+
+
+class Owner(Protocol):
+    """The buffers of the network whose optimizer it is."""
+
+    def serve(self, optimizer: Any) -> None:
+        """Called when it needs other buffers than before."""
 
 
 @dataclass(repr=False)
@@ -67,6 +76,7 @@ class Optimizer(NearestNames, ABC):
     rate_factors: Mapping[str, float] | None = None
 
     rule: ClassVar[str]
+    _owner: ClassVar[Owner | None] = None
 
     if TYPE_CHECKING:  # As fields they would stand before those of a class's own.
 
@@ -82,18 +92,36 @@ class Optimizer(NearestNames, ABC):
         return f"{type(self).__name__}({arguments})"
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name not in self.__dataclass_fields__:
-            raise AttributeError(f"{type(self).__name__} has no {name}")
+        known = _names_of_fields(type(self))
+        if name not in known:
+            raise AttributeError(f"{type(self).__name__} has no {name}{nearest(name, known)}")
         optional = name in ("clip_value", "clip_norm", "average")
         if name == "betas":
             value = self._check_betas(value)
-        elif name in ("decay_all", "nesterov", "ntk"):
+        elif name in _FLAGS:
             value = check_flag(name, value)
         elif name == "rate_factors":
             value = _check_rate_factors(value)
         elif name in _LIMITS and not (optional and value is None):
             value = check_number(name, value, *_LIMITS[name])
+        self._check_together({**self.__dict__, name: value})
         object.__setattr__(self, name, value)
+        if name == "average" and self._owner is not None:
+            self._owner.serve(self)
+
+    def _check_together(self, values: Mapping[str, Any]) -> None:
+        """Raise ValueError where attributes do not suit each other; some may not be there yet."""
+
+    def join(self, owner: Owner) -> None:
+        """Be the optimizer of a network, whose buffers are the owner; a copy is of none."""
+        self.__dict__["_owner"] = owner
+
+    def leave(self) -> None:
+        """Be of no network any more."""
+        self.__dict__.pop("_owner", None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_owner"}
 
     @staticmethod
     def _check_betas(betas: Any) -> tuple[float, float]:
@@ -190,10 +218,15 @@ class Optimizer(NearestNames, ABC):
 
     def __copy__(self) -> Self:
         duplicate = object.__new__(type(self))
-        duplicate.__dict__.update(self.__dict__)
+        duplicate.__dict__.update(self.__getstate__())
         # Else whoever changes the mapping of one would change the other's.
         object.__setattr__(duplicate, "rate_factors", _check_rate_factors(self.rate_factors))
         return duplicate
+
+
+@functools.cache
+def _names_of_fields(cls: type[Optimizer]) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(cls))
 
 
 def _check_rate_factors(value: Any) -> dict[str, float] | None:
