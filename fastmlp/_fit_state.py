@@ -21,8 +21,9 @@ HASHED = 1 << 26
 # At so many steps, spread evenly, the rates of a schedule are compared.
 STEPS_COMPARED = 4096
 
-# Of a network, what its training changes; assigning to them copies.
+# Of a network, what its training changes: arrays, to which assigning copies, and numbers.
 NETWORK_ARRAYS = ("parameters", "velocities", "squares", "averages", "statistics")
+NETWORK_COUNTERS = ("updates", "dropout_steps")
 
 # Whose state NumPy gives as numbers and arrays of them.
 _BIT_GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")
@@ -62,7 +63,7 @@ class FitState:
     history: History
     # (class, state) of those that have one, in order.
     callbacks: tuple[tuple[str, dict[str, Any]], ...]
-    # Arrays of the network as of the last step, where a callback has put others in their place.
+    # The network's as of the last step, where a callback has put another in its place.
     network: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
@@ -76,6 +77,24 @@ class FitState:
 
     def __repr__(self) -> str:
         return f"FitState(epoch={self.epoch}, step={self.step}, epochs={self.epochs})"
+
+
+def network_state(mlp: Any) -> dict[str, np.ndarray]:
+    """Copies of all that training changes of a network, by name; counters are () uint64."""
+    arrays = {name: getattr(mlp, name).copy() for name in NETWORK_ARRAYS}
+    return arrays | {n: np.array(getattr(mlp, n), np.uint64) for n in NETWORK_COUNTERS}
+
+
+def set_network_state(mlp: Any, state: dict[str, np.ndarray]) -> None:
+    """Bring a network into a state that ``network_state`` gave.
+
+    Arrays that another optimizer has another use for stay as they are.
+    """
+    for name, values in state.items():
+        if name in NETWORK_COUNTERS:
+            setattr(mlp, name, int(values))
+        elif values.shape == getattr(mlp, name).shape:
+            setattr(mlp, name, values)
 
 
 def generator_state(generator: np.random.Generator) -> dict[str, Any] | None:

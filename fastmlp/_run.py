@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from ._fit_state import (
-    NETWORK_ARRAYS,
     NOTHING,
     EpochSoFar,
     FitState,
     generator_state,
+    network_state,
     set_generator_state,
 )
 from ._session import Session, TrainingSet
@@ -237,7 +237,7 @@ class Run:
             with self.session.rest(whole=True):
                 mlp.unfinished = state = self.state()
                 if state is not None and any(map(has_state, self.listeners.having("on_train_end"))):
-                    kept = {name: getattr(mlp, name).copy() for name in NETWORK_ARRAYS}
+                    kept = network_state(mlp)
         finally:
             try:
                 self.listeners.tell_the_end(mlp, self.history)

@@ -87,12 +87,12 @@ class Session:
         self._weights = None if weights is None else weights.astype(mlp.dtype)
 
     def _new_trainer(self) -> None:
-        mlp = self.mlp
+        mlp, objective = self.mlp, self._objective()
         mlp.settle_compute_dtype(self.plan.batch_size)
         learnt, statistics = self._buffers.for_writing()
         self._needs = self._present_needs()
         self._trainer = Trainer(
-            mlp.layout, learnt, statistics, self.plan.batch_size, self._objective(),
+            mlp.layout, learnt, statistics, self.plan.batch_size, objective,
             unit_for(mlp.compute_dtype),
         )  # fmt: skip
         self._pace = Pace(self._trainer.threads)
@@ -142,7 +142,7 @@ class Session:
 
         whole : what they do is not to be cut short by a signal
         """
-        self._resting = True
+        self._resting, history = True, self.mlp.history
         try:
             if self._buffers.held_elsewhere():
                 # Who holds a view looks without asking.
@@ -152,6 +152,8 @@ class Session:
         finally:
             with self._buffers.lock:
                 self._resting = False
+            # A callback may have trained the network, too.
+            self.mlp.history = history
 
     def look(self) -> None:
         # Other threads may look, too, and the fit must not go on before they have.

@@ -365,7 +365,7 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
             mlp.unfinished = saved.unfinished
             if mlp.unfinished is not None:
                 for name, values in mlp.unfinished.network.items():
-                    check_shape(f"fit.network.{name}", values, getattr(mlp, name).shape)
+                    check_shape(f"fit.network.{name}", values, np.shape(getattr(mlp, name)))
         return mlp
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._fit_state import FitState, arguments_of, check_arguments
+from ._fit_state import FitState, arguments_of, check_arguments, set_network_state
 from ._run import Listeners, Order, Run, check_states, run_epoch, validate
 from ._session import Session, TrainingSet
 from .callbacks import ProgressBar
@@ -52,7 +52,8 @@ def fit(mlp: Any, x: Any, labels: Any, options: FitOptions) -> History:
     epochs = check_count("epochs", options.epochs, least=0)
     batch_size = check_count("batch_size", options.batch_size)
     accumulate = check_count("accumulate", options.accumulate)
-    callbacks = check_callbacks(options.callbacks)
+    flags = "shuffle", "progress", "check_finite", "drop_last"
+    options = options._replace(**{name: check_flag(name, getattr(options, name)) for name in flags})
     x, labels = _check_data("x", "labels", x, labels, mlp)
     weights = check_sample_weight("sample_weight", options.sample_weight, len(x))
     validation = options.validation_data
@@ -61,13 +62,14 @@ def fit(mlp: Any, x: Any, labels: Any, options: FitOptions) -> History:
     max_steps = options.max_steps
     if max_steps is not None:
         max_steps = check_count("max_steps", max_steps, least=0)
-    rows = _rows_of_epoch(len(x), batch_size, check_flag("drop_last", options.drop_last))
+    rows = _rows_of_epoch(len(x), batch_size, options.drop_last)
     plan = _plan(epochs, batch_size, rows, validation is not None, max_steps)
+    callbacks = check_callbacks(options.callbacks, plan)
     if options.progress:
         callbacks.append(ProgressBar())
     generator = np.random.default_rng(options.seed)
     state = _state_to_resume(mlp, options.resume)
-    draws = (len(x), rows, options, mlp, state)
+    draws = len(x), rows, options, mlp, state
     if options.check_finite:
         taken = None
         if plan.total_steps < plan.steps:
@@ -88,8 +90,7 @@ def fit(mlp: Any, x: Any, labels: Any, options: FitOptions) -> History:
         check_states(state, callbacks)
     with session:
         if state is not None:
-            for name, values in state.network.items():
-                setattr(mlp, name, values)
+            set_network_state(mlp, state.network)
         order, dropout_seed = _order_of(generator, *draws)
         if dropout_seed is not None:
             mlp.dropout_seed = dropout_seed
@@ -205,6 +206,7 @@ def get_training_stats(
     (nepochs,) float64: average loss per sample and fraction wrong. Training figures accumulate
     over the batches, validation figures are taken after the epoch in eval mode. Where a loss is
     not finite the training ends, with a NotFiniteWarning, and the epochs that follow are NaN.
+    Raises ValueError or TypeError before anything has changed.
     """
     mlp.check_compiled()
     nepochs = check_count("nepochs", nepochs, least=0)
@@ -213,8 +215,9 @@ def get_training_stats(
     validation = _check_set("dset[1]", dset[1], mlp, most=2)
     plan = _plan(nepochs, batch_size, len(train.x), True)
     order = np.arange(len(train.x), dtype=np.int64)
-    with Session(mlp, train, plan) as session:
-        mlp.history = history = History()
+    session = Session(mlp, train, plan)
+    with session:
+        mlp.history = history = History(error_name=mlp.criterion.error_name)
         session.prepare(order)
         for epoch in range(nepochs):
             np.random.shuffle(order)

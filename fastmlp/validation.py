@@ -112,8 +112,11 @@ def check_word(name: str, value: Any, bits: int = 64) -> int:
     return number
 
 
-def check_callbacks(callbacks: Any) -> list[Any]:
-    """Objects with at least one of the methods in ``EVENTS``, as a list."""
+def check_callbacks(callbacks: Any, plan: Any) -> list[Any]:
+    """Objects with at least one of the methods in ``EVENTS``, as a list.
+
+    Those that have a ``check_plan`` are asked whether they suit the fit that is planned.
+    """
     callbacks = check_sequence("callbacks", callbacks)
     for i, callback in enumerate(callbacks):
         methods = [getattr(callback, event) for event in EVENTS if hasattr(callback, event)]
@@ -122,6 +125,9 @@ def check_callbacks(callbacks: Any) -> list[Any]:
                 f"callbacks[{i}] must be an object with one or more of the methods "
                 f"{', '.join(EVENTS)}, got {callback!r}"
             )
+    for callback in callbacks:
+        if hasattr(callback, "check_plan"):
+            callback.check_plan(plan)
     return callbacks
 
 
@@ -349,6 +355,12 @@ def _argument_names(function: Callable[..., Any]) -> tuple[str, ...] | None:
 
 
 def nearest(value: Any, known: Sequence[str]) -> str:
-    """A question after the name that a misspelt one is nearest to, if it is near any."""
-    near = difflib.get_close_matches(value, known, 1) if isinstance(value, str) else []
+    """A question after the name that a misspelt one is nearest to, if it is near any.
+
+    The initials of its words are near, too, as lr is to learning_rate.
+    """
+    if not isinstance(value, str):
+        return ""
+    initials = "".join(word[:1] for word in value.split("_"))
+    near = difflib.get_close_matches(value, known, 1) or [n for n in known if n == initials]
     return f"; did you mean {near[0]!r}?" if near else ""

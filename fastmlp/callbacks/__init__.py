@@ -2,7 +2,9 @@
 
 A callback is any object with some of the methods on_train_begin(mlp, plan), on_progress(progress),
 called a few times per second from inside an epoch, on_epoch_end(mlp, history), which may return
-True to end the training, and on_train_end(mlp, history). The arguments' classes are in history.py.
+True to end the training, and on_train_end(mlp, history). One that has a check_plan(plan) besides is
+asked before the fit changes anything, and raises where it cannot serve. The arguments' classes are
+in history.py.
 
 One whose course is a part of the fit's has two more: state_dict(), a dictionary of numbers, texts,
 lists of them and arrays, and load_state_dict(state), called after on_train_begin where a fit goes

@@ -86,9 +86,13 @@ class Checkpoint:
         times = [(f.stat().st_mtime_ns, f) for f in found if pattern.fullmatch(f.name)]
         return [file for _, file in sorted(times, reverse=True)]
 
+    def check_plan(self, plan: FitPlan) -> None:
+        if self._lowest is not None:
+            self._lowest.check_plan(plan)
+
     def on_train_begin(self, mlp: Any, plan: FitPlan) -> None:
         if self._lowest is not None:
-            self._lowest.begin(plan)
+            self._lowest.begin()
         self._saved, self._warned, self._mlp = time.monotonic(), False, mlp
 
     def on_progress(self, progress: Progress) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._fit_state import NETWORK_ARRAYS
+from .._fit_state import network_state, set_network_state
 from ..history import History, check_monitor
 from ..validation import check_count, check_number
 
@@ -24,8 +24,10 @@ class Lowest:
         self.min_delta = check_number("min_delta", min_delta, 0)
         self.value = math.inf
 
-    def begin(self, plan: FitPlan) -> None:
+    def check_plan(self, plan: FitPlan) -> None:
         check_monitor(self.monitor, plan)
+
+    def begin(self) -> None:
         self.value = math.inf
 
     def improved(self, history: History) -> bool:
@@ -41,10 +43,11 @@ class EarlyStopping:
 
     patience : at least 1     monitor : the list of the history to watch
     min_delta : by how much it must go down to count
-    restore_best : leave the network as of the epoch with the lowest figure: parameters, momenta and
-        running statistics. So it is left however the training ends, also by its last epoch, by an
-        error or by Ctrl-C; where every figure was NaN, or no epoch came to its end, as of the last
-        step. False leaves it as of the last step always.
+    restore_best : leave the network as of the epoch with the lowest figure: parameters, momenta,
+        running statistics and counters, so that training goes on from there. So it is left however
+        the training ends, also by its last epoch, by an error or by Ctrl-C; where every figure was
+        NaN, or no epoch came to its end, as of the last step. What another optimizer has taken the
+        place of since stays that one's. False leaves it as of the last step always.
 
     Raises ValueError for other arguments, and from fit when that has no validation data to watch.
     """
@@ -63,15 +66,18 @@ class EarlyStopping:
         self._waited = 0
         self._best: dict[str, np.ndarray] | None = None
 
+    def check_plan(self, plan: FitPlan) -> None:
+        self._lowest.check_plan(plan)
+
     def on_train_begin(self, mlp: Any, plan: FitPlan) -> None:
-        self._lowest.begin(plan)
+        self._lowest.begin()
         self._waited = 0
 
     def on_epoch_end(self, mlp: Any, history: History) -> bool:
         if self._lowest.improved(history):
             self._waited = 0
             if self.restore_best:
-                self._best = {name: getattr(mlp, name).copy() for name in NETWORK_ARRAYS}
+                self._best = network_state(mlp)
         else:
             self._waited += 1
         return self._waited >= self.patience
@@ -82,11 +88,10 @@ class EarlyStopping:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._waited, self._lowest.value = state["waited"], state["lowest"]
-        best = {name: state[f"best.{name}"] for name in NETWORK_ARRAYS if f"best.{name}" in state}
-        self._best = best or None
+        names = [name for name in state if name.startswith("best.")]
+        self._best = {name.removeprefix("best."): state[name] for name in names} or None
 
     def on_train_end(self, mlp: Any, history: History) -> None:
         # Kept for no later fit, whose begin may fail before this callback hears of it.
         best, self._best = self._best, None
-        for name, values in (best or {}).items():
-            setattr(mlp, name, values)
+        set_network_state(mlp, best or {})

@@ -8,7 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from .._fit_state import NETWORK_ARRAYS, EpochSoFar, FitState, generator_of
+from .._fit_state import (
+    NETWORK_ARRAYS,
+    NETWORK_COUNTERS,
+    EpochSoFar,
+    FitState,
+    generator_of,
+)
 from ..history import History
 
 PREFIX = "fit."
@@ -89,7 +95,11 @@ def fit_from_file(field: dict[str, Any], tensors: dict[str, np.ndarray]) -> FitS
     left = {name.removeprefix(PREFIX): values for name, values in tensors.items()}
     losses, errors = (_numbers(left, name) for name in ("losses", "errors"))
     lists = {name: _numbers(left, f"history.{name}").tolist() for name in _LISTS}
-    network = {name: left.pop(f"network.{name}", None) for name in NETWORK_ARRAYS}
+    names = NETWORK_ARRAYS + NETWORK_COUNTERS
+    network = {name: left.pop(f"network.{name}", None) for name in names}
+    for name in NETWORK_COUNTERS:
+        if (counter := network[name]) is not None and counter.dtype != np.uint64:
+            raise ValueError(f"{PREFIX}network.{name} must be uint64, got {counter.dtype}")
     callbacks = tuple(_callback(left, i, entry) for i, entry in enumerate(field["callbacks"]))
     if left:
         raise ValueError(f"it must not hold {PREFIX}{min(left)}")
