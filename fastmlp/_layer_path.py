@@ -17,6 +17,7 @@ class LayerPath(NetworkParts):
     """Base of ``MLP``, which calls ``_begin``: forward, backward and step, by the layers."""
 
     batchnorm_reduction: str
+    bn: bool
     criterion: Criterion
 
     def _begin(self) -> None:
@@ -36,9 +37,25 @@ class LayerPath(NetworkParts):
         """The output activations, (N, K), of a batch x, (N, D); kept in ``output``.
 
         x : uint8 (scaled to [0, 1]), float32 or float64, as in ``fit``
-        In training mode batch norm uses the batch's own moments, and dropout drops.
+        In training mode batch norm uses the batch's own moments, and dropout drops. Where an
+        activation of the user's own raises, or Ctrl-C comes, running statistics and
+        ``dropout_steps`` are as before, and there is no last forward to go back from.
         """
-        out = check_samples("x", x, self.input_size)
+        x = check_samples("x", x, self.input_size)
+        # Whatever the layers keep from here on is of no whole pass.
+        self.output = None
+        steps = self.dropout_steps
+        statistics = self.statistics.copy() if self.bn and self.train_mode else None
+        try:
+            self.output = self._through_layers(x)
+        except BaseException:
+            self.dropout_steps = steps
+            if statistics is not None:
+                self.statistics = statistics
+            raise
+        return self.output
+
+    def _through_layers(self, out: np.ndarray) -> np.ndarray:
         if out.dtype == np.uint8:
             out = out.astype(self.dtype) / self.dtype.type(255)
         if self._embedding is not None:
@@ -61,7 +78,6 @@ class LayerPath(NetworkParts):
                 out = out + self.linear_layers[i].x
             # An activation may have several places, here or in other networks, but one state.
             self._states[i] = activation.state
-        self.output = out
         return out
 
     def _last_output(self, labels: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -78,7 +94,9 @@ class LayerPath(NetworkParts):
 
         labels : as in ``fit``    sample_weight : as in ``fit``, (N,)
         No gradient with respect to the input is computed.
-        Raises RuntimeError before the first forward, ValueError on labels of another batch size.
+        Raises RuntimeError before the first forward, and ValueError on labels of another batch
+        size, before anything has changed. Where an activation or criterion of the user's own
+        raises, the gradients are of no use; parameters, momenta and counters are as before.
         """
         output, labels = self._last_output(labels)
         weights = check_sample_weight("sample_weight", sample_weight, len(output))
