@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from .validation import nearest
+
 try:
     import fcntl
 except ImportError:  # Windows has other locks, which let nobody remove an open file.
@@ -111,6 +113,18 @@ def _flush_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+def check_there(path: Path) -> None:
+    """Raise OSError where the file cannot be read; where there is none, with the nearest name."""
+    try:
+        path.open("rb").close()
+    except FileNotFoundError:
+        folder, names = path.parent.resolve(), list[str]()
+        with contextlib.suppress(OSError):
+            names = os.listdir(folder)
+        text = f"no such file in {folder}{nearest(path.name, names)}"
+        raise FileNotFoundError(errno.ENOENT, text, os.fspath(path)) from None
+
+
 
 
 @contextlib.contextmanager

@@ -22,7 +22,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .history import FitPlan, History, check_monitor
-from .validation import NearestNames, check_choice, check_count, check_number, check_positive
+from .validation import (
+    NearestNames,
+    check_choice,
+    check_count,
+    check_number,
+    check_positive,
+    nearest,
+)
 
 
 class Schedule(NearestNames):
@@ -295,7 +302,7 @@ def as_schedule(given: Any, plan: FitPlan, lr: float, dtype: Any) -> Schedule:
     if not isinstance(given, Schedule):
         if callable(given):
             given = [given(step / plan.total_steps) for step in steps.tolist()]
-        rates = np.array(given, float)
+        rates = _as_rates(given)
         _check_rates(rates, len(steps), dtype)
         return _Given(rates)
     given.check(plan)
@@ -303,6 +310,17 @@ def as_schedule(given: Any, plan: FitPlan, lr: float, dtype: Any) -> Schedule:
         # What depends on the history cannot be known yet: of an empty one it is the first epoch's.
         _check_rates(given.rates(lr, steps, plan, History()), len(steps), dtype)
     return given
+
+
+def _as_rates(given: Any) -> np.ndarray:
+    try:
+        return np.array(given, float)
+    except (TypeError, ValueError):
+        known = [cls.__name__ for cls in Schedule.__subclasses__() if cls.__module__ == __name__]
+        raise TypeError(
+            "lr_schedule must be an object of a class in fastmlp.schedules, a function of the "
+            f"progress, or one rate per step, got {given!r:.60}{nearest(given, known)}"
+        ) from None
 
 
 class StepFactors(NamedTuple):

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._extras import require
-from .._files import in_one_line, write_whole
+from .._files import check_there, in_one_line, write_whole
 from .._fit_state import FitState
 from .._safetensors import check_header_size, read_header
 from ..layers import Criterion, SoftmaxCrossEntropy
@@ -123,6 +123,7 @@ def read(path: str | os.PathLike[str]) -> Saved:
     Raises ValueError or TypeError when it is not such a file, not whole, or changed since; OSError
     when it cannot be read.
     """
+    check_there(Path(path))
     with Path(path).open("rb") as file:
         header = read_header(file)
         description = parse(header.metadata.get(KEY))

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..validation import check_choice
+from ..validation import check_choice, nearest
 from ._builtin import load_digits, load_synth
 from ._dataset import CLASSIFICATION, TASKS, Dataset
 from ._errors import DatasetError, DatasetNotFoundError
@@ -101,10 +101,10 @@ def load(
         return load_digits()
     if path.suffix == ".npz" or path.name != name or path.exists():
         return load_npz(path, task)
-    names = ", ".join([*IDX_SETS, *_OTHERS])
+    names = [*IDX_SETS, *_OTHERS]
     raise ValueError(
-        f"data set must be one of {names}, or the path of an .npz, .csv or .parquet "
-        f"file, got {name!r}"
+        f"data set must be one of {', '.join(names)}, or the path of an .npz, .csv or .parquet "
+        f"file, got {name!r}{nearest(name, names)}"
     )
 
 
