@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from itertools import pairwise
 from numbers import Real
@@ -14,6 +15,7 @@ from sklearn.base import _fit_context, is_classifier
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import unique_labels
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
@@ -29,6 +31,7 @@ from ._checked import checked
 from ._lbfgs import check_parameters, fit_lbfgs
 from ._network import LayerArrays, outputs_of
 from ._stochastic import Rows, fit_stochastic
+from ._whole import WholeParameters, whole
 
 _MORE_CONSTRAINTS: Mapping[str, list[Any]] = {
     "activation": [StrOptions({"logistic", *ACTIVATIONS}), Activation, list, tuple],
@@ -43,7 +46,7 @@ _MORE_CONSTRAINTS: Mapping[str, list[Any]] = {
 }
 
 
-class _Compiled:
+class _Compiled(WholeParameters):
     """What takes the place of scikit-learn's training and prediction.
 
     Base of classes that have one of scikit-learn's as their second base: parameters, checks of the
@@ -78,7 +81,8 @@ class _Compiled:
             it they are scored all the same, in ``validation_scores_``
 
         Raises ValueError or TypeError as scikit-learn does. Warns with a ``NotFiniteWarning`` where
-        the loss ceases to be finite, and keeps the last finite weights.
+        the loss ceases to be finite, and keeps the last finite weights. A fit that raises, also
+        from a callback, leaves the estimator and ``random_state`` as they were.
         """
         held_out = None
         if X_val is not None or y_val is not None:
@@ -89,6 +93,12 @@ class _Compiled:
         self: Any, X: Any, y: Any, sample_weight: Any = None, incremental: bool = False,
         held_out: tuple[Any, Any] | None = None,
     ) -> Any:  # fmt: skip
+        with whole(self):
+            return self._fit_whole(X, y, sample_weight, incremental, held_out)
+
+    def _fit_whole(
+        self: Any, X: Any, y: Any, sample_weight: Any, incremental: bool, held_out: Any
+    ) -> Any:
         hidden = np.atleast_1d(self.hidden_layer_sizes).astype(int).tolist()
         if any(width <= 0 for width in hidden):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
@@ -108,6 +118,9 @@ class _Compiled:
             self._initialize(rows.y, sizes, X.dtype)
         elif not incremental:
             self._take_over(sizes)
+        elif self.callbacks or self.schedule is not None or not self._has_optimizer:
+            # What is the user's may raise while it trains.
+            self.network_ = copy.deepcopy(self.network_)
         if watched is not None and self.validation_scores_ is None:
             self.validation_scores_ = []
         if by_lbfgs:
@@ -298,6 +311,15 @@ class MLPClassifier(_Compiled, neural_network.MLPClassifier):
         progress: bool = False,
     ) -> None:
         self._store(locals())
+
+    @available_if(lambda self: self._check_solver())
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
+        """One epoch, as scikit-learn's; ``classes`` are needed in the first call.
+
+        Raises as ``fit``.
+        """
+        with whole(self):
+            return super().partial_fit(X, y, sample_weight, classes)
 
 
 class MLPRegressor(_Compiled, neural_network.MLPRegressor):

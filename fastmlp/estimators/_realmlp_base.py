@@ -26,12 +26,13 @@ from ._columns import Columns
 from ._folds import folds, random_split
 from ._recipe import Recipe, Rows, Task, Training, folded
 from ._tables import Table, categorical_columns, read_table
+from ._whole import WholeParameters, whole
 
 # Seeds of splits, of the refit and of each network are drawn from here.
 _SEEDS = np.iinfo(np.int32).max
 
 
-class RealMLP(BaseEstimator, metaclass=ABCMeta):
+class RealMLP(WholeParameters, BaseEstimator, metaclass=ABCMeta):
     """What the classifier and the regressor share."""
 
     _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012
@@ -73,7 +74,12 @@ class RealMLP(BaseEstimator, metaclass=ABCMeta):
 
         Raises ValueError or TypeError where scikit-learn's own estimators do. A training whose loss
         is no longer finite ends with a ``NotFiniteWarning``, and its last finite network is kept.
+        A fit that raises leaves the estimator and ``random_state`` as they were.
         """
+        with whole(self):
+            return self._fit_whole(X, y, sample_weight, X_val, y_val)
+
+    def _fit_whole(self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any) -> Self:
         recipe = self._recipe()
         table = read_table(self, X, reset=True)
         if y is None:

@@ -98,12 +98,12 @@ class _Fit:
         self.samples = rows.X.shape[0]
         self.epochs = 1 if incremental else estimator.max_iter
         self.plan = self._plan()
+        callbacks = check_callbacks(estimator.callbacks or (), self.plan)
         X = rows.X if isinstance(rows.X, np.ndarray) else rows.X.tocsr()
         train = TrainingSet(X, targets_of(estimator, rows.y), rows.weights)
         self.session = PenalisedSession(
             self.network, train, self.plan, estimator.schedule, loss_terms_of(estimator, rows)
         )
-        callbacks = check_callbacks(estimator.callbacks or ())
         if estimator.progress:
             callbacks.append(ProgressBar())
         self.listeners = Listeners(callbacks, self.session)
