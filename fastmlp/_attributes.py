@@ -32,14 +32,6 @@ CHECKED: dict[str, Callable[[str, Any], Any]] = {
 }
 """How attributes of a network that are plain values are checked when they are set."""
 
-FIXED = frozenset(
-    {
-        "input_size", "output_size", "hiddens", "nlayers", "num_bn_layers", "num_ln_layers", "bn",
-        "residual", "scale_inputs", "parametric_activations", "embeddings", "dtype", "buffers",
-    }
-)  # fmt: skip
-"""What its buffers were made for: set once."""
-
 
 class NetworkAttribute(ABC, Generic[_Value]):
     """An attribute of a network, of the name that it is assigned to in the class."""

@@ -17,7 +17,6 @@ class LayerPath(NetworkParts):
     """Base of ``MLP``, which calls ``_begin``: forward, backward and step, by the layers."""
 
     batchnorm_reduction: str
-    bn: bool
     criterion: Criterion
 
     def _begin(self) -> None:

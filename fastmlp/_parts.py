@@ -17,6 +17,7 @@ from ._layout import Layout, layout_of
 from .engine import faster_compute_dtype
 from .kernels.dropout import dropout_factors
 from .layers import BatchNorm, LayerNorm, Linear
+from .layers._state import fixed
 from .layers.activation import formula_of
 from .layers.embedding import Embedding, PeriodicEmbeddings
 from .layers.mixture import Mixture
@@ -35,18 +36,19 @@ from .validation import (
 class NetworkParts:
     """Base of ``MLP``, which sets the sizes and calls ``_build``."""
 
-    input_size: int
-    output_size: int
-    hiddens: tuple[int, ...]
-    nlayers: int
-    num_bn_layers: int
-    num_ln_layers: int
-    residual: bool
-    scale_inputs: bool
-    parametric_activations: bool
-    embeddings: PeriodicEmbeddings | None
-    dtype: np.dtype[Any]
-    buffers: Buffers
+    input_size: int = fixed()
+    output_size: int = fixed()
+    hiddens: tuple[int, ...] = fixed()
+    nlayers: int = fixed()
+    num_bn_layers: int = fixed()
+    num_ln_layers: int = fixed()
+    bn: bool = fixed()
+    residual: bool = fixed()
+    scale_inputs: bool = fixed()
+    parametric_activations: bool = fixed()
+    embeddings: PeriodicEmbeddings | None = fixed()
+    dtype: np.dtype[Any] = fixed()
+    buffers: Buffers = fixed()
     output: np.ndarray | None
     train_mode: bool
     updates: int

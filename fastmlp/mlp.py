@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import checkpoint, training
-from ._attributes import CHECKED, FIXED
+from ._attributes import CHECKED
 from ._buffers import replaceable_activations
 from ._exchange._methods import ExchangeMethods
 from ._exchange._onnx_methods import OnnxMethods
@@ -188,8 +188,6 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
         elif name == "criterion":
             check_instance(name, value, Criterion)
             value.check_outputs(self.output_size)
-        elif name in FIXED:
-            self._check_unset(name)
         elif name[0] != "_" and type(self) is MLP:
             self._check_known(name)
         object.__setattr__(self, name, value)
@@ -198,10 +196,6 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
         if name in _known_names() and not hasattr(MLP, name):
             raise AttributeError(f"{name} cannot be deleted: every network has it")
         super().__delattr__(name)
-
-    def _check_unset(self, name: str) -> None:
-        if name in self.__dict__:
-            raise AttributeError(f"{name} cannot be changed: make another network")
 
     def _check_known(self, name: str) -> None:
         if name not in _known_names():
@@ -372,5 +366,5 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
 @functools.cache
 def _known_names() -> dict[str, None]:
     """The public attributes of a network, in order."""
-    names = (*dir(MLP), *CHECKED, *sorted(FIXED), "criterion", "output")
+    names = (*dir(MLP), *CHECKED, "criterion", "output")
     return dict.fromkeys(name for name in names if name[0] != "_")

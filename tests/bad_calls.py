@@ -189,6 +189,11 @@ def _bad_assignments():
                     m.linear_layers[-1], n, f(getattr(m.linear_layers[-1], n))
                 ),
             )
+    for name, value in (("in_feature", 9), ("out_feature", 9)):
+        yield (
+            f"layer.{name} = {value}",
+            lambda m, g, n=name, v=value: setattr(m.linear_layers[0], n, v),
+        )
     yield "nesterov without momentum", _nesterov_without_momentum
     yield "a layer twice", lambda m, g: setattr(m, "linear_layers", [m.linear_layers[0]] * 2)
     yield (

@@ -49,7 +49,11 @@ def network(**options):
         ),
         (lambda m: setattr(m, "momentun", 0.5), AttributeError, r"did you mean 'momentum'\?"),
         (lambda m: setattr(m, "mine", 3), AttributeError, r"class derived from MLP$"),
-        (lambda m: setattr(m, "hiddens", (9,)), AttributeError, "hiddens cannot be changed: make"),
+        (
+            lambda m: setattr(m, "hiddens", (9,)),
+            AttributeError,
+            "hiddens cannot be changed, .*: make another MLP",
+        ),
         (lambda m: delattr(m, "history"), AttributeError, "history cannot be deleted"),
         (
             lambda m: setattr(m.optimizer, "learning_rate", 3),

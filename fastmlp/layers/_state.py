@@ -16,6 +16,26 @@ class Owner(Protocol):
         """Called before one of the layer's arrays is read or written."""
 
 
+class _Fixed:
+    """An attribute that is set once; it is read from the object itself, which takes no time."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __set__(self, owner: Any, value: Any) -> None:
+        if self.name in owner.__dict__:
+            raise AttributeError(
+                f"{self.name} cannot be changed, arrays were made for it: make another "
+                f"{type(owner).__name__}"
+            )
+        owner.__dict__[self.name] = value
+
+
+def fixed() -> Any:
+    """What to assign to an annotated attribute in a class for it to be set once."""
+    return _Fixed()
+
+
 class FixedArray:
     """An attribute that is always the same memory: assigning copies into it.
 

@@ -22,7 +22,7 @@ from ..validation import (
     check_shape,
     contiguous,
 )
-from ._state import FixedArray, ParameterLayer
+from ._state import FixedArray, ParameterLayer, fixed
 
 
 class BatchNorm(ParameterLayer):
@@ -48,6 +48,7 @@ class BatchNorm(ParameterLayer):
     )
     statistics = ("running_mean", "running_var")
 
+    in_feature: int = fixed()
     gamma, dgamma, momentum_gamma = FixedArray(), FixedArray(), FixedArray()
     beta, dbeta, momentum_beta = FixedArray(), FixedArray(), FixedArray()
     running_mean, running_var = FixedArray(), FixedArray()

@@ -15,7 +15,7 @@ from ..validation import (
     check_shape,
     contiguous,
 )
-from ._state import FixedArray, ParameterLayer
+from ._state import FixedArray, ParameterLayer, fixed
 
 
 class LayerNorm(ParameterLayer):
@@ -37,6 +37,7 @@ class LayerNorm(ParameterLayer):
         ("beta", "dbeta", "momentum_beta"),
     )
 
+    in_feature: int = fixed()
     gamma, dgamma, momentum_gamma = FixedArray(), FixedArray(), FixedArray()
     beta, dbeta, momentum_beta = FixedArray(), FixedArray(), FixedArray()
 

@@ -10,7 +10,7 @@ import numpy as np
 from ..kernels._rates import unit_for
 from ..kernels.linear import linear_backward, linear_forward
 from ..validation import FLOATS, check_count, check_matrix, check_real, check_shape, contiguous
-from ._state import FixedArray, ParameterLayer
+from ._state import FixedArray, ParameterLayer, fixed
 
 
 class Linear(ParameterLayer):
@@ -37,6 +37,8 @@ class Linear(ParameterLayer):
 
     parameters = (("W", "dW", "momentum_W"), ("b", "db", "momentum_b"))
 
+    in_feature: int = fixed()
+    out_feature: int = fixed()
     W, dW, momentum_W = FixedArray(), FixedArray(), FixedArray()
     b, db, momentum_b = FixedArray(), FixedArray(), FixedArray()
 
