@@ -113,6 +113,8 @@ def _flush_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
 def check_there(path: Path) -> None:
     """Raise OSError where the file cannot be read; where there is none, with the nearest name."""
     try:
@@ -123,8 +125,6 @@ def check_there(path: Path) -> None:
             names = os.listdir(folder)
         text = f"no such file in {folder}{nearest(path.name, names)}"
         raise FileNotFoundError(errno.ENOENT, text, os.fspath(path)) from None
-
-
 
 
 @contextlib.contextmanager

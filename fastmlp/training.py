@@ -52,8 +52,8 @@ def fit(mlp: Any, x: Any, labels: Any, options: FitOptions) -> History:
     epochs = check_count("epochs", options.epochs, least=0)
     batch_size = check_count("batch_size", options.batch_size)
     accumulate = check_count("accumulate", options.accumulate)
-    flags = "shuffle", "progress", "check_finite", "drop_last"
-    options = options._replace(**{name: check_flag(name, getattr(options, name)) for name in flags})
+    for name in ("shuffle", "progress", "check_finite", "drop_last"):
+        check_flag(name, getattr(options, name))
     x, labels = _check_data("x", "labels", x, labels, mlp)
     weights = check_sample_weight("sample_weight", options.sample_weight, len(x))
     validation = options.validation_data

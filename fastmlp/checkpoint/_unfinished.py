@@ -95,8 +95,8 @@ def fit_from_file(field: dict[str, Any], tensors: dict[str, np.ndarray]) -> FitS
     left = {name.removeprefix(PREFIX): values for name, values in tensors.items()}
     losses, errors = (_numbers(left, name) for name in ("losses", "errors"))
     lists = {name: _numbers(left, f"history.{name}").tolist() for name in _LISTS}
-    names = NETWORK_ARRAYS + NETWORK_COUNTERS
-    network = {name: left.pop(f"network.{name}", None) for name in names}
+    known = NETWORK_ARRAYS + NETWORK_COUNTERS
+    network = {name: left.pop(f"network.{name}", None) for name in known}
     for name in NETWORK_COUNTERS:
         if (counter := network[name]) is not None and counter.dtype != np.uint64:
             raise ValueError(f"{PREFIX}network.{name} must be uint64, got {counter.dtype}")
