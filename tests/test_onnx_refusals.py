@@ -1,5 +1,7 @@
 """What MLP.from_onnx refuses: graphs of no MLP, and files made to do harm."""
 
+import os
+import sys
 import tracemalloc
 
 import numpy as np
@@ -290,6 +292,19 @@ def test_a_file_that_cannot_be_read(tmp_path):
         MLP.from_onnx(tmp_path / "none.onnx")
     with pytest.raises(IsADirectoryError):
         MLP.from_onnx(tmp_path)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="there is no such file")
+def test_a_file_without_an_end(tmp_path):
+    with pytest.raises(ValueError, match="/dev/zero: not an MLP"):
+        MLP.from_onnx("/dev/zero")
+
+
+def test_without_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    for call in (small().to_onnx, MLP.from_onnx):
+        with pytest.raises(ImportError, match=r'onnx is not installed: .*"fastmlp\[onnx\]"'):
+            call(tmp_path / "model.onnx")
 
 
 def test_a_larger_file_than_there_can_be(tmp_path, monkeypatch):
