@@ -57,6 +57,10 @@ OPTIONS = st.fixed_dictionaries(
         "dropout_schedule": st.just(lambda t: 1 - t / 2),
     },
 )  # fmt: skip
+KINDS = {
+    "batch norm": ("batch norm", np.float32, "nesterov", "leaky", "smoothed", 0.3),
+    "embedded": ("embedded", np.float64, "adamw, average", "tanh", "values", 0.0),
+}
 ERRORS = (KeyboardInterrupt, RuntimeError, SystemExit)
 
 
@@ -355,17 +359,7 @@ class Machine(RuleBasedStateMachine):
     )
     def changed_between(self, batch_size, act, epochs, k):
         """By a callback of the one, and between fits of an epoch each of the other."""
-        options = {"batch_size": batch_size, "shuffle": False}
-        callback = Act("on_epoch_end", lambda m: act[1](m, k))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            fit(self.mlp, epochs=epochs, callbacks=[callback], **options)
-            for _ in range(epochs):
-                ended = not np.isfinite(fit(self.twin, **options).train_loss[-1])
-                act[1](self.twin, k)
-                if ended:
-                    break
-        self.twin.history = copy.deepcopy(self.mlp.history)
+        change_between(self.mlp, self.twin, act[1], k, epochs, batch_size)
         self.both(lambda m: None)
 
     def fit_with(self, options, event, change):
@@ -383,6 +377,20 @@ class Machine(RuleBasedStateMachine):
     def refused_inside(self, options, event, call):
         """In a callback of the one; that of the other does not even look."""
         self.fit_with(options, event, lambda m: assert_refused(m, *call) if m is self.mlp else None)
+
+
+def change_between(first, second, act, k, epochs, batch_size):
+    options = {"batch_size": batch_size, "shuffle": False}
+    callback = Act("on_epoch_end", lambda m: act(m, k))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit(first, epochs=epochs, callbacks=[callback], **options)
+        for _ in range(epochs):
+            ended = not np.isfinite(fit(second, **options).train_loss[-1])
+            act(second, k)
+            if ended:
+                break
+    second.history = copy.deepcopy(first.history)
 
 
 def assert_refused(mlp, name, call):
@@ -432,12 +440,19 @@ def test_the_machine_for_long(machine):
 @pytest.mark.parametrize("call", BAD_CALLS, ids=[name for name, _ in BAD_CALLS])
 def test_every_bad_call_changes_nothing(call):
     """After a fit and half a step by hand, so that nothing of the network is zero."""
-    for names in (
-        ("batch norm", np.float32, "nesterov", "leaky", "smoothed", 0.3),
-        ("embedded", np.float64, "adamw, average", "tanh", "values", 0.0),
-    ):
-        mlp = states.network(*names)
+    for kind in KINDS.values():
+        mlp = states.network(*kind)
         fit(mlp, epochs=2, seed=0)
         mlp.forward(X)
         mlp.backward(DATA.targets(mlp))
         assert_refused(mlp, *call)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("name", CHANGES)
+def test_every_change_counts_from_there_on(name, kind):
+    """Made by a callback as if made between two fits."""
+    for k in range(4):
+        first, second = (states.network(*kind) for _ in range(2))
+        change_between(first, second, CHANGES[name], k, epochs=3, batch_size=8)
+        assert_same(facts(first), facts(second))
