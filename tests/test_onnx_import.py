@@ -384,3 +384,5 @@ def test_a_criterion_can_be_given(tmp_path):
         MLP.from_onnx(model.save(tmp_path), criterion=MeanSquaredError())
     with pytest.raises(TypeError, match="criterion must be an object of class Criterion"):
         MLP.from_onnx(model.save(tmp_path), criterion="mse")
+    with pytest.raises(TypeError, match="optimizer must be an object of class Optimizer"):
+        MLP.from_onnx(model.save(tmp_path), optimizer="adam")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from numpy.testing import assert_array_equal
 
-from fastmlp import MLP, Huber, optimizers
+from fastmlp import MLP, Huber, PeriodicEmbeddings, optimizers
 from fastmlp.kernels.activation import ACTIVATIONS
 from fastmlp.layers import (
     BinaryCrossEntropy,
@@ -91,7 +91,13 @@ def test_arguments_of_a_criterion_come_back(tmp_path):
 
 
 def test_pixels_come_back_as_pixels(tmp_path):
-    mlp = network([16, 8, 3], ["relu", "identity"], dtype=np.float32)
+    front = {"scale_inputs": True, "embeddings": PeriodicEmbeddings(5, 3, 2, sigma=1.0, seed=0)}
+    for options in ({}, front):
+        mlp = network([16, 8, 3], ["relu", "identity"], dtype=np.float32, **options)
+        check_pixels(mlp, tmp_path)
+
+
+def check_pixels(mlp, tmp_path):
     x = np.random.default_rng(0).integers(0, 256, (9, 16)).astype(np.uint8)
     read = MLP.from_onnx(written(mlp, tmp_path, input_dtype="uint8"))
     assert_array_equal(read.predict_proba(x), mlp.predict_proba(x))

@@ -11,7 +11,7 @@ import numpy as np
 from ..layers.embedding import MOST
 from ._onnx_flow import Flow, Strand
 from ._onnx_operands import is_numeric
-from ._onnx_steps import Embedded, Input
+from ._onnx_steps import Embedded, Input, Line, Step
 
 _OPERATORS = (
     "Slice", "Transpose", "Unsqueeze", "Mul", "Mul", "Add", "Cos", "MatMul", "Add", "Transpose",
@@ -23,14 +23,23 @@ _AXES = {1: (1, 0), 9: (1, 0, 2)}
 
 def begun(flow: Flow, constants: Sequence[Any]) -> Strand:
     """The first columns of x. Raises ValueError where it is something else."""
-    if not isinstance(flow.step, Input) or not flow.is_plain or flow.step.pixels:
+    step = flow.settle()
+    if not _are_features(step):
         raise ValueError("takes columns from the midst of the network")
     if len(constants) != 3 or not all(is_numeric(x) and x.size == 1 for x in constants):
         raise ValueError("must take the first columns")
     first, last, axis = (int(x.reshape(())) for x in constants)
     if first != 0 or axis != 1 or not 1 <= last <= flow.step.width:
         raise ValueError("must take the first columns")
-    return Strand(flow.step, ("Slice",), (np.array(last),))
+    return Strand(step, ("Slice",), (np.array(last),))
+
+
+def _are_features(step: Step) -> bool:
+    """Whether it gives the columns of x as an MLP takes them: pixels scaled to [0, 1]."""
+    if isinstance(step, Line) and isinstance(step.before, Input) and step.before.pixels:
+        scales = np.ndim(step.scale) == 0 and abs(255 * step.scale - 1) < 1e-6
+        return bool(scales and not np.any(step.shift))
+    return isinstance(step, Input) and not step.pixels
 
 
 def continued(operator: str, operands: Sequence[Any], attributes: dict[str, Any]) -> Strand:
@@ -54,7 +63,7 @@ def ended(operands: Sequence[Any], where: str) -> Flow:
     """x with embeddings behind its columns. Raises ValueError where it is something else."""
     flow, strand = (*operands, None)[:2]
     whole = isinstance(strand, Strand) and strand.operators == _OPERATORS
-    if not whole or not isinstance(flow, Flow) or not flow.is_plain or flow.step is not strand.step:
+    if not whole or not isinstance(flow, Flow) or flow.settle() is not strand.step:
         raise ValueError("must put embeddings behind the columns")
     columns, axis, w, turn, b, v, c, shape = strand.constants
     n, h, m = int(columns), w.size // int(columns), c.size // int(columns)
@@ -67,5 +76,5 @@ def ended(operands: Sequence[Any], where: str) -> Flow:
         raise ValueError("must have cosines of so many turns")
     parts = [w, b, v.transpose(0, 2, 1), c]
     numbers = np.concatenate([part.astype(np.float64).ravel() for part in parts])
-    step = flow.step
+    step = strand.step
     return Flow(Embedded(step, step.width + n * m, where, numbers, n, h, m))

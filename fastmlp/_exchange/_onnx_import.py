@@ -46,6 +46,8 @@ def read_network(
     """What ``MLP.from_onnx`` does; cls is MLP."""
     if criterion is not None:
         check_instance("criterion", criterion, Criterion)
+    if optimizer is not None:
+        check_instance("optimizer", optimizer, Optimizer)
     try:
         # Numbers of a file may be as large as they like.
         with np.errstate(all="ignore"):
