@@ -50,11 +50,9 @@ def table(command):
 
 
 QUICK = {
-    "plain": "synth --epochs 3",
     "standardised": "digits --preset speedrun --epochs 2",
     "adamw, dropout": "digits --epochs 2 --optimizer adamw --dropout 0.3 --lr-schedule plateau",
-    "regression": "values.npz --task regression --epochs 4 --hidden 8 --batch-size 8",
-    "of one's own": "table.npz --epochs 4 --hidden 8 --seed 3 --dtype float64 --batch-size 16",
+    "regression": "values.npz --task regression --hidden 8 --batch-size 8 --lr 0.01 --dtype float64",
 }
 
 
@@ -192,14 +190,14 @@ def wait_for(process, line, seconds=60):
 @posix
 def test_sigterm(command):
     """As a system that needs the machine sends it: a checkpoint, and 143."""
-    process = start("train synth --epochs 60")
-    wait_for(process, "3/60")
+    process = start("train synth --epochs 40")
+    wait_for(process, "3/40")
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143
     assert errors.startswith("fastmlp: terminated in epoch ")
     assert errors.endswith(" are in runs/synth\n")
-    for line in ("--resume runs/synth", "synth --epochs 60 --out whole"):
+    for line in ("--resume runs/synth", "synth --epochs 40 --out whole"):
         assert command(f"train {line}")[0] == 0
     assert model("runs/synth") == model("whole")
 
@@ -223,11 +221,11 @@ def test_sigterm_before_anything_is_trained(command, monkeypatch):
 @posix
 def test_sigkill_again_and_again(command):
     """Whenever it comes: what was in the last checkpoint is not lost, the model is the same."""
-    assert command("train synth --epochs 60 --out whole")[0] == 0
-    line = "train synth --epochs 60 --checkpoint 0.01"
-    for kill in range(2):
+    assert command("train synth --epochs 40 --out whole")[0] == 0
+    line = "train synth --epochs 40 --checkpoint 0.01"
+    for epoch in (7, 30):
         process = start(line)
-        wait_for(process, f"{15 * kill + 10}/60")
+        wait_for(process, f"{epoch}/40")
         process.kill()
         process.communicate()
         assert CHECKPOINT in files("runs/synth")
