@@ -52,7 +52,7 @@ def table(command):
 QUICK = {
     "standardised": "digits --preset speedrun --epochs 2",
     "adamw, dropout": "digits --epochs 2 --optimizer adamw --dropout 0.3 --lr-schedule plateau",
-    "regression": "values.npz --task regression --hidden 8 --batch-size 8 --lr 0.01 --dtype float64",
+    "regression": "values.npz --task regression --hidden 8 --batch-size 8 --lr .01 --dtype float64",
 }
 
 
