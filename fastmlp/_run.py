@@ -62,9 +62,8 @@ class Listeners:
                 self._end_each(callbacks[1:], *arguments)
 
     def states(self) -> tuple[tuple[str, dict[str, Any]], ...]:
-        """(class, state) of the callbacks that have one at present."""
-        found = ((name_of(c), c.state_dict()) for c in self.callbacks if has_state(c))
-        return tuple((name, dict(state)) for name, state in found if state)
+        """(class, state) of the callbacks that may have one; it is empty where one has none."""
+        return tuple((name_of(c), dict(c.state_dict())) for c in self.callbacks if has_state(c))
 
 
 def name_of(callback: Any) -> str:
@@ -87,9 +86,11 @@ def _assigned(state: FitState, callbacks: Sequence[Any]) -> list[tuple[Any, dict
     left, found = [c for c in callbacks if has_state(c)], []
     for name, values in state.callbacks:
         callback = next((c for c in left if name_of(c) == name), None)
+        if callback is None and not values:
+            continue
         if callback is None:
             got = ", ".join(map(name_of, callbacks)) or "none"
-            wanted = ", ".join(name for name, _ in state.callbacks)
+            wanted = ", ".join(name for name, values in state.callbacks if values)
             raise ValueError(
                 f"callbacks must have those of the unfinished fit whose state it needs to go on, "
                 f"{wanted}, got {got}"
