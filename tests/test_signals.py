@@ -28,6 +28,8 @@ def press_and_fail(message, answer=lambda: None):
 
 @pytest.fixture(autouse=True)
 def same_handlers():
+    # A process that was started in the background may ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     before = [signal.getsignal(number) for number in _signals.SIGNALS]
     yield
     assert [signal.getsignal(number) for number in _signals.SIGNALS] == before
@@ -250,6 +252,7 @@ import os, random, signal, sys, threading, time
 import numpy as np
 from tests.resumes import arguments, assert_same, network, outcome
 
+signal.signal(signal.SIGINT, signal.default_int_handler)
 kind, epochs, rng = "early stopping", 400, random.Random(int(sys.argv[1]))
 more = {"epochs": epochs, "lr_schedule": lambda t: 0.2 * (1 - t)}
 def options(**others):
