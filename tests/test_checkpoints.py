@@ -94,6 +94,16 @@ def test_the_last_written_counts_not_the_largest_number(tmp_path):
     assert checkpoint.latest().name == names[3]
 
 
+def test_what_dead_writers_of_other_numbers_left_is_removed(tmp_path):
+    left = tmp_path / ".model-00000003.st.12345678.partial"
+    other = tmp_path / ".models-00000003.st.12345678.partial"
+    for path in (left, other):
+        path.touch()
+    fit([Checkpoint(tmp_path / "model.st", keep=2)])
+    assert not left.exists()
+    assert other.exists()
+
+
 def test_the_best_beside_the_last(tmp_path):
     """Two of them; the best is known after an interrupt, too."""
 
