@@ -101,20 +101,24 @@ def test_different_networks_end_as_one_after_the_other(count, tmp_path):
 
 @pytest.mark.usefixtures("forced_threads", "switching")
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_network_predicts_for_all(kind):
-    """One row, a few, and so many that they are shared among threads."""
+def test_one_network_predicts_for_all(kind, tmp_path):
+    """One row, a few, and so many that they are shared among threads; and it is saved by all."""
+    pytest.importorskip("safetensors", reason="files of networks need the extra io")
     fastmlp.set_num_threads(3)
-    mlp = build(SIZES, **KINDS[kind])
+    mlp = build(SIZES, dropout_seed=3, **KINDS[kind])
     expected = {rows: mlp.predict_proba(X[:rows]) for rows in (1, 3, 7, 150)}
     score = mlp.score(X, LABELS)
+    mlp.save(tmp_path / "alone")
 
-    def predict(first):
-        for rows in list(expected)[first:] * 20:
+    def use(thread):
+        for rows in list(expected)[thread % 4 :] * 20:
             assert_array_equal(mlp.predict_proba(X[:rows]), expected[rows])
         assert_array_equal(mlp.predict(X), expected[150].argmax(axis=1))
         assert mlp.score(X, LABELS) == score
+        mlp.save(tmp_path / str(thread))
 
-    at_once(*(partial(predict, i % 4) for i in range(THREADS)))
+    at_once(*(partial(use, thread) for thread in range(THREADS)))
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
 
 
 # One network that is trained in one thread and looked at from others
