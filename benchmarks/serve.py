@@ -4,7 +4,8 @@
 single rows over kept connections of the loopback, by a clock: so many requests a second, whether
 the answers come or not. A latency counts from the moment at which a request is due, so that one
 that has to wait for a free connection, or for this process, is not flattered. Every answer is
-compared with the network's own prediction.
+compared with the network's own prediction. With ``--write`` the table goes to ``docs/serving.md``,
+between its marks.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from .compare._machine import describe, versions
+from .compare._readme import ROOT, rewrite
 from .networks import NETWORKS
 
-SERVER = Path(__file__).parents[1] / "examples" / "serve.py"
+SERVER, PAGE = ROOT / "examples" / "serve.py", ROOT / "docs" / "serving.md"
 NAME = "784-512-512-10"
 BODIES = ("json", "float32", "uint8")
 # Seconds that an answer, or the start of the server, may take.
@@ -171,11 +173,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--bodies", nargs="+", choices=BODIES, default=BODIES)
+    parser.add_argument("--write", action="store_true", help="into docs/serving.md")
     arguments = parser.parse_args()
     load = Load(arguments.rate, arguments.seconds, arguments.connections)
     rows = np.random.default_rng(0).integers(0, 256, (100, 784), np.uint8)
     found = measure(NETWORKS[NAME].build(), rows, arguments.bodies, load)
-    Console().print(Markdown(table(found, load)))
+    text = table(found, load)
+    Console().print(Markdown(text))
+    if arguments.write:
+        rewrite(PAGE, text, "served")
 
 
 if __name__ == "__main__":

@@ -90,6 +90,9 @@ def main() -> None:
     mlp.predict(np.zeros((1, mlp.input_size), np.float32))
     server = uvicorn.Server(uvicorn.Config(make_app(mlp), log_level="warning", access_log=False))
     with socket.create_server((arguments.host, arguments.port)) as listener:
+        # asyncio does so for sockets of its own. Otherwise an answer's second packet waits, 40 ms,
+        # until the client has acknowledged the first.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         print(f"{mlp} on http://{arguments.host}:{listener.getsockname()[1]}", flush=True)
         server.run([listener])
 

@@ -133,6 +133,13 @@ def test_a_process_of_its_own_answers_the_load():
     assert {len(row) for row in found} == {heads}
 
 
+def test_the_page_has_a_place_for_the_table(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(load.PAGE.read_text())
+    load.rewrite(page, "the table", "served")
+    assert "the table" in page.read_text()
+
+
 def test_a_wrong_answer_is_noticed():
     mlp, other = (build([784, 17, 10], dtype=np.float32, seed=seed) for seed in (0, 1))
     rows = np.random.default_rng(0).integers(0, 256, (20, 784), np.uint8)
