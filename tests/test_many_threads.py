@@ -13,7 +13,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import fastmlp
-from fastmlp import MLP, get_training_stats, optimizers
+from fastmlp import MLP, SoftmaxCrossEntropy, get_training_stats, optimizers
 from fastmlp.engine import Trainer
 from tests.networks import assert_same_state, batch, build, state, train_by_hand
 from tests.reference import one_hot
@@ -97,6 +97,23 @@ def test_different_networks_end_as_one_after_the_other(count, tmp_path):
         found = at_once(*(partial(life, kind, tmp_path / kind) for kind in KINDS))
         for actual, alone in zip(found, expected, strict=True):
             assert_same_state(actual, alone)
+
+
+@pytest.mark.usefixtures("switching_often")
+def test_networks_may_share_activations_and_criterion():
+    """Fits and predictions keep nothing in them."""
+    activations, criterion = build(SIZES).activations, SoftmaxCrossEntropy()
+
+    def results(seed, shared=True):
+        mlp = build(SIZES, seed=seed)
+        if shared:
+            mlp.activations, mlp.criterion = activations, criterion
+        mlp.fit(X, LABELS, epochs=5, batch_size=16, seed=seed, validation_data=(X, LABELS))
+        return state(mlp) | {"probabilities": mlp.predict_proba(X)}
+
+    found = at_once(*(partial(results, seed) for seed in range(THREADS)))
+    for seed, actual in enumerate(found):
+        assert_same_state(actual, results(seed, shared=False))
 
 
 @pytest.mark.usefixtures("forced_threads", "switching")
