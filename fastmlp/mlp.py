@@ -229,8 +229,8 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
     ) -> History:
         """Train on (x, labels) from the present weights and momenta on.
 
-        x : (N, D) uint8 (scaled to [0, 1]), float32 or float64, any strides, read in place; or
-            booleans and other integers, taken as they are, from a copy in floats
+        x : (N, D) uint8 (scaled to [0, 1]), float32 or float64, any strides, read in place, memory
+            maps too; or booleans and other integers, taken as they are, from a copy in floats
         labels : what the criterion takes: (N,) classes, whole numbers, or (N, K) rows; numbers
             for regression, (N, K), or (N,) for a single output
         batch_size : the last batch may be shorter
@@ -268,7 +268,7 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
         is left to do in ``unfinished``. Where a batch's loss is not finite the training ends before
         its update, with a ``NotFiniteWarning`` that names epoch and step. Raises ValueError or
         TypeError before anything has changed: the network, the last ``history``, and a generator
-        given as ``seed``.
+        given as ``seed``; and RuntimeError while another thread trains the network.
         """
         options = training.FitOptions(
             epochs, batch_size, max_steps, shuffle, seed, sample_weight, validation_data, callbacks,

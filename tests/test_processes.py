@@ -26,7 +26,7 @@ from tests.networks import assert_same_state, batch, build, state
 from tests.processes import output_of, run_python
 
 # Seconds that a child may take.
-LIMIT = 60
+LIMIT = 120
 # Newer interpreters warn of every fork of a process that has threads.
 WARNINGS = "-W", "ignore::DeprecationWarning"
 
@@ -270,7 +270,8 @@ def after_forks():
     """The process that forked, once it has ended."""
     pytest.importorskip("safetensors", reason="files of networks need the extra io")
     program = "from tests.test_processes import run_forks; run_forks()"
-    return run_python(*WARNINGS, "-c", program)
+    # The first of them may have to compile.
+    return run_python(*WARNINGS, "-c", program, timeout=500)
 
 
 @needs_fork
