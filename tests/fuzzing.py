@@ -48,7 +48,8 @@ def fuzz(reader, count, seed, folder):
             if fault is not None:
                 faults.append(f"{number}: {fault}")
                 (folder / f"fault-{reader}-{seed}-{number}{kind.suffix}").write_bytes(content)
-        peak = max(peak, memory("VmHWM") - before)
+        if before:
+            peak = max(peak, memory("VmHWM") - before)
     return {
         "reader": reader, "inputs": count, "outcomes": dict(outcomes.most_common()),
         "faults": faults, "megabytes": peak >> 10, "slowest": round(slowest, 3),
