@@ -133,7 +133,7 @@ BAD_ARRAYS = {
     "objects": lambda a: a.astype(object),
     "None": lambda a: None,
     "too large for its dtype": lambda a: (
-        a.astype(float) + 1e300 if a.dtype == np.float32 and a.size else None
+        np.full(a.shape, 1e300) if a.dtype == np.float32 and a.size else None
     ),
 }
 
