@@ -77,3 +77,11 @@ class Signals:
             yield
         finally:
             self._waiting = before
+
+
+def puts_off(handler: Any) -> bool:
+    """Whether a handler is that of ``Signals`` in the place of Python's own for Ctrl-C."""
+    signals = getattr(handler, "__self__", None)
+    if not isinstance(signals, Signals):
+        return False
+    return signals._handlers.get(signal.SIGINT) is signal.default_int_handler

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fastmlp import MLP
+from fastmlp._fit_state import NETWORK_ARRAYS, NETWORK_COUNTERS
 from tests.networks import assert_refused_in_a_file
 from tests.resumes import Interrupt, arguments, assert_same, network, outcome
 from tests.test_checkpoint import assert_refused, description_in, header_of, rewrite
@@ -30,7 +31,7 @@ def test_only_a_file_with_an_unfinished_fit_is_of_format_5(mlp, path):
     """So that others can still be read by those who know the format before."""
     mlp.save(path)
     names = {name for name in header_of(path) if name.startswith("fit.")}
-    arrays = ("parameters", "velocities", "squares", "averages", "statistics")
+    state = NETWORK_ARRAYS + NETWORK_COUNTERS
     assert names == {
         "fit.losses",
         "fit.errors",
@@ -38,8 +39,8 @@ def test_only_a_file_with_an_unfinished_fit_is_of_format_5(mlp, path):
             "train_loss", "train_error", "val_loss", "val_error", "epoch_seconds", "step_loss",
             "learning_rate", "val_r2",
         )),
-        *(f"fit.callbacks.0.best.{name}" for name in arrays),
-        *(f"fit.network.{name}" for name in arrays),
+        *(f"fit.callbacks.0.best.{name}" for name in state),
+        *(f"fit.network.{name}" for name in state),
     }  # fmt: skip
     assert description_in(path)["format"] == 5
     mlp.unfinished = None

@@ -12,12 +12,14 @@ import signal
 import socket
 import tempfile
 import threading
+import time
 import traceback
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numba.core.compiler_lock import global_compiler_lock
 from numpy.testing import assert_array_equal
 
 import fastmlp
@@ -173,6 +175,29 @@ def another_thread_looks():
         forked(lambda: assert_trained(trained(mlp)))
 
 
+def another_thread_compiles():
+    """The fork waits for it, and the child can compile."""
+    begun, ended = threading.Event(), threading.Event()
+
+    def compile_something():
+        with global_compiler_lock:
+            begun.set()
+            time.sleep(0.3)
+            ended.set()
+
+    thread = threading.Thread(target=compile_something)
+    thread.start()
+    assert begun.wait(LIMIT)
+
+    def work():
+        assert ended.is_set()
+        with global_compiler_lock:
+            pass
+
+    forked(work)
+    thread.join()
+
+
 def a_callback_forks():
     """The child has the network of that epoch, and may train it."""
     mlp = network()
@@ -248,7 +273,8 @@ def _worker(listener, model):
 
 FORKS = [
     idle, a_child_forks, a_thread_forks, another_thread_trains,
-    another_thread_trains_the_childs_network, another_thread_looks, a_callback_forks,
+    another_thread_trains_the_childs_network, another_thread_looks, another_thread_compiles,
+    a_callback_forks,
     both_go_on_with_the_fit, a_server_forks_workers,
 ]  # fmt: skip
 

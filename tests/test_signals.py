@@ -8,6 +8,7 @@ import pytest
 
 from fastmlp import _signals
 from fastmlp._signals import Signals
+from fastmlp.kernels._jit import interrupts_held
 from tests.command_line import posix
 from tests.networks import batch, build
 from tests.processes import output_of
@@ -33,6 +34,28 @@ def same_handlers():
     before = [signal.getsignal(number) for number in _signals.SIGNALS]
     yield
     assert [signal.getsignal(number) for number in _signals.SIGNALS] == before
+
+
+def test_one_that_comes_while_kernels_are_compiled_is_put_off_too(capsys):
+    """Raised while LLVM calls back into Python it would be lost."""
+    done = []
+
+    def compile_something():
+        with interrupts_held():
+            press()
+            done.append("compiled")
+
+    def compile_and_go_on():
+        with Signals() as signals:
+            with signals.at_once(), pytest.raises(KeyboardInterrupt):
+                compile_something()
+            compile_something()
+            done.append("and the step")
+
+    with pytest.raises(KeyboardInterrupt):
+        compile_and_go_on()
+    assert done == ["compiled", "compiled", "and the step"]
+    assert capsys.readouterr().err.count("stopping once the kernels are compiled") == 2
 
 
 def test_put_off_until_they_are_answered():
@@ -300,7 +323,8 @@ def storm(seed):
 def test_the_same_bits_after_signals_at_any_moment():
     interrupts, slowest = storm(0)
     assert interrupts >= 10
-    assert slowest < 0.5
+    # 0.06 s on an idle machine; what is looked for here is one that waits for the end of the fit.
+    assert slowest < 5
 
 
 @pytest.mark.long

@@ -136,8 +136,9 @@ def read(path: str | os.PathLike[str]) -> Saved:
     alphas = description["batchnorm_alpha"]
     fit = None
     if "fit" in description:
+        # Copies: callbacks may write to theirs.
         of_fit = [name for name in tensors if name.startswith(PREFIX)]
-        fit = fit_from_file(description["fit"], {name: tensors.pop(name) for name in of_fit})
+        fit = fit_from_file(description["fit"], {n: tensors.pop(n).copy() for n in of_fit})
     return Saved(mlp_arguments(description), alphas, updates, masks, tensors, fit)
 
 

@@ -70,7 +70,7 @@ def fit_to_file(state: FitState) -> tuple[dict[str, Any], dict[str, np.ndarray]]
         "error_name": state.history.error_name,
         "callbacks": callbacks,
     }
-    return field, {PREFIX + name: np.ascontiguousarray(a) for name, a in tensors.items()}
+    return field, {PREFIX + n: np.asarray(a, order="C") for n, a in tensors.items()}
 
 
 def _check_value(name: str, value: Any) -> None:

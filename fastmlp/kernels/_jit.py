@@ -11,29 +11,42 @@ products and sums are fused where the code says ``fma``, so the bits do not depe
 loop was vectorised.
 
 Entry points are kept on disk; ``_cache`` says how.
+
+A fork waits until no other thread compiles: the child would wait for ever for the lock that one
+holds.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import signal
 import sys
 import threading
 
 import numba
 from numba.core import types
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.extending import intrinsic
 from numba.core.registry import CPUDispatcher
 from numba.core.typing.templates import signature
 
 from .. import threads
+from .._signals import puts_off
 from ._cache import KernelCache
 from ._helper_code import HelperCompiler
 
 OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False, "_nrt": False}
 
 _entries = []
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=global_compiler_lock.release,
+    )
 
 
 @contextlib.contextmanager
@@ -52,16 +65,17 @@ def interrupts_held():
         print("fastmlp: stopping once the kernels are compiled ...", file=sys.stderr, flush=True)
 
     in_charge = threading.current_thread() is threading.main_thread()
-    if not in_charge or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    usual = signal.getsignal(signal.SIGINT)
+    if not in_charge or not (usual is signal.default_int_handler or puts_off(usual)):
         yield
         return
     signal.signal(signal.SIGINT, note_interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, usual)
     if held:
-        raise KeyboardInterrupt
+        usual(signal.SIGINT, None)
 
 
 def entry(function):
