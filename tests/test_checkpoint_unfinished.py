@@ -152,6 +152,8 @@ TENSORS = {
     "fit.history.val_r2": (np.zeros((3, 3)), r"must be \(n,\) float64, got \(3, 3\)"),
     "fit.history.more": (np.zeros(3), r"must not hold fit\.history\.more"),
     "fit.network.parameters": (np.zeros(3), r"fit\.network\.parameters must .* got \(3,\)"),
+    "fit.network.updates": (np.zeros((), np.int64), r"network\.updates must be uint64, got int64"),
+    "fit.network.dropout_steps": (np.zeros(1, np.uint64), r"steps must be \(\), got \(1,\)"),
 }
 
 
