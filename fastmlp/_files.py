@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from .validation import nearest
-
 try:
     import fcntl
 except ImportError:  # Windows has other locks, which let nobody remove an open file.
@@ -120,6 +118,9 @@ def check_there(path: Path) -> None:
     try:
         path.open("rb").close()
     except FileNotFoundError:
+        # Not above: it imports NumPy, and the command must answer Ctrl-C before that is there.
+        from .validation import nearest
+
         folder, names = path.parent.resolve(), list[str]()
         with contextlib.suppress(OSError):
             names = os.listdir(folder)

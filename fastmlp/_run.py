@@ -157,6 +157,7 @@ class Run:
         mlp.history = self.history
         session.unfinished = self.state
         mlp.unfinished = self._resumed
+        session.prepare(self.order.rows)
         try:
             self._begin()
             self._epochs()

@@ -186,7 +186,8 @@ class Session:
         with self.signals.at_once():
             self._resume()
             self._begin_epoch(order)
-            self._run(order, self._factors(np.zeros(1), 0, 1), 0, 0)
+            # No row is gathered: of data larger than the memory, none is read that is not needed.
+            self._run(order[:0], self._factors(np.zeros(1), 0, 1), 0, 0)
             self._trainer.unpack()
 
     def _totals(self, order: np.ndarray) -> Totals:

@@ -178,6 +178,7 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
         self.updates = 0
         self.bn = self.num_bn_layers > 0
         self.history: History | None = None
+        self.unfinished = None
         self._begin()
         self._build(weight_init_fn, bias_init_fn, dtype)
         self.compute_dtype = compute_dtype

@@ -95,7 +95,6 @@ def fit(mlp: Any, x: Any, labels: Any, options: FitOptions) -> History:
         if dropout_seed is not None:
             mlp.dropout_seed = dropout_seed
         run = Run(session, Listeners(callbacks, session), order, validation, arguments, state)
-        session.prepare(order.rows)
         run.go()
     # Said to the caller of MLP.fit, two calls from here.
     warn_if_lost(session, stacklevel=4)

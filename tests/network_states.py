@@ -55,6 +55,7 @@ def facts(mlp):
         **{name: getattr(mlp, name) for name in NUMBERS},
         "optimizer": optimizer_of(mlp),
         "history": figures_of(mlp.history),
+        "unfinished": repr(mlp.unfinished),
         "output": bits_of(mlp.output),
         "criterion": (type(mlp.criterion), repr(mlp.criterion), arguments_of(mlp.criterion)),
         "activations": [(repr(a), parameter_of(a)) for a in mlp.activations],

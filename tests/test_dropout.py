@@ -358,7 +358,7 @@ def test_what_is_refused_changes_nothing():
         ({"dropout": 0.5}, r"the field dropout .* is 0\.5"),
         ({"dropout": ["0.5", 0]}, r"the field dropout .*'0\.5'"),
         ({"dropout": [0, 1.0]}, r"dropout\[1\] must be at least 0 and below 1, got 1\.0"),
-        ({"dropout": [0]}, "dropout must be a number, or a list of 2"),
+        ({"dropout": [0]}, "dropout must have 2 entries, got 1"),
         ({"dropout_seed": 2**64}, "dropout_seed must be below"),
         ({"dropout_steps": -1}, "dropout_steps must be at least 0, got -1"),
         ({"dropout_steps": 1.5}, r"the field dropout_steps .* is 1\.5"),
