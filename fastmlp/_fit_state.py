@@ -91,10 +91,8 @@ def set_network_state(mlp: Any, state: dict[str, np.ndarray]) -> None:
     Arrays that another optimizer has another use for stay as they are.
     """
     for name, values in state.items():
-        if name in NETWORK_COUNTERS:
-            setattr(mlp, name, int(values))
-        elif values.shape == getattr(mlp, name).shape:
-            setattr(mlp, name, values)
+        if values.shape == np.shape(getattr(mlp, name)):
+            setattr(mlp, name, int(values) if name in NETWORK_COUNTERS else values)
 
 
 def generator_state(generator: np.random.Generator) -> dict[str, Any] | None:

@@ -100,6 +100,17 @@ def _assigned(state: FitState, callbacks: Sequence[Any]) -> list[tuple[Any, dict
     return found
 
 
+def _load_state(callback: Any, values: dict[str, Any]) -> None:
+    """Raises ValueError where it is none: a file may say anything."""
+    try:
+        callback.load_state_dict(values)
+    except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+        raise ValueError(
+            f"{name_of(callback)} cannot go on from what the unfinished fit has of it: "
+            f"{error!r:.200}"
+        ) from error
+
+
 class Order:
     """The rows of each epoch: all of them, shuffled anew every time if so wanted.
 
@@ -170,7 +181,7 @@ class Run:
         if self._resumed is not None:
             with self.session.rest(whole=True):
                 for callback, values in _assigned(self._resumed, self.listeners.callbacks):
-                    callback.load_state_dict(values)
+                    _load_state(callback, values)
         self._begun = True
 
     def _epochs(self) -> None:

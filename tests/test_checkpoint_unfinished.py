@@ -99,6 +99,7 @@ FIELDS = {
     "none": (lambda fit: {"fit": {}}, "unfinished fit has the field arguments wrong"),
     "a list": (lambda fit: {"fit": []}, r"the field fit of its metadata is \[\]"),
     "one less": (lambda fit: changed(fit, told=...), "has the field told wrong"),
+    "one less that may be null": (lambda fit: changed(fit, lost=...), "has the field lost wrong"),
     "one more": (lambda fit: changed(fit, more=1), "has the field more wrong"),
     "text for a number": (lambda fit: changed(fit, epoch="1"), "has the field epoch wrong"),
     "bool for a number": (lambda fit: changed(fit, epoch=True), "has the field epoch wrong"),
@@ -132,6 +133,12 @@ FIELDS = {
     "a callback's array": (
         lambda fit: changed(fit, callbacks=[fit["callbacks"][0] | {"arrays": ["best.more"]}]),
         r"lacks fit\.callbacks\.0\.best\.more",
+    ),
+    "a callback's array twice": (
+        lambda fit: changed(
+            fit, callbacks=[fit["callbacks"][0] | {"arrays": ["best.updates"] * 2}]
+        ),
+        "names an array of the callback 0 twice",
     ),
     "an array of no callback": (
         lambda fit: changed(fit, callbacks=[]), r"must not hold fit\.callbacks\.0\.best\.averages"

@@ -317,6 +317,25 @@ class Own:
         assert state["words"] == ["a", None, True]
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("waited"), "KeyError"),
+        (lambda state: state.update(lowest=10**400), "OverflowError"),
+        (lambda state: state.update(waited=[]), "TypeError"),
+        (lambda state: state.update({"best.updates": np.zeros(3)}), "must be uint64"),
+    ],
+)
+def test_a_callback_with_the_state_of_none(change, message):
+    """As a file from a stranger may have it."""
+    mlp = network("early stopping")
+    with pytest.raises(KeyboardInterrupt):
+        mlp.fit(**arguments("early stopping", [Interrupt(20)]))
+    change(mlp.unfinished.callbacks[0][1])
+    with pytest.raises(ValueError, match=f"EarlyStopping cannot go on from .*{message}"):
+        mlp.fit(**arguments("early stopping"), resume=True)
+
+
 @pytest.mark.usefixtures("short_calls")
 @pytest.mark.parametrize("way", ["memory", "file", "pickle"])
 def test_the_state_of_ones_own_callback(way, tmp_path):

@@ -115,7 +115,7 @@ class Checkpoint:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if self._lowest is not None:
-            self._lowest.value = state["lowest"]
+            self._lowest.value = float(state["lowest"])
 
     @property
     def _due(self) -> bool:

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._fit_state import network_state, set_network_state
+from .._fit_state import (
+    NETWORK_ARRAYS,
+    NETWORK_COUNTERS,
+    network_state,
+    set_network_state,
+)
 from ..history import History, check_monitor
 from ..validation import check_count, check_number
 
@@ -87,9 +92,12 @@ class EarlyStopping:
         return {"waited": self._waited, "lowest": self._lowest.value, **best}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._waited, self._lowest.value = state["waited"], state["lowest"]
-        names = [name for name in state if name.startswith("best.")]
-        self._best = {name.removeprefix("best."): state[name] for name in names} or None
+        self._waited, self._lowest.value = int(state["waited"]), float(state["lowest"])
+        names = [n for n in NETWORK_ARRAYS + NETWORK_COUNTERS if f"best.{n}" in state]
+        best = {name: state[f"best.{name}"] for name in names}
+        if wrong := [n for n in NETWORK_COUNTERS if n in best and best[n].dtype != np.uint64]:
+            raise ValueError(f"best.{wrong[0]} must be uint64")
+        self._best = best or None
 
     def on_train_end(self, mlp: Any, history: History) -> None:
         # Kept for no later fit, whose begin may fail before this callback hears of it.

@@ -90,7 +90,7 @@ def _check_value(name: str, value: Any) -> None:
 def fit_from_file(field: dict[str, Any], tensors: dict[str, np.ndarray]) -> FitState:
     """What ``fit_to_file`` gave these for. Raises ValueError for anything else."""
     names = _FIELDS.keys() | field.keys()
-    if wrong := [n for n in names if type(field.get(n)) not in _FIELDS.get(n, ())]:
+    if wrong := [n for n in names if type(field.get(n, ...)) not in _FIELDS.get(n, ())]:
         raise ValueError(f"its unfinished fit has the field {min(wrong)} wrong")
     left = {name.removeprefix(PREFIX): values for name, values in tensors.items()}
     losses, errors = (_numbers(left, name) for name in ("losses", "errors"))
@@ -138,6 +138,8 @@ def _callback(left: dict[str, np.ndarray], index: int, entry: Any) -> tuple[str,
     if not isinstance(entry, dict) or {k: type(v) for k, v in entry.items()} != kinds:
         raise ValueError(f"its unfinished fit has the callback {index} wrong")
     names = [f"callbacks.{index}.{key}" for key in entry["arrays"]]
+    if len(set(names)) < len(names):
+        raise ValueError(f"its unfinished fit names an array of the callback {index} twice")
     if missing := [name for name in names if name not in left]:
         raise ValueError(f"it lacks {PREFIX}{missing[0]}")
     arrays = {key: left.pop(name) for key, name in zip(entry["arrays"], names, strict=True)}

@@ -1,17 +1,21 @@
 """Networks that MLP.save wrote, in all formats."""
 
+import contextlib
 import hashlib
 import json
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
 
 from fastmlp import MLP, optimizers
+from fastmlp.callbacks import EarlyStopping
+from fastmlp.history import NotFiniteWarning
 from fastmlp.layers import LeakyReLU, Quantile, ReLU, Softplus, Tanh
 from fastmlp.layers.embedding import PeriodicEmbeddings
 from tests.mutation import VALUES, mutated, mutated_json
-from tests.networks import build
+from tests.networks import batch, build
 
 FILES = Path(__file__).parents[1] / "files"
 
@@ -29,10 +33,35 @@ def _networks():
     yield mlp
     adagrad = optimizers.Adagrad(initial_accumulator_value=0.5)
     yield build([3, 2], dtype=np.float32, lr=None, optimizer=adagrad)
+    yield _unfinished()
+
+
+class _Interrupt:
+    """Ctrl-C in the second epoch."""
+
+    def on_epoch_end(self, mlp, history):
+        if len(history.train_loss) == 2:
+            raise KeyboardInterrupt
+
+
+def _go_on(mlp, resume, *callbacks):
+    """Of the fit of ``_unfinished``."""
+    x, labels, _ = batch(20, 3, 2, dtype=np.float32)
+    mlp.fit(
+        x, labels, epochs=4, batch_size=5, seed=0, validation_data=(x, labels), resume=resume,
+        callbacks=[EarlyStopping(3), *callbacks],
+    )  # fmt: skip
+
+
+def _unfinished():
+    mlp = build([3, 4, 2], dtype=np.float32, dropout=0.5, num_bn_layers=1)
+    with contextlib.suppress(KeyboardInterrupt):
+        _go_on(mlp, False, _Interrupt())
+    return mlp
 
 
 def prepare_network(folder):
-    files = [(FILES / f"format{number}.safetensors").read_bytes() for number in (1, 2)]
+    files = [path.read_bytes() for path in sorted(FILES.glob("format*.safetensors"))]
     path = folder / "network.safetensors"
     for mlp in _networks():
         for dtype in (None, "bfloat16") if mlp.dtype == np.float32 else (None,):
@@ -44,6 +73,15 @@ def prepare_network(folder):
 def _read_network(path):
     mlp = MLP.load(path)
     mlp.predict(np.ones((2, mlp.input_size), mlp.dtype))
+    if mlp.unfinished is not None and mlp.input_size == 3:
+        # Numbers of any size are numbers; what is not that fit's is refused.
+        with (
+            np.errstate(all="ignore"),
+            warnings.catch_warnings(),
+            contextlib.suppress(ValueError, TypeError),
+        ):
+            warnings.simplefilter("ignore", NotFiniteWarning)
+            _go_on(mlp, True)
 
 
 def network_mutant(rng, files):
