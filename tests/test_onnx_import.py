@@ -325,6 +325,17 @@ def test_a_flattened_input(tmp_path):
         assert reads(model, tmp_path).input_size == 12
 
 
+def test_rows_of_a_fixed_number(tmp_path):
+    """As PyTorch writes a module for the rows of its example: the network takes any number."""
+    model = HandMade()
+    model("Reshape", model.linear(), np.array([2, 3]))
+    model("Relu")
+    model.linear()
+    mlp = MLP.from_onnx(model.save(tmp_path))
+    assert mlp.hiddens == (3,)
+    assert mlp.predict(np.ones((5, mlp.input_size))).shape == (5, 3)
+
+
 def test_dropout_is_left_out(tmp_path):
     model = HandMade()
     model.linear()

@@ -312,13 +312,16 @@ def _joined(operator: str, flows: Sequence[Flow], where: str) -> Flow:
 
 
 def _rows(value: Any, shapes: Sequence[Any], attributes: dict[str, Any]) -> Any:
-    """Rows of as many columns as before: Flatten, or Reshape to (-1, D), (0, D) or (0, -1)."""
+    """Rows of as many columns as before: Flatten, or Reshape to (-1, D), (0, D) or (0, -1).
+
+    Or to (N, D), of a file that was written for so many rows.
+    """
     if shapes:
         shape = shapes[0]
         if len(shapes) != 1 or not is_numeric(shape, 1) or len(shape) != 2:
             raise ValueError("must give rows")
         width = value.step.width
-        if tuple(shape) not in ((-1, width), (0, width), (0, -1)):
+        if tuple(shape) != (0, -1) and not (shape[0] >= -1 and shape[1] == width):
             raise ValueError(f"must give rows of {width} columns, got {shape.tolist()}")
     elif attributes.get("axis", 1) != 1:
         raise ValueError("must give rows")
