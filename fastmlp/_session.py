@@ -131,6 +131,10 @@ class Session:
         """Leave the network as of the last finished step."""
         try:
             self._update_buffers()
+        except KeyboardInterrupt:
+            # Half unpacked, the network would be of no step at all.
+            self._update_buffers()
+            raise
         finally:
             self._buffers.session = self._outer
             self._buffers.look()
