@@ -1,10 +1,12 @@
 """Fits that are interrupted and go on: a table of them, and what must come out equal."""
 
 import copy
+import functools
 import pickle
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 from numpy.testing import assert_array_equal
 
 from fastmlp import MLP, optimizers, schedules
@@ -126,3 +128,38 @@ def assert_same(found, expected):
     assert found.keys() == expected.keys()
     for name, value in found.items():
         assert_array_equal(value, expected[name], err_msg=name, strict=True)
+
+
+class Own:
+    """A callback with a state of its own: a number, and an array."""
+
+    def __init__(self):
+        self.count, self.sums, self.loaded = 0, np.zeros(3), 0
+
+    def on_epoch_end(self, mlp, history):
+        self.count += 1
+        self.sums += history.train_loss[-1]
+
+    def state_dict(self):
+        return {"count": self.count, "sums": self.sums.copy(), "words": ["a", None, True]}
+
+    def load_state_dict(self, state):
+        self.loaded += 1
+        self.count, self.sums = state["count"], state["sums"]
+        assert state["words"] == ["a", None, True]
+
+
+@functools.cache
+def alone(kind):
+    """What a fit of that kind ends in that is left alone."""
+    mlp = network(kind)
+    mlp.fit(**arguments(kind))
+    return outcome(mlp)
+
+
+def interrupted(kind, step, mlp=None, callbacks=(), **more):
+    """The network of a fit that was interrupted at a step, or after the last one before it."""
+    mlp = mlp or network(kind)
+    with pytest.raises(KeyboardInterrupt):
+        mlp.fit(**arguments(kind, [*callbacks, Interrupt(step)], **more))
+    return mlp
