@@ -22,9 +22,10 @@ from rich.table import Table
 from fastmlp import threads
 from fastmlp._layout import LayerSpec, Layout
 from fastmlp.engine import Objective, Trainer, data_of
-from fastmlp.kernels import epoch
+from fastmlp.kernels import epoch, step
 from fastmlp.kernels._jit import OPTIONS, inline
 from fastmlp.kernels._rates import unit_for
+from fastmlp.kernels._reference import refer
 from fastmlp.kernels._sync import barrier
 from fastmlp.kernels.activation import ACTIVATIONS, NO_ACTIVATION
 from fastmlp.kernels.gather import Batch, gather
@@ -46,7 +47,7 @@ class Work(NamedTuple):
     data: Data
     batch: Batch
     plan: Plan
-    turn: epoch.Turn
+    turn: step.Turn
 
 
 def _repeated(stage):
@@ -54,6 +55,7 @@ def _repeated(stage):
 
     @numba.njit(**OPTIONS)
     def repeat(team, work, index, times):
+        work = refer(work)
         for turn in range(times):
             stage(team, work, index, turn)
             barrier(team)
@@ -71,33 +73,33 @@ def _gather(team, work, index, turn):
 
 @inline
 def _forward(team, work, index, turn):
-    epoch._forward_linear(team, work.network, index, work.batch)
+    step.forward_linear(team, work.network, index, work.batch)
 
 
 @inline
 def _loss(team, work, index, turn):
-    epoch._loss(team, work.network, work.data, work.plan, work.batch.geometry)
+    step.loss_of_rows(team, work.network, work.data, work.plan, work.batch.geometry)
 
 
 @inline
 def _input_gradient(team, work, index, turn):
-    epoch._input_gradient(team, work.network, index, work.batch.geometry)
+    step.input_gradient(team, work.network, index, work.batch.geometry)
 
 
 @inline
 def _update(team, work, index, turn):
-    epoch._update_linear(team, work.network, index, work.batch, work.turn)
+    step.update_linear(team, work.network, index, work.batch, work.turn)
 
 
 @inline
-def _step(team, work, index, turn):
+def _whole_step(team, work, index, turn):
     _gather(team, work, index, turn)
     barrier(team)
     epoch._step(team, work.network, work.data, work.batch, work.plan, work.turn, 0.0)
 
 
 GATHER, FORWARD, LOSS, INPUT_GRADIENT, UPDATE, STEP = [
-    _repeated(stage) for stage in (_gather, _forward, _loss, _input_gradient, _update, _step)
+    _repeated(stage) for stage in (_gather, _forward, _loss, _input_gradient, _update, _whole_step)
 ]
 
 
@@ -170,11 +172,11 @@ class Bench:
         order = generator.permutation(SAMPLES)
         data = data_of(self.x, classes, order, np.zeros(0, dtype))
         trainer = self.trainer
-        network = Network(trainer.table, statistics, trainer.packed)
+        network = Network(trainer.table, statistics, trainer.packed, trainer.vocabulary)
         rows = Batch(0, 0, trainer.geometry, 0, 0, 1.0)
         factors = optimizer.schedule(np.zeros(1), 0, layout.groups, dtype)[0]
         one = np.dtype(dtype).type(1)
-        turn = epoch.Turn(factors, True, True, False, one / batch, one / batch)
+        turn = step.Turn(factors, True, True, False, one / batch, one / batch)
         plan = Plan(batch, *trainer.geometry, *trainer.objective)
         self.work = Work(network, data, rows, plan, turn)
 

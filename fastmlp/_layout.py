@@ -51,6 +51,12 @@ class LayerSpec(NamedTuple):
         """Whether it has gammas and betas."""
         return self.batchnorm or self.layernorm
 
+    @property
+    def has_extras(self) -> bool:
+        """Whether it is more than products, biases and an activation."""
+        norms_or_sums = self.normalised or self.residual or self.dropout > 0
+        return norms_or_sums or self.scaled or self.parametric or self.embedding is not None
+
 
 class Layout:
     """Where the parameters of a network lie in its flat and in its packed buffers.
@@ -129,6 +135,11 @@ class Layout:
         for row, layer in zip(self.table, self.layers, strict=True):
             mask[row["flat_w"] :][: layer.inputs * layer.outputs] = True
         return mask
+
+    @property
+    def has_extras(self) -> bool:
+        """Whether one of its layers has."""
+        return any(layer.has_extras for layer in self.layers)
 
     @property
     def multiply_adds(self) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 
 from . import threads
 from ._layout import Layout
+from .kernels._compiled import vocabulary_for
 from .kernels._geometry import (
     Geometry,
     blocks_size,
@@ -28,6 +29,7 @@ from .kernels._operands import WorkspaceBlocks, allocate_workspace
 from .kernels._philox import signed
 from .kernels._rates import unit_for
 from .kernels._units import FLOATS, FloatUnit, Unit, rows_together
+from .kernels._vocabulary import Momentum, Rules, Vocabulary, Whole
 from .kernels.epoch import train_steps
 from .kernels.inference import infer_few_rows, infer_rows
 from .kernels.network import (
@@ -80,6 +82,13 @@ class Objective(NamedTuple):
     mean_reduction: bool = True
     loss: Loss = Loss(SOFTMAX)
     squares: bool = False
+
+
+def vocabulary_of(layout: Layout, objective: Objective) -> Vocabulary:
+    """The smallest vocabulary that trains a network."""
+    if layout.has_extras:
+        return Whole()
+    return Rules() if objective.apart else Momentum()
 
 
 def data_of(
@@ -194,6 +203,12 @@ class Trainer:
         """
         self.packed.masks[:] = signed(seed), before
 
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """How much the epoch knows that trains the network."""
+        least = vocabulary_of(self.layout, self.objective)
+        return vocabulary_for(self.layout.dtype.name, self.unit, least)
+
     def _run(self, function: Any, *arguments: Any) -> Any:
         return threads.run(function, self.parts, arguments)
 
@@ -215,7 +230,7 @@ class Trainer:
 
         Returns the step it ended before: ``last``, or the first whose loss is not finite.
         """
-        network = Network(self.table, self.statistics, self.packed)
+        network = Network(self.table, self.statistics, self.packed, self.vocabulary)
         rows, chunk_rows, pitch = self.geometry
         plan = Plan(self.batch_size, rows, chunk_rows, pitch, *self.objective)
         ended: int = self._run(train_steps, network, data, plan, schedule, first, last, steps_out)

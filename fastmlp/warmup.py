@@ -2,32 +2,54 @@
 
 from __future__ import annotations
 
-import inspect
+import copy
 import time
 import warnings
 from typing import Any
 
 import numpy as np
 
+from .engine import Objective, vocabulary_of
 from .initializers import he_normal, zeros
 from .kernels._cache import NotKeptWarning
+from .kernels._compiled import is_compiled
 from .kernels._jit import keep_code
 from .kernels._rates import unit_for
-from .kernels.epoch import train_steps
+from .kernels._vocabulary import Vocabulary, Whole
 from .layers import Identity, ReLU, SoftmaxCrossEntropy
 from .mlp import MLP
 from .validation import check_compute_dtype, check_dtype
 
+EVERYTHING = Whole()
 
-def is_cold(dtype: Any = np.float32, compute_dtype: str | None = None) -> bool:
-    """Whether machine code of the compiled epoch is still to be made for these dtypes."""
-    names = list(inspect.signature(train_steps.py_func).parameters)
-    schedule, network = names.index("schedule"), names.index("network")
-    signatures: list[Any] = getattr(train_steps._cache, "signatures", list)()
-    units = [s[network].types[-1].types[0].instance_class for s in signatures]
-    compiled = {(s[schedule].dtype.name, unit) for s, unit in zip(signatures, units, strict=True)}
-    wanted = {(check_dtype(dtype).name, type(unit_for(name))) for name in _measured(compute_dtype)}
-    return not wanted <= compiled
+
+def is_cold(
+    dtype: Any = np.float32, compute_dtype: str | None = None, vocabulary: Vocabulary = EVERYTHING
+) -> bool:
+    """Whether machine code of the compiled epoch is still to be made for these dtypes.
+
+    vocabulary : what a training needs of it
+    """
+    name = check_dtype(dtype).name
+    units = map(unit_for, _measured(compute_dtype))
+    return not all(is_compiled(name, unit, vocabulary) for unit in units)
+
+
+def is_cold_for(mlp: MLP) -> bool:
+    """Whether machine code of the epoch that trains a network is still to be made."""
+    least = vocabulary_of(mlp.layout, Objective(apart=mlp.optimizer.apart))
+    return is_cold(mlp.dtype, mlp.compute_dtype, least)
+
+
+def compile_for(mlp: MLP) -> None:
+    """Compile what ``fit`` and ``predict`` of a network need, or find it on disk.
+
+    Less than ``warmup``, which serves every network. The network stays as it is.
+    """
+    trial = copy.deepcopy(mlp)
+    x, labels = np.zeros((8, mlp.input_size), mlp.dtype), np.zeros((8, mlp.output_size))
+    trial.fit(x, labels, max_steps=0)
+    trial.figures(x, labels)
 
 
 def _measured(compute_dtype: str | None) -> tuple[str | None, ...]:

@@ -145,7 +145,7 @@ def test_fit_is_the_loop_for_any_number_of_threads(batch_size, options, dtype, m
 
 def test_one_compilation_serves_dropout():
     x, labels, _ = batch(9, 7, 3)
-    build([7, 5, 3]).fit(x, labels)
+    build([7, 5, 3], num_bn_layers=1).fit(x, labels)
     compiled_for = set(train_steps.signatures)
     for dropout in (0.5, [0.1, 0.2]):
         build([7, 5, 3], dropout=dropout, num_bn_layers=1).fit(x, labels)

@@ -228,7 +228,7 @@ def test_shuffled_rows_are_those_that_are_read():
 
 def test_one_compilation_serves_embeddings():
     x, labels, _ = batch(9, 7, 3)
-    build([7, 5, 3]).fit(x, labels)
+    build([7, 5, 3], num_bn_layers=1).fit(x, labels)
     compiled_for = set(train_steps.signatures)
     embedded([7, 5, 3]).fit(x, labels)
     assert set(train_steps.signatures) == compiled_for

@@ -19,7 +19,7 @@ from ..layers import activation_named
 from ..presets import OPTIMIZERS, PRESETS, SCHEDULES, has_momentum, preset_for, usual_rate
 from ..threads import set_num_threads
 from ..validation import check_choice, check_compute_dtype
-from ..warmup import warmup
+from ..warmup import is_cold, warmup
 from . import report
 from .errors import INTERRUPTED, CommandError
 from .export import export
@@ -310,8 +310,9 @@ def warm_up(
 ) -> None:
     """Compile the kernels ahead of the first training."""
     _check_dtype(dtype, compute_dtype)
-    report.announce_compilation(dtype, compute_dtype)
-    print(f"ready after {warmup(dtype, compute_dtype):.1f} s")
+    with report.compiling(is_cold(dtype, compute_dtype)):
+        seconds = warmup(dtype, compute_dtype)
+    print(f"ready after {seconds:.1f} s")
 
 
 @app.command("datasets")

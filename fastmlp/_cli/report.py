@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import plotting
 from ..datasets import Dataset
-from ..warmup import is_cold
 
 if TYPE_CHECKING:
     from ..history import History
@@ -42,10 +43,16 @@ def write_mistakes(out: Path, mlp: MLP, data: Dataset) -> list[Path]:
     return [path]
 
 
-def announce_compilation(dtype: str, compute_dtype: str | None = None) -> None:
-    """Announce a compilation of half a minute; on a terminal the library announces it itself."""
-    if is_cold(dtype, compute_dtype) and not sys.stderr.isatty():
+@contextmanager
+def compiling(cold: bool) -> Iterator[None]:
+    """Say what is waited for where machine code is to be made, and how long it took."""
+    started = time.perf_counter()
+    # On a terminal the library announces it itself.
+    if cold and not sys.stderr.isatty():
         print("compiling kernels, once per installation ...", flush=True)
+    yield
+    if cold:
+        print(f"compiled in {time.perf_counter() - started:.0f} s\n", flush=True)
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

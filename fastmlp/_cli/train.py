@@ -18,7 +18,7 @@ from ..layers import Identity, MeanSquaredError, SoftmaxCrossEntropy, activation
 from ..mlp import MLP
 from ..presets import Preset, has_momentum, optimizer_for, schedule_for
 from ..threads import get_num_threads
-from ..warmup import compile_kernels
+from ..warmup import compile_for, is_cold_for
 from . import report, targets
 from .classes import check_classes, table_remarks
 from .errors import INTERRUPTED, TERMINATED, CommandError
@@ -69,8 +69,8 @@ def _train_into(
     print(f"results go to {out}\n", flush=True)
     moments = _moments(train[0]) if preset.standardise else None
     try:
-        report.announce_compilation(*dtypes)
-        compile_kernels(*dtypes)
+        with report.compiling(is_cold_for(mlp)):
+            compile_for(mlp)
         rows = train if moments is None else (_standardised(train[0], moments), train[1])
         parts = _scaled(rows, units), None if validation is None else _scaled(validation, units)
         history = _fit(data.name, mlp, *parts, preset, seed, job.checkpoint(out))

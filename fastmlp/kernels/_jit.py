@@ -20,13 +20,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import os
 import signal
 import sys
 import threading
 
 import numba
-from numba.core import types
+from numba.core import sigutils, types
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.extending import intrinsic
 from numba.core.registry import CPUDispatcher
@@ -142,11 +143,50 @@ def inline(function):
     return compiled
 
 
+def inline_where(condition):
+    """``inline`` for a helper without a result that is compiled only where it may be wanted.
+
+    condition : the types of the arguments -> whether it is. Elsewhere it does nothing, whatever it
+        calls is not compiled, and it must never be reached with work to do.
+    """
+
+    def compile_helper(function):
+        helper = inline(function)
+        helper.condition, helper.stand_in = condition, inline(_nothing_like(function))
+        return helper
+
+    return compile_helper
+
+
+def _nothing_like(function):
+    """A function with the same parameters that does nothing."""
+    names = ", ".join(inspect.signature(function).parameters)
+    nothing = eval(f"lambda {names}: None")
+    nothing.__qualname__ = f"{function.__qualname__}_not_wanted"
+    nothing.__module__ = function.__module__
+    return nothing
+
+
 class _Helper(CPUDispatcher):
     """A compiled function without the wrappers through which Python calls."""
 
+    condition = stand_in = None
+
     def __call__(self, *arguments):
         raise TypeError(f"{self.__name__} is compiled into kernels: only they can call it")
+
+    def _stands_back(self, arguments):
+        return self.condition is not None and not self.condition(arguments)
+
+    def get_call_template(self, args, kws):
+        if self._stands_back(args):
+            return self.stand_in.get_call_template(args, kws)
+        return super().get_call_template(args, kws)
+
+    def get_overload(self, sig):
+        if self._stands_back(sigutils.normalize_signature(sig)[0]):
+            return self.stand_in.get_overload(sig)
+        return super().get_overload(sig)
 
 
 @intrinsic

@@ -11,6 +11,7 @@ from ._memory import Place, load, load_numbers, load_partial, store
 from ._operands import Rectangle, operand_of, publish, share_rows
 from ._simd import vector_lanes
 from ._sync import barrier, share
+from ._vocabulary import Whole, needs
 from .activation import Formula, activation_slope, formula_of
 from .batchnorm import affine_gradients, batch_block
 from .dropout import drop_activated, drop_rows
@@ -140,7 +141,7 @@ def add_input(y, slopes, at, x, rows, formula):
         store(y, i, a + load(x.array, x.at + row * lanes))
 
 
-@inline
+@needs(Whole)
 def forward_extras(team, network, index, batch):
     """``forward_block`` for this part's blocks."""
     lanes = vector_lanes(network.packed.staged)
@@ -148,7 +149,7 @@ def forward_extras(team, network, index, batch):
         forward_block(network, index, block, batch)
 
 
-@inline
+@needs(Whole)
 def backward_whole(team, network, index, batch, turn):
     """d of layer l's output, whole, becomes d of what its activation is of.
 
@@ -214,7 +215,7 @@ def _scale_at(network, index, geometry, number):
     return index * each + number * geometry.chunk_rows
 
 
-@inline
+@needs(Whole)
 def forward_layernorm(team, network, index, geometry):
     """Layer norm, and the activation, of this part's rows."""
     layer, packed = network.table[index], network.packed
@@ -233,7 +234,7 @@ def forward_layernorm(team, network, index, geometry):
         publish(packed.unit, operand, Rectangle(0, blocks, begin, end))
 
 
-@inline
+@needs(Whole)
 def backward_layernorm(team, network, index, geometry, turn):
     """d of layer norm's output becomes d of its input; gammas and betas are to be updated then."""
     layer, packed = network.table[index], network.packed
@@ -263,7 +264,7 @@ def backward_layernorm(team, network, index, geometry, turn):
         publish(packed.unit, operand, Rectangle(0, blocks, begin, end))
 
 
-@inline
+@needs(Whole)
 def backward_embedding(team, network, data, batch, turn):
     """The gradients of this part's columns' embeddings, from those of the first layer's input.
 
@@ -325,7 +326,7 @@ def update_vectors(packed, at, count, group, scale, turn):
     apply_momentum(packed.learnt, at, count, Place(packed.gradients, at), scale, factors)
 
 
-@inline
+@needs(Whole)
 def update_affine(team, network, index, turn):
     """Update this part's share of layer l's gammas and betas by momentum."""
     layer, packed = network.table[index], network.packed

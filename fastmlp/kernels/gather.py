@@ -9,6 +9,7 @@ from ._jit import inline
 from ._memory import Place, load, store
 from ._operands import Rectangle, operand_of, publish_from, row_group, share_rows
 from ._simd import vector_lanes
+from ._vocabulary import Whole, needs, needs_rounding
 from .dropout import draw_of, drop_rows
 from .embed import clear_row, embed_row, has_embedding, raw_width, sizes_of
 from .packing import ceil_div, prefetch_row, read_row, row_start
@@ -85,6 +86,13 @@ def gather(team, network, data, batch):
 
 
 @inline
+def gather_labels(team, network, data, batch):
+    """The labels alone."""
+    begin, end = share_rows(team, network.packed.unit, batch.geometry.rows)
+    _gather_labels(network, data, batch, begin, end)
+
+
+@inline
 def _gather_floats(network, data, batch, begin, end):
     """The rows for a unit that multiplies floats, straight to where they stay."""
     values, geometry = network.packed.inputs.values, batch.geometry
@@ -109,7 +117,7 @@ def _gather_row(place, step, data, first, i, end, width):
     read_row(place.array, place.at, step, data.x, data.order[first + i], width)
 
 
-@inline
+@needs(Whole)
 def _complete_row(network, place, step):
     """What follows on a row, in blocks ``step`` apart: its embeddings, and the scales."""
     layer = network.table[0]
@@ -121,7 +129,7 @@ def _complete_row(network, place, step):
         scale_row(place.array, place.at, step, _scales_of(network), layer.inputs)
 
 
-@inline
+@needs(Whole)
 def _drop_inputs(place, step, rows, network, batch):
     """Drop from rows of the microbatch, in one chunk, whose blocks lie ``step`` apart."""
     lanes = vector_lanes(place.array)
@@ -143,7 +151,7 @@ def _keep_inputs(place, rows, network, batch):
             store(packed.inputs.values, at + block * geometry.pitch * lanes, v)
 
 
-@inline
+@needs_rounding
 def _gather_rounded(team, network, data, batch, begin, end):
     """The rows for a unit that rounds: copied as floats, a few at a time, and rounded from there.
 

@@ -15,6 +15,7 @@ from ._memory import Place
 from ._operands import Blocks
 from ._sync import barrier
 from ._units import Unit
+from ._vocabulary import Vocabulary
 from .packing import StridedMatrix, pack_panels, pack_vector, unpack_panels, unpack_vector
 from .pointwise import Loss
 from .update import Learnt, UpdateOptions
@@ -105,6 +106,7 @@ class Network(NamedTuple):
     table: np.ndarray  # of dtype ``LAYER``
     statistics: np.ndarray  # batch norm's, flat: updated here
     packed: Packed
+    vocabulary: Vocabulary  # all that its table and the plan may name
 
 
 class PackedWeights(NamedTuple):
@@ -129,6 +131,10 @@ class Data(NamedTuple):
     dropout: np.ndarray  # (steps,) float64, what multiplies the shares that are dropped, or empty
 
 
+# What of a step is done: all of it, or one of the parts of a network that is trained by hand.
+WHOLE_STEP, FORWARD, BACKWARD, UPDATE = range(4)
+
+
 class Plan(NamedTuple):
     """How to train: the batch, what is minimised, and how gradients become an update."""
 
@@ -142,6 +148,7 @@ class Plan(NamedTuple):
     mean_reduction: bool  # scale dgamma and dbeta as other gradients
     loss: Loss
     squares: bool  # tell the sum of the squares of all weights before every step
+    part: int = WHOLE_STEP  # the others need gradients apart
 
 
 class StepFigures(NamedTuple):

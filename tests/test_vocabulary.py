@@ -1,0 +1,199 @@
+"""Epochs of smaller vocabularies: what they leave out, when they are taken, and the same bits."""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from fastmlp import engine, optimizers
+from fastmlp._layout import LayerSpec, Layout
+from fastmlp.engine import Objective, vocabulary_of
+from fastmlp.kernels import _compiled as compiled
+from fastmlp.kernels._compiled import Epoch, vocabulary_for
+from fastmlp.kernels._jit import entry, inline, inline_where
+from fastmlp.kernels._reference import Reference, refer
+from fastmlp.kernels._units import FLOATS, EmulatedUnit, FloatUnit
+from fastmlp.kernels._vocabulary import Momentum, Rules, Whole, needs, wider
+from fastmlp.kernels.activation import ACTIVATIONS
+from fastmlp.kernels.embed import EmbeddingSizes
+from tests.networks import assert_same_state, batch, build, state
+
+PLAIN = LayerSpec(4, 4, ACTIVATIONS["tanh"], True, False)
+
+EXTRAS = {
+    "batchnorm": True,
+    "dropout": 0.1,
+    "layernorm": True,
+    "residual": True,
+    "scaled": True,
+    "parametric": True,
+    "embedding": EmbeddingSizes(1, 2, 3),
+}
+
+
+def layout(*specs):
+    return Layout(specs, np.float64)
+
+
+def test_every_field_of_a_layer_is_known():
+    """One that is added must be a reason for the whole vocabulary, or be named here."""
+    without = {"inputs", "outputs", "activation", "bias", "alpha"}
+    assert set(LayerSpec._fields) == without | set(EXTRAS)
+
+
+@pytest.mark.parametrize("name", EXTRAS)
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_extras_take_the_whole_vocabulary(name, place):
+    specs = [PLAIN] * 3
+    assert vocabulary_of(layout(*specs), Objective()) == Momentum()
+    specs[place] = PLAIN._replace(**{name: EXTRAS[name]})
+    for apart in (False, True):
+        assert type(vocabulary_of(layout(*specs), Objective(apart=apart))) is Whole
+
+
+def test_updates_apart_take_all_rules():
+    assert type(vocabulary_of(layout(PLAIN), Objective(apart=True))) is Rules
+    assert type(vocabulary_of(layout(PLAIN), Objective())) is Momentum
+
+
+FITS = {
+    "momentum": {},
+    "adam": {"lr": None, "optimizer": optimizers.Adam(lr=0.01)},
+    "clipped": {"lr": None, "optimizer": optimizers.Momentum(lr=0.05, clip_norm=0.1)},
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, "bfloat16"])
+@pytest.mark.parametrize("name", FITS)
+def test_all_vocabularies_end_in_the_same_bits(name, dtype, monkeypatch):
+    """In every one that will do: weights, states of the rule, losses."""
+    x, labels, _ = batch(41, 19, 5, dtype=dtype)
+
+    def fitted(vocabulary):
+        taken = []
+
+        def choose(*arguments):
+            taken.append(type(arguments[-1]))
+            return vocabulary()
+
+        monkeypatch.setattr(engine, "vocabulary_for", choose)
+        mlp = build([19, 33, 7, 5], dtype=dtype, **FITS[name])
+        history = mlp.fit(x, labels, epochs=3, batch_size=8, seed=1)
+        return set(taken), history.step_loss, state(mlp)
+
+    least = Rules if name != "momentum" else Momentum
+    runs = [fitted(vocabulary) for vocabulary in wider(least())]
+    assert len(runs) == (2 if name != "momentum" else 3)
+    for taken, losses, end in runs:
+        assert taken == {least}
+        assert losses == runs[0][1]
+        assert_same_state(end, runs[0][2])
+
+
+@pytest.fixture
+def known(monkeypatch):
+    """What code is there: (of this process, on disk), to be filled."""
+    here, on_disk = set(), set()
+    vocabulary_for.cache_clear()
+    monkeypatch.setattr(compiled, "epochs_here", lambda: here)
+    monkeypatch.setattr(compiled, "epochs_on_disk", lambda: on_disk)
+    yield here, on_disk
+    vocabulary_for.cache_clear()
+
+
+def test_what_is_compiled_is_taken(known):
+    here, on_disk = known
+    assert type(vocabulary_for("float32", FLOATS, Momentum())) is Momentum
+    vocabulary_for.cache_clear()
+    on_disk.add(Epoch("float32", FloatUnit, Whole))
+    assert type(vocabulary_for("float32", FLOATS, Momentum())) is Whole
+    assert type(vocabulary_for("float64", FLOATS, Momentum())) is Momentum
+    assert type(vocabulary_for("float32", EmulatedUnit(), Momentum())) is Momentum
+    vocabulary_for.cache_clear()
+    here.add(Epoch("float32", FloatUnit, Rules))
+    assert type(vocabulary_for("float32", FLOATS, Momentum())) is Rules
+    assert type(vocabulary_for("float32", FLOATS, Rules())) is Rules
+    assert type(vocabulary_for("float32", FLOATS, Whole())) is Whole
+
+
+def test_never_less_than_is_needed(known):
+    here, on_disk = known
+    here.add(Epoch("float32", FloatUnit, Momentum))
+    on_disk.add(Epoch("float32", FloatUnit, Momentum))
+    assert type(vocabulary_for("float32", FLOATS, Rules())) is Rules
+    assert not compiled.is_compiled("float32", FLOATS, Rules())
+    assert compiled.is_compiled("float32", FLOATS, Momentum())
+
+
+def test_the_epoch_that_ran_is_among_those_compiled():
+    x, labels, _ = batch(9, 5, 3, dtype=np.float32)
+    build([5, 4, 3], dtype=np.float32).fit(x, labels)
+    found = {epoch for epoch in compiled.epochs_here() if epoch.dtype == "float32"}
+    assert any(epoch.unit is FloatUnit for epoch in found)
+    assert {epoch.vocabulary for epoch in found} <= {Momentum, Rules, Whole}
+
+
+class Pair(NamedTuple):
+    numbers: np.ndarray
+    factor: float
+
+
+class Outer(NamedTuple):
+    pair: Pair
+    mark: Momentum
+    count: int
+
+
+@inline
+def _scaled_by(outer, i):
+    return outer.pair.numbers[i] * outer.pair.factor
+
+
+@entry
+def _total(outer):
+    total, outer = 0.0, refer(outer)
+    for i in range(outer.count):
+        total += _scaled_by(outer, i)
+    return total
+
+
+def test_a_reference_reads_what_the_tuple_holds():
+    numbers = np.arange(5.0)
+    assert _total(Outer(Pair(numbers, 3.0), Momentum(), 4)) == 3.0 * (0 + 1 + 2 + 3)
+
+
+def test_types_of_references_are_told_apart_by_what_they_refer_to():
+    types = [numba.typeof(Outer(Pair(np.zeros(1, dtype), 3.0), Momentum(), 4)) for dtype in "fd"]
+    first, second = map(Reference, types)
+    assert first == Reference(types[0])
+    assert first != second
+    assert len(str(first)) < 60
+
+
+@inline_where(lambda arguments: isinstance(arguments[0].dtype, numba.types.Float))
+def _fill(out, value):
+    out[0] = value
+
+
+@entry
+def _filled(out, value):
+    _fill(out, value)
+
+
+def test_a_helper_with_a_condition_does_nothing_where_it_is_not_wanted():
+    floats, integers = np.zeros(1), np.zeros(1, np.int64)
+    _filled(floats, 3)
+    _filled(integers, 3)
+    assert_array_equal(floats, [3])
+    assert_array_equal(integers, [0])
+
+
+def test_a_vocabulary_is_asked_of_a_network_alone():
+    @needs(Rules)
+    def nothing(number):
+        pass
+
+    with pytest.raises(TypeError, match="Reference to a Network"):
+        nothing.get_call_template((numba.types.int64,), {})
