@@ -49,6 +49,17 @@ class Session(Protocol):
         """Says where the fit stands, if it is one that can go on later."""
 
 
+class Panels(Protocol):
+    """Where a network is trained by hand, between its calls."""
+
+    @property
+    def are_newer(self) -> bool:
+        """Whether the buffers are not up to date."""
+
+    def look(self) -> None:
+        """Bring them up to date, and take them over in the next call."""
+
+
 class Buffers:
     """The memory of a network: what it learns, the gradients, and running statistics.
 
@@ -67,6 +78,8 @@ class Buffers:
         self._squares, self._averages = aligned_zeros(0, dtype), aligned_zeros(0, dtype)
         self._statistics = aligned_zeros(layout.statistics, dtype)
         self.session: Session | None = None
+        # Where the network is trained by hand, a ``Panels``.
+        self.panels: Any = None
         # Held by who looks at the network of a fit that rests, and by the fit to go on.
         self.lock = threading.Lock()
         _of_networks.add(self)
@@ -108,14 +121,21 @@ class Buffers:
     def look(self) -> None:
         """To be called before the buffers are read or written."""
         self._finite = None
+        if self.panels is not None:
+            self.panels.look()
         if self.session is not None:
             self.session.look()
 
     def for_reading(self) -> Flat:
         """What ``predict`` reads; the caller keeps none of it."""
-        if self.session is not None:
+        if self.session is not None or (self.panels is not None and self.panels.are_newer):
             self.look()
         return Flat(self._parameters, self._statistics)
+
+    @property
+    def own_gradients(self) -> np.ndarray:
+        """For the panels alone, which know whether they are up to date."""
+        return self._gradients
 
     def for_writing(self) -> tuple[Learnt, np.ndarray]:
         """What ``fit`` changes, (learnt, statistics); whoever keeps it is the session."""
@@ -182,6 +202,8 @@ class Buffers:
         """Whether all parameters are finite; False also where that may change without a look."""
         if self.held_elsewhere():
             return False
+        if self.panels is not None and self.panels.are_newer:
+            self.look()
         if self._finite is None:
             # A sum sees every NaN and infinity. Where it overflows, the answer errs on the safe
             # side.

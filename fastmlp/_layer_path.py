@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from ._by_hand import panels_for
 from ._measures import means, total_count
 from ._parts import NetworkParts
 from .layers import Activation, Criterion
 from .layers.activation import is_compiled
-from .validation import check_sample_weight, check_samples, label_rows
+from .validation import check_sample_weight, check_samples, in_unit_interval, label_rows
 
 
 class LayerPath(NetworkParts):
@@ -41,6 +42,12 @@ class LayerPath(NetworkParts):
         ``dropout_steps`` are as before, and there is no last forward to go back from.
         """
         x = check_samples("x", x, self.input_size)
+        panels = panels_for(self, len(x))
+        if panels is not None:
+            self.output = None
+            self._factors = [None] * self.nlayers
+            self.output, self._states = panels.forward(self, x)
+            return self.output
         # Whatever the layers keep from here on is of no whole pass.
         self.output = None
         steps = self.dropout_steps
@@ -56,7 +63,7 @@ class LayerPath(NetworkParts):
 
     def _through_layers(self, out: np.ndarray) -> np.ndarray:
         if out.dtype == np.uint8:
-            out = out.astype(self.dtype) / self.dtype.type(255)
+            out = in_unit_interval(out, self.dtype)
         if self._embedding is not None:
             out = self._embedding.forward(out)
         if self._scale is not None:
@@ -99,11 +106,21 @@ class LayerPath(NetworkParts):
         """
         output, labels = self._last_output(labels)
         weights = check_sample_weight("sample_weight", sample_weight, len(output))
+        scale = float(means(1, total_count(self.criterion, labels, weights)))
+        panels = self.buffers.panels
+        if panels is not None and panels.know(self):
+            panels.backward(self, labels, weights, scale)
+        else:
+            self._back_through_layers(output, labels, weights, scale)
+        self._gradient_scale = scale
+
+    def _back_through_layers(
+        self, output: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, scale: float
+    ) -> None:
         self.criterion.forward(output, self._rows(labels))
         delta: Any = self.criterion.derivative()
         if weights is not None:
             delta = weights.astype(delta.dtype)[:, None] * delta
-        scale = float(means(1, total_count(self.criterion, labels, weights)))
         for i in reversed(range(self.nlayers)):
             activation = self.activations[i]
             activation.state = self._states[i]
@@ -130,11 +147,14 @@ class LayerPath(NetworkParts):
             self._embedding.backward(delta, scale)
         if self._scale is not None:
             self._scale.backward_from(self.linear_layers[0])
-        self._gradient_scale = scale
 
     def zero_grads(self) -> None:
         """Set all gradients to 0."""
-        self.gradients[:] = 0
+        panels = self.buffers.panels
+        if panels is not None and self.buffers.session is None:
+            panels.zero_gradients()
+        else:
+            self.gradients[:] = 0
 
     def step(self) -> None:
         """Update all parameters from their gradients.
@@ -142,6 +162,11 @@ class LayerPath(NetworkParts):
         momentum_W = momentum * momentum_W - lr * dW;  W += momentum_W; the same for b. Batch norm
         learns without momentum. Reference: HW1P1, section 3.5.3.
         """
+        panels = self.buffers.panels
+        if panels is not None and panels.serve(self):
+            panels.step(self)
+            self.updates += 1
+            return
         scale = self._gradient_scale if self.batchnorm_reduction == "mean" else 1.0
         self.buffers.update(self.layout, self.optimizer, self.updates, scale)
         self.updates += 1

@@ -16,7 +16,7 @@ from ._fit_state import FitState
 from ._layout import Layout, layout_of
 from .engine import faster_compute_dtype
 from .kernels.dropout import dropout_factors
-from .layers import BatchNorm, LayerNorm, Linear
+from .layers import BatchNorm, Criterion, LayerNorm, Linear
 from .layers._state import fixed
 from .layers.activation import formula_of
 from .layers.embedding import Embedding, PeriodicEmbeddings
@@ -49,6 +49,7 @@ class NetworkParts:
     embeddings: PeriodicEmbeddings | None = fixed()
     dtype: np.dtype[Any] = fixed()
     buffers: Buffers = fixed()
+    criterion: Criterion
     output: np.ndarray | None
     train_mode: bool
     updates: int

@@ -19,7 +19,7 @@ from .history import FitPlan, History, Progress
 from .kernels._rates import unit_for
 from .kernels.network import StepFigures
 from .schedules import NO_FACTORS, ScheduleLike, StepFactors, as_schedule
-from .validation import FLOATS, label_rows
+from .validation import readable_labels
 
 
 class TrainingSet(NamedTuple):
@@ -81,9 +81,7 @@ class Session:
         mlp, (x, labels, weights) = self.mlp, self.train_set
         self._criterion = mlp.criterion
         labels = mlp.criterion.check_targets("labels", labels, x.shape[0], mlp.output_size)
-        # A copy: a read-only or strided array would be another type to the compiler.
-        in_classes = labels.ndim == 1
-        self._labels = np.array(labels, np.int64) if in_classes else _readable(labels, mlp.dtype)
+        self._labels = readable_labels(labels, mlp.dtype)
         self._weights = None if weights is None else weights.astype(mlp.dtype)
 
     def _new_trainer(self) -> None:
@@ -347,10 +345,3 @@ class Session:
 def _updates(steps: int, all_steps: int, every: int) -> int:
     """How many updates the first steps of an epoch make: the last few batches have one too."""
     return -(-steps // every) if steps == all_steps else steps // every
-
-
-def _readable(labels: np.ndarray, dtype: Any) -> np.ndarray:
-    """Rows of labels as they are where the engine can read them, otherwise a copy."""
-    if labels.dtype in FLOATS and labels.dtype.isnative:
-        return labels
-    return label_rows(labels, labels.shape[1], dtype)

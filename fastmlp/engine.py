@@ -28,11 +28,13 @@ from .kernels._host import aligned_zeros
 from .kernels._operands import WorkspaceBlocks, allocate_workspace
 from .kernels._philox import signed
 from .kernels._rates import unit_for
+from .kernels._reference import Pinned
 from .kernels._units import FLOATS, FloatUnit, Unit, rows_together
 from .kernels._vocabulary import Momentum, Rules, Vocabulary, Whole
 from .kernels.epoch import train_steps
 from .kernels.inference import infer_few_rows, infer_rows
 from .kernels.network import (
+    WHOLE_STEP,
     Data,
     Flat,
     Network,
@@ -131,6 +133,10 @@ class Trainer:
         # How many of them take part in a call; a session sets it before each.
         self.parts = self.threads
         self.packed = self._buffers()
+        self._pinned: Pinned | None = None
+        self._vocabularies: dict[bool, Vocabulary] = {}
+        # Of a step, where not all of it is done in one call.
+        self.part = WHOLE_STEP
 
     def _microbatch(self) -> Geometry:
         """How the rows lie that go through the network at a time: all of them for batch norm."""
@@ -206,8 +212,12 @@ class Trainer:
     @property
     def vocabulary(self) -> Vocabulary:
         """How much the epoch knows that trains the network."""
-        least = vocabulary_of(self.layout, self.objective)
-        return vocabulary_for(self.layout.dtype.name, self.unit, least)
+        apart = self.objective.apart
+        if apart not in self._vocabularies:
+            least = vocabulary_of(self.layout, self.objective)
+            known = vocabulary_for(self.layout.dtype.name, self.unit, least)
+            self._vocabularies[apart] = known
+        return self._vocabularies[apart]
 
     def _run(self, function: Any, *arguments: Any) -> Any:
         return threads.run(function, self.parts, arguments)
@@ -222,6 +232,12 @@ class Trainer:
         both = zip(self.packed.learnt, self.flat, strict=True)
         return [(packed, flat) for packed, flat in both if flat.size > 0]
 
+    def _network(self, vocabulary: Vocabulary) -> Pinned:
+        """The network as the epoch of a vocabulary takes it."""
+        if self._pinned is None or self._pinned.value.vocabulary is not vocabulary:
+            self._pinned = Pinned(Network(self.table, self.statistics, self.packed, vocabulary))
+        return self._pinned
+
     def train(
         self, data: Data, schedule: np.ndarray, first: int, last: int,
         steps_out: StepFigures,
@@ -230,17 +246,25 @@ class Trainer:
 
         Returns the step it ended before: ``last``, or the first whose loss is not finite.
         """
-        network = Network(self.table, self.statistics, self.packed, self.vocabulary)
+        network = self._network(self.vocabulary)
         rows, chunk_rows, pitch = self.geometry
-        plan = Plan(self.batch_size, rows, chunk_rows, pitch, *self.objective)
+        plan = Plan(self.batch_size, rows, chunk_rows, pitch, *self.objective, self.part)
         ended: int = self._run(train_steps, network, data, plan, schedule, first, last, steps_out)
         return ended
 
     def gradients(self) -> np.ndarray:
         """The gradients that the last step has left, flat, (P,); with ``apart`` alone."""
         flat = np.empty(self.layout.parameters, self.layout.dtype)
-        self._run(unpack_buffer, self.table, flat, self.packed.gradients)
+        self.unpack_gradients(flat)
         return flat
+
+    def unpack_gradients(self, flat: np.ndarray) -> None:
+        """flat = the gradients that the last step has left."""
+        self._run(unpack_buffer, self.table, flat, self.packed.gradients)
+
+    def pack_gradients(self, flat: np.ndarray) -> None:
+        """Have the next update made by other gradients."""
+        self._run(pack_buffer, self.table, self.packed.gradients, flat)
 
     def unpack(self) -> None:
         """Bring the flat buffers up to date."""

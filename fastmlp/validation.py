@@ -297,6 +297,23 @@ def label_rows(labels: np.ndarray, classes: int, dtype: Any) -> np.ndarray:
     return rows
 
 
+def readable_labels(labels: np.ndarray, dtype: Any) -> np.ndarray:
+    """Labels as compiled code reads them, classes or rows, copied where they are not so already."""
+    if labels.ndim == 1:
+        # A copy: a read-only or strided array would be another type to the compiler.
+        return np.array(labels, np.int64)
+    if labels.dtype in FLOATS and labels.dtype.isnative:
+        return labels
+    return label_rows(labels, labels.shape[1], dtype)
+
+
+def in_unit_interval(x: np.ndarray, dtype: Any) -> np.ndarray:
+    """x as numbers of a dtype, as networks read it: uint8 is divided by 255."""
+    if x.dtype == np.uint8:
+        return x.astype(dtype) / np.dtype(dtype).type(255)
+    return contiguous(x, dtype)
+
+
 def contiguous(array: Any, dtype: Any) -> np.ndarray:
     """The array itself where it is C-contiguous, aligned, writeable and of ``dtype``, or a copy.
 

@@ -32,9 +32,8 @@ def epochs_on_disk() -> set[Epoch]:
 def _epoch_of(signature: Any) -> Epoch:
     names = list(inspect.signature(train_steps.py_func).parameters)
     network, schedule = (signature[names.index(name)] for name in ("network", "schedule"))
-    fields = dict(zip(network.fields, network.types, strict=True))
-    packed = dict(zip(fields["packed"].fields, fields["packed"].types, strict=True))
-    unit, vocabulary = packed["unit"].instance_class, fields["vocabulary"].instance_class
+    unit = network.field("packed").field("unit").instance_class
+    vocabulary = network.field("vocabulary").instance_class
     return Epoch(schedule.dtype.name, unit, vocabulary)
 
 

@@ -45,26 +45,22 @@ def _network_of(arguments):
     """The type of the ``Network`` that is among the types of a helper's arguments."""
     for argument in arguments:
         if isinstance(argument, Reference) and "vocabulary" in argument.target.fields:
-            return argument.target
+            return argument
     raise TypeError("a helper with a condition must be given a Reference to a Network")
-
-
-def _field(target, name):
-    return target.types[target.fields.index(name)]
 
 
 def needs(vocabulary):
     """``inline`` for a helper that does nothing in the epochs of a smaller vocabulary."""
 
     def is_known(arguments):
-        known = _field(_network_of(arguments), "vocabulary").instance_class
+        known = _network_of(arguments).field("vocabulary").instance_class
         return known().level >= vocabulary().level
 
     return inline_where(is_known)
 
 
 def _rounds(arguments):
-    unit = _field(_field(_network_of(arguments), "packed"), "unit")
+    unit = _network_of(arguments).field("packed").field("unit")
     return unit.instance_class is not FloatUnit
 
 

@@ -108,13 +108,13 @@ def _turn_of(plan, data, schedule, batch):
 def train_steps(team, network, data, plan, schedule, first, last, steps_out):
     """Train on the batches first ... last-1 of the order.
 
-    network, data, plan : a ``Network``, ``Data`` and ``Plan``
+    network : a pinned ``Network``    data, plan : a ``Data`` and a ``Plan``
     schedule : (steps, groups * FACTORS) the rule's factors for every step of the order
     steps_out : ``StepFigures``, overwritten for the steps done
     Returns ``last``; or, once the sum of a step's losses is not finite, that step, whose sums are
     written while neither it nor any later step changes the network.
     """
-    network, data, plan = refer(network), refer(data), refer(plan)
+    data, plan = refer(data), refer(plan)
     if plan.part != WHOLE_STEP:
         _part_of_step(team, network, data, plan, schedule)
         return last

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -34,6 +35,38 @@ class _Fixed:
 def fixed() -> Any:
     """What to assign to an annotated attribute in a class for it to be set once."""
     return _Fixed()
+
+
+class Later:
+    """A value that is fetched when it is asked for; pickled and copied, it is the value."""
+
+    def __init__(self, fetch: Callable[[], Any]) -> None:
+        self.fetch = fetch
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _as_it_is, (self.fetch(),)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+class Kept:
+    """An attribute for what a layer keeps of its last forward, which may be known ``Later``."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, layer: Any, owner: type | None = None) -> Any:
+        if layer is None:
+            return self
+        value = layer.__dict__.get(self.name)
+        if isinstance(value, Later):
+            value = layer.__dict__[self.name] = value.fetch()
+        return value
+
+    def __set__(self, layer: Any, value: Any) -> None:
+        layer.__dict__[self.name] = value
 
 
 class FixedArray:

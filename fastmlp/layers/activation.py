@@ -28,6 +28,7 @@ from ..validation import (
     check_shape,
     contiguous,
 )
+from ._state import Kept
 
 
 class Activation(NearestNames):
@@ -40,7 +41,7 @@ class Activation(NearestNames):
     keeps apart.
     """
 
-    state: np.ndarray | None = None
+    state: np.ndarray | None = Kept()  # type: ignore[assignment]
 
     def __init__(self) -> None:
         self.state = None

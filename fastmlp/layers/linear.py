@@ -10,7 +10,7 @@ import numpy as np
 from ..kernels._rates import unit_for
 from ..kernels.linear import linear_backward, linear_forward
 from ..validation import FLOATS, check_count, check_matrix, check_real, check_shape, contiguous
-from ._state import FixedArray, ParameterLayer, fixed
+from ._state import FixedArray, Kept, ParameterLayer, fixed
 
 
 class Linear(ParameterLayer):
@@ -41,6 +41,7 @@ class Linear(ParameterLayer):
     out_feature: int = fixed()
     W, dW, momentum_W = FixedArray(), FixedArray(), FixedArray()
     b, db, momentum_b = FixedArray(), FixedArray(), FixedArray()
+    x = Kept()
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class Linear(ParameterLayer):
             dtype = w.dtype if w.dtype in FLOATS else np.float64
         for names, value in zip(self.parameters, (w, b), strict=True):
             self._make_arrays(names, value, dtype)
-        self.x: np.ndarray | None = None
+        self.x = None
         self.compute_dtype: str | None = None
 
     def _make_arrays(self, names: Sequence[str], value: np.ndarray | None, dtype: Any) -> None:

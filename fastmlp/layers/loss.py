@@ -40,6 +40,7 @@ from ..validation import (
     contiguous,
     label_rows,
 )
+from ._state import Kept
 
 
 class Criterion(NearestNames):
@@ -54,10 +55,12 @@ class Criterion(NearestNames):
     # Whether targets are numbers to come near to, which R² is a measure of.
     of_values: ClassVar[bool] = False
 
+    loss = Kept()
+
     def __init__(self) -> None:
         self.logits: np.ndarray | None = None
         self.labels: np.ndarray | None = None
-        self.loss: np.ndarray | None = None
+        self.loss = None
 
     @staticmethod
     def of(
