@@ -1,11 +1,10 @@
 """A SIMD vector as a Numba type, so that kernels say what the registers do.
 
-A vector is a register of the host's, or two side by side (see ``_host``: what follows calls either
-a register); ``_memory`` loads and stores it. Vectors add,
-subtract, multiply, divide, negate and compare like NumPy arrays, numbers broadcast, and
-``where``, ``copysign`` and the rest below do what their NumPy namesakes do. A formula written
-for numbers (an activation, an update rule) therefore runs on whole registers, and its
-result does not depend on what an auto-vectoriser makes of it.
+A vector is a register of the host's, or some side by side where those are short (see ``_host``);
+``_memory`` loads and stores it. Vectors add, subtract, multiply, divide, negate and compare like
+NumPy arrays, numbers broadcast, and ``where``, ``copysign`` and the rest below do what their NumPy
+namesakes do. A formula written for numbers (an activation, an update rule) therefore runs on whole
+registers, and its result does not depend on what an auto-vectoriser makes of it.
 """
 
 from __future__ import annotations
