@@ -9,7 +9,7 @@ from tests.processes import output_of, run_python
 
 # Processors that this one can stand in for: AVX2 with fused multiply-add; baseline x86-64 (SSE2,
 # products and sums rounded apart). Name: (features needed here, bytes of a register, fused or not).
-# aarch64 is reached by construction only: vectors are generic, and no test here runs it.
+# The shape that vectors and tile have on arm64 runs here too (see ``tests/arm64.py``).
 PROCESSORS = {"haswell": (("avx2", "fma"), 32, True), "x86-64": ((), 16, False)}
 
 KERNEL_TESTS = [
@@ -77,20 +77,32 @@ print(4 * lanes(4), bool(re.search("vfn?m(add|sub)", assembly)), "zmm" in assemb
 """
 
 
+def _environment(pytestconfig, name, shape=""):
+    """Variables with which Numba compiles for a processor and keeps the code from run to run."""
+    # Without the features Numba would compile for that name, but with all that this machine has.
+    return {
+        "NUMBA_CPU_NAME": name,
+        "NUMBA_CPU_FEATURES": "",
+        "NUMBA_CACHE_DIR": str(pytestconfig.cache.mkdir(f"kernels_{name}{shape}")),
+    }
+
+
+def _run_tests(environment, *arguments):
+    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    process = run_python(*command, timeout=580, **environment)
+    assert process.returncode == 0, process.stdout[-5000:] + process.stderr
+    assert " passed" in process.stdout
+
+
 @pytest.fixture(params=PROCESSORS)
 def processor(request, pytestconfig):
-    """(name, environment in which Numba compiles for it and keeps the code from run to run)."""
+    """(name, environment in which Numba compiles for it)."""
     needed, _, _ = PROCESSORS[request.param]
     if platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip(f"{platform.machine()} cannot run code of {request.param}")
     if not all(llvm.get_host_cpu_features().get(feature) for feature in needed):
         pytest.skip(f"this processor cannot run code of {request.param}")
-    # Without the features Numba would compile for that name, but with all that this machine has.
-    return request.param, {
-        "NUMBA_CPU_NAME": request.param,
-        "NUMBA_CPU_FEATURES": "",
-        "NUMBA_CACHE_DIR": str(pytestconfig.cache.mkdir(f"kernels_{request.param}")),
-    }
+    return request.param, _environment(pytestconfig, request.param)
 
 
 def test_the_environment_selects_the_processor(processor):
@@ -103,10 +115,55 @@ def test_the_environment_selects_the_processor(processor):
 def test_kernels_elsewhere(processor, tests):
     """Bounds count roundings, so they hold unfused too; so do the 2 ULP of exp and its kin."""
     _, environment = processor
-    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
-    process = run_python(*command, timeout=580, **environment)
-    assert process.returncode == 0, process.stdout[-5000:] + process.stderr
-    assert " passed" in process.stdout
+    _run_tests(environment, *tests)
+
+
+@pytest.fixture
+def plain(pytestconfig):
+    """(environment of plain x86-64, another for its code in the shape of arm64)."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip(f"{platform.machine()} cannot run code of x86-64")
+    return [_environment(pytestconfig, "x86-64", shape) for shape in ("", "_as_arm64")]
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        pytest.param(["tests/test_tile.py"], id="tile"),
+        pytest.param(TESTS["kernels"], id="kernels", marks=pytest.mark.long),
+        pytest.param(ENGINE_TESTS["float32"]["fit, float32"], id="fit", marks=pytest.mark.long),
+    ],
+)
+def test_kernels_in_the_shape_of_arm64(plain, tests):
+    """Vectors of two registers of 128 bits, and a factor taken by lane."""
+    _run_tests(plain[1], "-p", "tests.arm64", *tests)
+
+
+BITS = """
+import hashlib, sys
+if sys.argv[1:]:
+    from tests import arm64
+    arm64.take_its_shape()
+import numpy as np
+from fastmlp.kernels._host import lanes, tile_rows
+from tests.test_linear import SHAPES, backward, forward, operands
+
+digest = hashlib.sha256()
+for dtype in (np.float32, np.float64):
+    for shape in SHAPES:
+        x, w, b, dz = operands(*shape, dtype)
+        for result in (forward(x, w, b), *backward(x, w, dz)):
+            digest.update(result.tobytes())
+print(lanes(4), tile_rows(8), digest.hexdigest())
+"""
+
+
+def test_the_shape_changes_no_bit(plain):
+    """All three products; sums run in one order wherever a tile begins."""
+    here = output_of("-c", BITS, **plain[0]).split()
+    there = output_of("-c", BITS, "as arm64", **plain[1]).split()
+    assert (here[:2], there[:2]) == (["4", "2"], ["8", "4"])
+    assert here[2] == there[2]
 
 
 WORKQUEUE = """

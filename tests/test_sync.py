@@ -2,13 +2,13 @@
 
 import re
 
-import llvmlite.binding as llvm
 import numba
 import numpy as np
 import pytest
 
 from fastmlp.kernels._sync import barrier
 from fastmlp.threads import SLOT, Team
+from tests.arm64 import assembly
 
 
 @pytest.fixture(scope="module")
@@ -20,12 +20,8 @@ def instructions():
     function = re.search(r"^define [^\n]*barrier.*?^}", code, re.MULTILINE | re.DOTALL)[0]
     declared = re.findall(r"^declare .*", code, re.MULTILINE)
     others = [line for line in declared if re.search(r"@\w+", line)[0] in function]
-    module = llvm.parse_assembly(re.sub(r"#\d+", "", "\n".join([function, *others])))
-    llvm.initialize_all_targets()
-    llvm.initialize_all_asmprinters()
-    target = llvm.Target.from_triple("aarch64-unknown-linux-gnu")
-    assembly = target.create_target_machine(features="+lse").emit_assembly(module)
-    return set(re.findall(r"^\t([a-z]\w*)", assembly, re.MULTILINE))
+    text = assembly("\n".join([function, *others]), features="+lse")
+    return set(re.findall(r"^\t([a-z]\w*)", text, re.MULTILINE))
 
 
 def test_an_arrival_releases(instructions):

@@ -148,12 +148,3 @@ def test_update_rule_in_registers(dtype, unit):
     operands = tuple(a.reshape(-1) for a in arrays)
     _update(unit, gradient.reshape(-1), operands, width + 5, dtype(2), (dtype(0.5), dtype(0.25)))
     assert_array_equal(arrays, expected)
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_shape_of_the_tile(dtype):
-    """It never spans two blocks of features; accumulators and operands fit in 32 registers."""
-    count, height, _ = sizes(dtype, FLOATS, 1)
-    assert count * np.dtype(dtype).itemsize in (16, 32, 64)
-    assert 1 <= height <= count
-    assert height * TILE_VECTORS + TILE_VECTORS + 1 <= 32

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp._cores import usable_cores
-from fastmlp.kernels._host import lanes
+from fastmlp.kernels._host import vector_registers
 
 DISTRIBUTIONS = (
     "fastmlp", "numba", "llvmlite", "numpy", "scikit-learn", "torch", "jax", "jaxlib",
@@ -27,7 +27,7 @@ def describe() -> dict[str, Any]:
     return {
         "cpu": _cpu_model(),
         "cores": usable_cores(),
-        "vector_bits": 32 * lanes(4),
+        "vector_bits": vector_registers().bits,
         "system": f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}",
         "python": platform.python_version(),
         "numpy_blas": _blas(),

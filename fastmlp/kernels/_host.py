@@ -1,4 +1,4 @@
-"""What the processor offers: lanes of a vector register, number of registers, tile shape.
+"""What the processor offers: vector registers, and what the kernels make of them: vectors, a tile.
 
 LLVM is asked for the machine it will compile for, which ``NUMBA_CPU_NAME`` and
 ``NUMBA_CPU_FEATURES`` may have changed, so that tests can run the code of an older processor.
@@ -13,6 +13,7 @@ import platform
 import re
 import sys
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -37,17 +38,28 @@ def _target_machine():
     return target.create_target_machine(cpu=name, features=features, opt=1)
 
 
+class Registers(NamedTuple):
+    """The vector registers of a processor."""
+
+    bits: int  # of each
+    count: int
+    by_lane: bool = False  # a multiply-add can take one lane of a register as a factor for all
+
+
+ARM64 = Registers(128, 32, by_lane=True)
+
+
 @functools.cache
-def _register_bits_and_count() -> tuple[int, int]:
-    """Width in bits and number of the vector registers, read off a compiled addition."""
+def vector_registers() -> Registers:
+    """Those that the compiler uses, read off a compiled addition."""
     assembly = _assembly(_PROBE)
     if re.search(r"%zmm", assembly):
-        return 512, 32
+        return Registers(512, 32)
     if re.search(r"%ymm", assembly):
-        return 256, 16
+        return Registers(256, 16)
     if llvm.get_process_triple().startswith(("aarch64", "arm64")):
-        return 128, 32
-    return 128, 16
+        return ARM64
+    return Registers(128, 16)
 
 
 _ROUNDING = """
@@ -94,24 +106,62 @@ def has_amx() -> bool:
     return bool(libc.syscall(_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _TILE_DATA) == 0)
 
 
+# A vector of the kernels is a register, or some side by side: so many may be.
+_REGISTERS_OF_A_VECTOR = 1, 2, 4
+
+TILE_VECTORS = 3
+
+
+class Shape(NamedTuple):
+    """What the kernels make of registers for numbers of one size."""
+
+    registers: int  # that make a vector
+    lanes: int  # numbers in a vector
+    rows: int  # of the register tile
+
+
+def _shape_with(registers: Registers, itemsize: int, group: int) -> Shape:
+    """The tile of most rows, a power of two, where ``group`` registers make a vector.
+
+    A tile of r rows and 3 vectors of g registers keeps 3rg accumulators, 3g operands and a
+    broadcast in registers. It never spans two blocks of features, so it has no more rows than a
+    vector has lanes.
+    """
+    count = group * registers.bits // (8 * itemsize)
+    most = (registers.count - 1) // (TILE_VECTORS * group) - 1
+    return Shape(group, count, min(count, 1 << most.bit_length() >> 1))
+
+
+def shape_for(registers: Registers, itemsize: int) -> Shape:
+    """The shape with the most accumulators; among equals, with the shortest vectors.
+
+    A multiply-add waits for the last one into its accumulator: to keep all pipes busy takes as many
+    accumulators as there are pipes, times the cycles until a sum is there. AVX-512 and AVX2, with
+    two pipes of 4 or 5 cycles, want 10, and get 24 and 12. Four pipes of 4 cycles, as in Apple's M1
+    (Johnson, "Apple Microarchitecture Research") and Arm's Neoverse V1 and V2 (their "Software
+    Optimization Guide"s), want 16. One register of 128 bits a vector would give arm64 12, and 6 in
+    float64, with more loads than their three a cycle; two give it 24, for 10 loads in 6 cycles, and
+    16 in a panel of two vectors.
+    """
+    shapes = [_shape_with(registers, itemsize, group) for group in _REGISTERS_OF_A_VECTOR]
+    return max(shapes, key=lambda shape: shape.registers * shape.rows)
+
+
+def multiplies_by_lane() -> bool:
+    """Whether a register of numbers serves a multiply-add lane by lane, without broadcasts."""
+    return vector_registers().by_lane
+
+
 @functools.cache
 def lanes(itemsize: int) -> int:
-    """Numbers of ``itemsize`` bytes in one vector register."""
-    return _register_bits_and_count()[0] // (8 * itemsize)
+    """Numbers of ``itemsize`` bytes in a vector."""
+    return shape_for(vector_registers(), itemsize).lanes
 
 
 @functools.cache
 def tile_rows(itemsize: int) -> int:
-    """Rows of the register tile.
-
-    A tile of r rows and 3 vectors keeps 3r accumulators, 3 operands and a broadcast in registers:
-    8 rows fit in 32 registers, 4 rows in 16. A tile never spans two blocks of features, so it has
-    no more rows than a vector has lanes.
-    """
-    return min(8 if _register_bits_and_count()[1] == 32 else 4, lanes(itemsize))
-
-
-TILE_VECTORS = 3
+    """Rows of the register tile for accumulators of ``itemsize`` bytes."""
+    return shape_for(vector_registers(), itemsize).rows
 
 
 def aligned_empty(size: int, dtype, allocate: Callable[..., np.ndarray] = np.empty) -> np.ndarray:

@@ -1,10 +1,10 @@
 """A SIMD vector as a Numba type, so that kernels say what the registers do.
 
-A vector is as wide as the host's registers; ``_memory`` loads and stores it. Vectors add,
-subtract, multiply, divide, negate and compare like NumPy arrays, numbers broadcast, and
-``where``, ``copysign`` and the rest below do what their NumPy namesakes do. A formula written
-for numbers (an activation, an update rule) therefore runs on whole registers, and its
-result does not depend on what an auto-vectoriser makes of it.
+A vector is a register of the host's, or some side by side where those are short (see ``_host``);
+``_memory`` loads and stores it. Vectors add, subtract, multiply, divide, negate and compare like
+NumPy arrays, numbers broadcast, and ``where``, ``copysign`` and the rest below do what their NumPy
+namesakes do. A formula written for numbers (an activation, an update rule) therefore runs on whole
+registers, and its result does not depend on what an auto-vectoriser makes of it.
 """
 
 from __future__ import annotations
@@ -88,8 +88,13 @@ def splat_ir(builder, scalar, count):
     """<count x scalar>."""
     vector = ir.VectorType(scalar.type, count)
     first = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, _INT32(0))
-    mask = ir.Constant(ir.VectorType(_INT32, count), [0] * count)
-    return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), mask)
+    return splat_lane_ir(builder, first, 0, count)
+
+
+def splat_lane_ir(builder, numbers, lane, count):
+    """<count x scalar> of one lane of a vector of any length."""
+    mask = ir.Constant(ir.VectorType(_INT32, count), [lane] * count)
+    return builder.shuffle_vector(numbers, ir.Constant(numbers.type, ir.Undefined), mask)
 
 
 @lower_cast(types.Float, VectorType)

@@ -2,9 +2,9 @@
 
     C[r, v] += sum over k of a(k, r) * b(k, v)      r < rows, v < vectors
 
-where C[r, v] is a vector register, a(k, r) one number and b(k, v) one vector. ``rows`` follows from
-the host's register count, ``vectors`` is 1, 2 or 3. The operands lie in one of two layouts,
-V being the lanes of a vector:
+where C[r, v] is a vector in registers, a(k, r) one number and b(k, v) one vector. ``rows`` follows
+from the host's registers (see ``_host``), ``vectors`` is 1, 2 or 3. The operands lie in one of two
+layouts, V being the lanes of a vector:
 
 - blocks: features in blocks of V, [feature // V][row][feature % V], rows ``pitch`` apart per block;
 - panels: weights in panels of ``vectors`` * V columns, [row][column].
@@ -23,8 +23,9 @@ from numba.core import types
 from numba.core.extending import intrinsic, models, register_model
 from numba.core.typing.templates import signature
 
+from ._host import multiplies_by_lane
 from ._memory import address_ir, load_ir, store_ir
-from ._simd import VectorType, fma_ir, splat_ir, vector_ir
+from ._simd import VectorType, fma_ir, splat_ir, splat_lane_ir, vector_ir
 from ._tile_amx import SIDE, Registers, multiply_ir
 from ._tile_bf16 import multiply_avx512_ir, multiply_emulated_ir
 from ._units import AmxUnit, Avx512Unit, EmulatedUnit, FloatUnit, unit_rows
@@ -45,7 +46,8 @@ class TileType(types.Type):
 
     def __init__(self, unit, dtype, vectors):
         self.vector = VectorType(dtype)
-        self.rows = unit_rows(unit.instance_class, dtype.bitwidth // 8)
+        self.itemsize = dtype.bitwidth // 8
+        self.rows = unit_rows(unit.instance_class, self.itemsize)
         self.vectors = vectors
         super().__init__(name=f"Tile({dtype}, {self.rows}, {vectors}, {self.vector.count})")
 
@@ -118,6 +120,20 @@ class _Loop:
         return results
 
 
+def _factors(builder, tile, a, row_step):
+    """Row by row a[r * row_step] in all lanes of a vector."""
+    count = tile.vector.count
+    if row_step == 1 and multiplies_by_lane():
+        # One load, and all that is live of a lies in a register or two.
+        numbers = ir.VectorType(a.type.pointee, tile.rows)
+        loaded = builder.load(builder.bitcast(a, numbers.as_pointer()), align=tile.itemsize)
+        for row in range(tile.rows):
+            yield splat_lane_ir(builder, loaded, row, count)
+    else:
+        for row in range(tile.rows):
+            yield splat_ir(builder, builder.load(builder.gep(a, [_int(row * row_step)])), count)
+
+
 def _rank_one(builder, unit, tile, registers, a, row_step, b, vector_step):
     """One k: registers[r, v] += a[r * row_step] * b[v * vector_step]."""
     multiply = _MULTIPLY[unit.instance_class]
@@ -127,9 +143,7 @@ def _rank_one(builder, unit, tile, registers, a, row_step, b, vector_step):
         for v in range(tile.vectors)
     ]
     result = list(registers)
-    for row in range(tile.rows):
-        number = builder.load(builder.gep(a, [_int(row * row_step)]))
-        factor = splat_ir(builder, number, tile.vector.count)
+    for row, factor in enumerate(_factors(builder, tile, a, row_step)):
         for v in range(tile.vectors):
             cell = row * tile.vectors + v
             result[cell] = multiply(builder, factor, columns[v], registers[cell])
