@@ -24,6 +24,7 @@ import fastmlp
 from fastmlp import _pace
 
 from .compare._machine import describe, versions
+from .compare._tables import markdown_table
 from .networks import NETWORKS
 
 NAMES = "784-512-512-10", "784-128-10", "784-300-10", "784-64-64-32-10"
@@ -100,8 +101,7 @@ def table(rows: list[list[str]], epochs: int) -> str:
     """In Markdown, with what it was measured on."""
     most = fastmlp.get_num_threads()
     heads = ["network", "busy processes", "1 thread", f"{most} threads", "found", "of the best"]
-    lines = [heads, ["---", *["---:"] * 5], *rows]
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    text = markdown_table(heads, rows)
     machine, used = describe(), versions()
     return (
         f"{text}\n\nSeconds of an epoch of {SAMPLES:,} rows, medians of {epochs} epochs, the worst "

@@ -29,6 +29,7 @@ from rich.markdown import Markdown
 
 from .compare._machine import describe, versions
 from .compare._readme import ROOT, rewrite
+from .compare._tables import markdown_table
 from .networks import NETWORKS
 
 SERVER, PAGE = ROOT / "examples" / "serve.py", ROOT / "docs" / "serving.md"
@@ -155,8 +156,7 @@ def measure(mlp: Any, rows: np.ndarray, bodies: Sequence[str], load: Load) -> li
 def table(rows: list[list[str]], load: Load) -> str:
     """In Markdown, with what it was measured on."""
     heads = ["body", "bytes", "answers", "a second", "p50", "p90", "p99", "worst"]
-    lines = [heads, ["---", *["---:"] * 7], *rows]
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    text = markdown_table(heads, rows)
     machine, used = describe(), versions()
     busy = " ".join(f"{value:.1f}" for value in os.getloadavg())
     return (

@@ -25,6 +25,7 @@ import numpy as np
 
 from .compare._machine import describe
 from .compare._readme import ROOT, rewrite
+from .compare._tables import markdown_table
 from .tabular_models import BY_NAME, MODELS, RIVAL, VARIANTS, Model
 from .tabular_sets import BY_NAME as TABLES
 from .tabular_sets import Table
@@ -167,25 +168,27 @@ def page(record: dict[str, Any]) -> str:
         "Test errors, mean and deviation over seeds: wrong classes in percent; of values (in "
         "italics) the root of the mean square of what is missed, times 100. A rank is the place "
         "among the estimators of this page, by the mean error.",
-        _markdown(head, [*(_errors(grid, t, models) for t in grid.tables), _ranks(grid, models)]),
+        markdown_table(
+            head, [*(_errors(grid, t, models) for t in grid.tables), _ranks(grid, models)]
+        ),
         "Seconds of a fit, medians over seeds:",
-        _markdown(head, fits),
+        markdown_table(head, fits),
         "Seconds of predicting all test rows, medians over seeds:",
-        _markdown(head, predictions),
+        markdown_table(head, predictions),
     ]
     variants = grid.named([model.name for model in VARIANTS])
     if variants:
         parts += [
             "RealMLP with one thing changed: its error less RealMLP's, in the same unit, the mean "
             "over seeds ± its standard error. Seeds are paired: they draw the same rows.",
-            _markdown(["table", *variants], _differences(grid, variants)),
+            markdown_table(["table", *variants], _differences(grid, variants)),
         ]
     rivals = _beside_rival(grid)
     if rivals:
         parts += [
             f"Seconds of a fit by {RIVAL}, for one by RealMLP and by RealMLP in bfloat16, medians "
             "over seeds; and the errors of all three:",
-            _markdown(
+            markdown_table(
                 ["table", "RealMLP", "bfloat16", f"error of {RIVAL}", "RealMLP", "bfloat16"], rivals
             ),
         ]
@@ -277,11 +280,6 @@ def _median_of(name: str, rows: list[Row]) -> str:
     """A fit that something else disturbed does not count."""
     median = statistics.median(row[name] for row in rows)
     return f"{float(f'{median:.2g}'):g}"
-
-
-def _markdown(head: list[str], lines: list[list[str]]) -> str:
-    rule = ["---", *["---:"] * (len(head) - 1)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, rule, *lines])
 
 
 def _notes(record: dict[str, Any], grid: Grid) -> str:

@@ -112,13 +112,13 @@ def _range(values: Sequence[float | None], form: str) -> str:
 def _table(record: dict[str, Any], rows: list[dict[str, Any]], names: Sequence[str]) -> str:
     headings = ["workload", "batch", "seconds", "of peak"]
     headings += [f"× {PEERS[name].label}" for name in names]
-    lines = [headings, ["---"] + ["---:"] * (len(headings) - 1)]
-    lines += [_cells(record, row, names) for row in rows]
-    return "\n".join(map(_markdown_row, lines))
+    return markdown_table(headings, [_cells(record, row, names) for row in rows])
 
 
-def _markdown_row(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table whose first column is words and whose others are numbers."""
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, rule, *lines])
 
 
 def _sections(record: dict[str, Any]) -> list[tuple[list[dict[str, Any]], list[str]]]:
