@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +26,7 @@ from .predict import lines
 from .report import table
 from .reproduce import reproduce
 from .resume import Job, go_on, options_to_keep
+from .sweep import run_sweep
 from .train import train_and_report
 
 if TYPE_CHECKING:
@@ -237,6 +239,39 @@ def _train(o: SimpleNamespace, seconds: float, network: MLP | None) -> None:
         data, preset_of(o, data.name, given), seed=o.seed,
         dtypes=DTypes(o.dtype, o.compute_dtype), out=o.out, job=job,
     )  # fmt: skip
+
+
+@app.command(short_help="Train with many settings, and compare them.")
+def sweep(
+    config: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CONFIG", exists=True, dir_okay=False, help="A TOML file, as said above."
+        ),
+    ],
+    data_dir: DataDir = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder for the results. By default runs/NAME, by the name of the file.",
+        ),
+    ] = None,
+) -> None:
+    """Train with many settings, and compare them by the validation error.
+
+    The file has the options of `fastmlp train` by their names: dataset, target and task in the part
+    [data]; hidden, activation, batchnorm, layer-norm, dropout, dtype and compute-dtype in
+    [network]; preset, epochs, batch-size, lr, lr-schedule, optimizer, momentum and seed in [fit]. A
+    list is tried value by value, all lists with each other. {low = 1e-4, high = 0.1, log = true} is
+    drawn from, as often as trials in the part [sweep] says. That has sampler = "optuna", too, which
+    chooses by what came of earlier trials, seed, and workers, how many run at a time.
+
+    Writes results.jsonl, a line for every trial, and the best network with its history. The same
+    command goes on where an earlier one was interrupted or killed, to the same results.
+    """
+    options = signature(train).parameters.values()
+    run_sweep(config, data_dir, out, {o.name: o.default for o in options if o.name != "context"})
 
 
 @app.command()
