@@ -397,20 +397,24 @@ OF_AN_EXECUTOR = [one_that_is_shut_down, the_callers_own_executor]
 DEATHS = [a_worker_that_dies_once, a_fit_that_kills_loses_itself_alone]
 CHECKS = {
     "processes": [*ANYWHERE, *OF_AN_EXECUTOR, *DEATHS, a_broken_executor_of_the_callers],
-    # Its processes take two seconds to start.
-    "loky": [*ANYWHERE, a_fit_that_kills_loses_itself_alone, one_that_is_shut_down],
-    "dask": [*ANYWHERE, *OF_AN_EXECUTOR, *DEATHS],
+    "loky": ANYWHERE,
+    "dask": [*ANYWHERE, *OF_AN_EXECUTOR, a_fit_that_kills_loses_itself_alone],
     # mpiexec ends all processes when one of them dies.
     "mpi": [*ANYWHERE, *OF_AN_EXECUTOR],
 }
+# New processes of loky's and Dask's take seconds to start.
+LONG = {
+    "loky": [*OF_AN_EXECUTOR, *DEATHS, a_broken_executor_of_the_callers],
+    "dask": [a_worker_that_dies_once],
+}
 
 
-def run_checks(name):
+def run_checks(name, checks=CHECKS):
     """Say of each whether it went right."""
     with ENGINES[name]() as make:
         # That of loky is the same one until it is shut down.
         executor = make() if name == "loky" else make
-        for check in CHECKS[name]:
+        for check in checks[name]:
             try:
                 check(executor if check in ANYWHERE else make)
             except Exception:

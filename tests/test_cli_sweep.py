@@ -212,7 +212,7 @@ def test_trials_that_fail_come_again(sweep, monkeypatch):
     status, output, errors = sweep(GRID)
     assert status == 1
     assert errors == "fastmlp: 1 of 6 trials failed: the same command tries them again\n"
-    assert re.search(r"trial \d failed: MemoryError: none left", output)
+    assert re.search(r"^ +\d   MemoryError: none left$", output, re.MULTILINE)
     assert len(results()) == 5
     assert sweep(GRID)[0] == 0
     assert len(results()) == 6
@@ -276,7 +276,7 @@ WRONG = {
     "lr = 3\n": r"must have the parts .*, got 'lr'",
     "fit = 3\n": r"must have the parts .*, got 'fit'",
     "[fit]\nepoch = 3\n": r"\[fit\] must have some of .*, got 'epoch'; did you mean 'epochs'?",
-    "[fit]\nbatch_size = 3\n": r"\[fit\] must have some of .*, got 'batch_size'; did you mean 'batch-size",
+    "[fit]\nbatch_size = 3\n": r"\[fit\] must have some of .*, got 'batch_size'; did you mean",
     "[fit]\nepochs = 'five'\n": r"\[fit\] epochs must be a whole number, or a list of such, or "
     r"\{low = ..., high = ...\}, got 'five'",
     "[fit]\nepochs = 1.5\n": r"\[fit\] epochs must be a whole number, .* got 1.5",

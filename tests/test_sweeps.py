@@ -324,6 +324,18 @@ def test_errors_in_the_place_of_histories():
     assert_trained(fits)
 
 
+def test_an_interrupt_in_a_fit_is_not_returned():
+    class Press:
+        def on_epoch_end(self, mlp, history):
+            raise KeyboardInterrupt
+
+    fits = fits_of(3)
+    fits[1][1]["callbacks"] = [Press()]
+    with pytest.raises(KeyboardInterrupt) as error:
+        train_many(fits, 1, on_error="return")
+    assert error.value.__notes__ == ["raised by fits[1] of train_many"]
+
+
 def test_the_error_of_the_first_entry_is_raised():
     """Though another has come before it."""
     meeting = Meeting(2, patience=30)

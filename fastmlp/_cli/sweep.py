@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from ..datasets import CLASSIFICATION, Dataset
 from ..history import History, NotFiniteWarning
 from ..mlp import MLP
 from ..presets import Preset
-from ..sweeps._course import Course, Entry, in_words
+from ..sweeps._course import Course, Entry
 from ..sweeps._progress import FitsDone
 from ..threads import get_num_threads
 from ..warmup import compile_kernels
@@ -74,7 +75,8 @@ class Trials:
     ) -> None:
         self._plan, self._defaults, self._data, self._results = plan, defaults, data, results
         self._parts: dict[bool, Parts] = {}  # by whether they are standardised
-        self._begun: list[_Trial] = []
+        self._begun = 0
+        self._running: dict[int, _Trial] = {}  # in the order of their beginning
         self._failed: set[int] = set()
 
     def run(self, sampler: Sampler) -> None:
@@ -90,7 +92,8 @@ class Trials:
             f"are there already\nresults go to {self._results.folder}\n",
             flush=True,
         )
-        self._compile()
+        if there < plan.total:
+            self._compile()
         most = plan.workers or (1 if plan.sampler == "optuna" else get_num_threads())
         course = Course(self._entries(sampler), lambda: ThreadPoolExecutor(most), most, retries=0)
         try:
@@ -101,7 +104,7 @@ class Trials:
             ):
                 warnings.simplefilter("error", NotFiniteWarning)
                 for i, result in ends:
-                    trial = self._begun[i]
+                    trial = self._running.pop(i)
                     self._ended(trial, result)
                     shown.tell(trial.number, trial.mlp, result)
         except KeyboardInterrupt as interrupt:
@@ -151,14 +154,17 @@ class Trials:
         preset: Preset = preset_of(o, self._data.name, checked(o))
         mlp = network_of(self._data, preset, o.seed, DTypes(o.dtype, o.compute_dtype))
         parts = self._parts_of(preset.standardise)
-        self._begun.append(_Trial(number, values, mlp, parts))
+        self._running[self._begun] = _Trial(number, values, mlp, parts)
+        self._begun += 1
         return mlp, parts.arguments(preset, o.seed)
 
     def _ended(self, trial: _Trial, result: History | BaseException) -> None:
         record: dict[str, Any] = {"trial": trial.number, **trial.values}
         if isinstance(result, History):
             trial.parts.undo(trial.mlp)
-            record |= {name: getattr(result, name)[-1] for name in ("val_error", "val_loss")}
+            for name in ("val_error", "val_loss"):
+                value = getattr(result, name)[-1]
+                record[name] = value if math.isfinite(value) else None
             record["seconds"] = sum(result.epoch_seconds)
             self._results.add(record, trial.mlp, result)
         elif isinstance(result, NotFiniteWarning):
@@ -166,7 +172,6 @@ class Trials:
             self._results.add(record, None, None)
         elif isinstance(result, Exception):
             self._failed.add(trial.number)
-            print(f"trial {trial.number} failed: {in_words(result)}", flush=True)
         else:
             raise result
 

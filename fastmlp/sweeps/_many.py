@@ -78,16 +78,16 @@ def train_many(
             f"executor must be one of concurrent.futures, or a function that makes one, "
             f"got {executor!r:.60}"
         )
-    results = _results(course, entries, progress, raises=on_error == "raise")
-    if on_error == "raise":
-        _raise_first(course.late | results)
+    returned: type[Exception] = Exception if on_error == "return" else Ended
+    results = _results(course, entries, progress, returned)
+    _raise_first(course.late | results, returned)
     return [results[i] for i in range(len(entries))]  # type: ignore[misc]
 
 
 def _results(
-    course: Course, entries: Sequence[Entry], progress: bool, raises: bool
+    course: Course, entries: Sequence[Entry], progress: bool, returned: type[Exception]
 ) -> dict[int, Result]:
-    """What came of each, or of those until the first error."""
+    """What came of each, or of those until the first error that is not returned."""
     results: dict[int, Result] = {}
     shown = FitsDone(len(entries)) if progress else contextlib.nullcontext()
     with shown as done, contextlib.closing(course.results()) as ends:
@@ -96,21 +96,21 @@ def _results(
             if done is not None:
                 done.tell(i, entries[i][0], result)
             # A lost fit takes no other with it.
-            fails = isinstance(result, BaseException) and not isinstance(result, FitLostError)
-            if fails and (raises or not isinstance(result, Exception)):
+            if not isinstance(result, (History, FitLostError, returned)):
                 break
     return results
 
 
-def _raise_first(results: Mapping[int, Result]) -> None:
+def _raise_first(results: Mapping[int, Result], returned: type[Exception]) -> None:
     """Raise the error of the first entry that has one of its own, else that of the lost."""
     lost = []
     for i, result in sorted(results.items()):
-        if isinstance(result, FitLostError):
-            lost.append(result)
-        elif isinstance(result, BaseException) and not isinstance(result, Ended):
+        if isinstance(result, (History, Ended, returned)):
+            continue
+        if not isinstance(result, FitLostError):
             result.add_note(f"raised by fits[{i}] of train_many")
             raise result
+        lost.append(result)
     if lost:
         raise all_of(lost)
 
