@@ -22,7 +22,7 @@ from fastmlp._cores import usable_cores
 from fastmlp.history import NotFiniteWarning
 from fastmlp.sweeps import FitLostError, _engine, _travel
 from tests.networks import assert_same_state, batch, build, state
-from tests.resumes import KINDS, arguments, assert_same, network, outcome
+from tests.resumes import KINDS, alone, arguments, assert_same, interrupted, network, outcome
 
 # Large enough to be left behind: 200 and 80 kB, of which one has gaps.
 ROWS = 10_000
@@ -181,6 +181,14 @@ def counting(put, sizes):
         return put(store, array)
 
     return counted
+
+
+def unfinished_fits_go_on(make):
+    kinds = ["float32, batch norm", "dropout", "early stopping"]
+    entries = [(interrupted(kind, 8), arguments(kind, resume=True)) for kind in kinds]
+    train_many(entries, executor=make)
+    for kind, (mlp, _) in zip(kinds, entries, strict=True):
+        assert_same(outcome(mlp), alone(kind))
 
 
 def data_once(make):
@@ -389,7 +397,7 @@ def the_callers_own_executor(make):
 
 
 ANYWHERE = [
-    same_bits, data_once, their_share_of_the_cores, an_error_ends_the_others,
+    same_bits, unfinished_fits_go_on, data_once, their_share_of_the_cores, an_error_ends_the_others,
     errors_in_place_of_histories, an_interrupt_ends_all, warnings_come_back, without_memory,
     what_cannot_be_pickled,
 ]  # fmt: skip

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fastmlp import MLP, datasets
-from fastmlp._cli import sweep_file
+from fastmlp._cli import samplers, sweep_file
 from tests.command_line import clusters, files, posix, shown_on_a_terminal, start
 
 pytestmark = pytest.mark.usefixtures("command")
@@ -175,6 +175,34 @@ def test_optuna_chooses_by_what_came_of_earlier_trials(sweep):
     assert [again[i]["lr"] for i in range(10)] == [found[i]["lr"] for i in range(10)]
     assert again[12]["lr"] < np.median([record["lr"] for record in told])
     assert again[12]["lr"] != found[12]["lr"]
+
+
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_trials_are_asked_for_and_told_in_one_order(ahead, sweep, monkeypatch):
+    """Whichever ends first; and the same once more when some are there."""
+    heard = []
+
+    class Recorder(samplers.Grid):
+        def ask(self, number):
+            heard.append(f"ask {number}")
+            return super().ask(number)
+
+        def tell(self, number, error):
+            heard.append(f"tell {number}")
+            assert error == results()[number]["val_error"]
+
+    Recorder.ahead = ahead
+    monkeypatch.setattr("fastmlp._cli.sweep.sampler_of", Recorder)
+    expected = []
+    for number in range(6):
+        expected += [f"tell {number - ahead}"] * (number >= ahead) + [f"ask {number}"]
+    sweep(GRID + "[sweep]\nworkers = 3\n")
+    assert heard == expected
+    lines = Path("runs/it/results.jsonl").read_text().splitlines(keepends=True)
+    Path("runs/it/results.jsonl").write_text("".join(lines[:2] + lines[4:]))
+    heard.clear()
+    sweep(GRID + "[sweep]\nworkers = 3\n")
+    assert heard == expected
 
 
 def test_without_optuna(sweep, monkeypatch):

@@ -7,8 +7,9 @@ import re
 import signal
 import sys
 import threading
+import time
 import warnings
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -300,6 +301,59 @@ def test_as_many_at_a_time_as_there_are_workers(workers, max_workers, most):
     assert_trained(fits)
 
 
+class Mortal(Counting):
+    """Three workers, all of which go with the one that the killer is in; ``at_work`` of all."""
+
+    at_work = ()
+
+    def __init__(self):
+        super().__init__(3)
+        self.broken = False
+
+    def submit(self, fit, /, *arguments, **options):
+        if self.broken:
+            raise BrokenExecutor("it is broken")
+        future = super().submit(fit)
+        type(self).at_work.append([other.index for other, _ in self.waiting])
+        return future
+
+    def go_on(self):
+        if self.broken:
+            return
+        if self.waiting[0][0].mlp is not self.killer:
+            super().go_on()
+            return
+        self.broken = True
+        for _, future in self.waiting:
+            future.set_exception(BrokenExecutor("a worker died"))
+
+
+@pytest.mark.parametrize("retries", [0, 1, 2])
+def test_fits_that_were_lost_are_tried_again_alone(retries, monkeypatch):
+    """After all others; what its worker dies of takes no other with it."""
+    fits = fits_of(7)
+    monkeypatch.setattr(Mortal, "killer", fits[1][0], raising=False)
+    monkeypatch.setattr(Mortal, "at_work", [])
+    results = train_many(fits, executor=Mortal, retries=retries, on_error="return")
+    lost = [i for i, result in enumerate(results) if isinstance(result, FitLostError)]
+    if retries == 0:
+        assert 1 in lost
+        assert len(lost) <= 3
+        return
+    assert lost == [1]
+    times = f"{retries + 1} times"
+    assert str(results[1]).endswith(f"the worker, {times}: BrokenExecutor: a worker died")
+    handed = [at_work[-1] for at_work in Mortal.at_work]
+    assert handed.count(1) == retries + 1
+    for place, at_work in enumerate(Mortal.at_work):
+        if handed[place] in handed[:place]:
+            assert at_work == [handed[place]]
+            assert {*handed[:place]} == {*range(7)}
+    fits[1] = (network(1), {})
+    fits[1][0].fit(**options(seed=1))
+    assert_trained(fits)
+
+
 def test_a_function_makes_the_executor_and_it_is_shut_down():
     made = []
 
@@ -336,25 +390,23 @@ def test_an_interrupt_in_a_fit_is_not_returned():
     assert error.value.__notes__ == ["raised by fits[1] of train_many"]
 
 
-def test_the_error_of_the_first_entry_is_raised():
-    """Though another has come before it."""
+@pytest.mark.parametrize("early", [0, 1])
+def test_the_error_of_the_first_entry_is_raised(early):
+    """Whichever has come first."""
     meeting = Meeting(2, patience=30)
 
     class Fail:
-        def __init__(self, first):
-            self.first = first
+        def __init__(self, entry):
+            self.entry = entry
 
         def on_progress(self, progress):
-            if not self.first:
-                meeting.barrier.wait(30)
-                raise RuntimeError("second")
             meeting.barrier.wait(30)
-            while fits[1][0].buffers.session is not None:
-                pass
-            raise RuntimeError("first")
+            while self.entry != early and fits[early][0].buffers.session is not None:
+                time.sleep(0.001)
+            raise RuntimeError(f"entry {self.entry}")
 
-    fits = [(network(i), options(callbacks=[Fail(i == 0)])) for i in range(2)]
-    with pytest.raises(RuntimeError, match="first"):
+    fits = [(network(i), options(callbacks=[Fail(i)])) for i in range(2)]
+    with pytest.raises(RuntimeError, match="entry 0"):
         train_many(fits, 2)
 
 

@@ -174,9 +174,8 @@ class Course:
         """That of an executor that takes another fit; one that has broken is replaced."""
         if self._engine is None or self._refusal:
             return None if self._running else self._renewed()
-        alone = any(handed.tries for handed in self._running.values())
         most = self._most or self._engine.workers or sys.maxsize
-        return self._engine if not alone and len(self._running) < most else None
+        return self._engine if len(self._running) < most else None
 
     def _renewed(self) -> Engine | None:
         """With a new executor; None where there is none, and where the last took not one fit."""
