@@ -384,8 +384,9 @@ def test_a_folder_of_something_else(sweep, command):
     status, _, errors = sweep(GRID, "--out one")
     assert status == 1
     assert re.fullmatch("fastmlp: one/results.jsonl, line 2: cannot be read as JSON: .*\n", errors)
-    Path("one/results.jsonl").write_text('{"trial": "x"}\n')
-    assert "line 1: must be the result of a trial" in sweep(GRID, "--out one")[2]
+    for line in ('{"trial": "x"}', '{"trial": 1}', '{"trial": 1, "val_error": "x"}', "3"):
+        Path("one/results.jsonl").write_text(line + "\n")
+        assert "line 1: must be the result of a trial" in sweep(GRID, "--out one")[2]
     Path("file").write_text("")
     assert "--out file must be a folder to write to" in sweep(GRID, "--out file")[2]
 

@@ -58,7 +58,7 @@ class Results:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         records = [_json(f"{path}, line {i}", line) for i, line in enumerate(lines, 1)]
         for i, record in enumerate(records, 1):
-            if not isinstance(record, dict) or not isinstance(record.get("trial"), int):
+            if not _is_result(record):
                 raise CommandError(f"{path}, line {i}: must be the result of a trial, got another")
         return records
 
@@ -68,11 +68,8 @@ class Results:
         If it is cut short in between, the trial comes again, and with it the network.
         """
         best = self.best
-        if (
-            mlp is not None
-            and history is not None
-            and (best is None or _rank(record) < _rank(best))
-        ):
+        is_best = best is None or _rank(record) < _rank(best)
+        if mlp is not None and history is not None and is_best:
             mlp.save(self.folder / MODEL)
             history.to_csv(self.folder / HISTORY)
         trials = self.of_trials | {record["trial"]: record}
@@ -87,6 +84,15 @@ class Results:
     @property
     def best(self) -> dict[str, Any] | None:
         return next((record for record in self.ranked if record["val_error"] is not None), None)
+
+
+def _is_result(record: Any) -> bool:
+    """A file may say anything."""
+    return (
+        isinstance(record, dict)
+        and isinstance(record.get("trial"), int)
+        and isinstance(record.get("val_error", ""), int | float | None)
+    )
 
 
 def _rank(record: Mapping[str, Any]) -> tuple[bool, float, int]:
