@@ -154,16 +154,17 @@ def arguments_of(
         "seed": _seed_in_words(options.seed),
         "accumulate": int(options.accumulate),
         "drop_last": bool(options.drop_last),
-        **{name: _digests(value) for name, value in data.items()},
-        "lr_schedule": {"kind": _schedule_in_words(schedule), **_digests(np.asarray(rates, float))},
-        "decay_schedule": _digests(factors.decay),
-        "dropout_schedule": _digests(factors.dropout),
+        **{name: digests(value) for name, value in data.items()},
+        "lr_schedule": {"kind": _schedule_in_words(schedule), **digests(np.asarray(rates, float))},
+        "decay_schedule": digests(factors.decay),
+        "dropout_schedule": digests(factors.dropout),
     }
 
 
-def _digests(value: Any) -> Any:
+def digests(value: Any) -> Any:
+    """What tells an array from others, as JSON can hold it; of a tuple a list, of None None."""
     if isinstance(value, tuple):
-        return [_digests(entry) for entry in value]
+        return [digests(entry) for entry in value]
     return None if value is None else _digest(value)
 
 

@@ -1,5 +1,6 @@
 """Fixtures of several test modules, and how tests are shared among processes."""
 
+import io
 import os
 
 import pytest
@@ -26,6 +27,22 @@ def pytest_collection_modifyitems(items):
     """Among several processes the longest file comes first, or one is left with it at the end."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: item.path.name != LONGEST)
+
+
+class Terminal(io.StringIO):
+    """Says that it is a terminal, and keeps what would be shown."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "100")
+    for name in ("NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    return Terminal()
 
 
 @pytest.fixture

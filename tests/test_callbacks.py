@@ -75,22 +75,6 @@ def test_fit_shows_it_on_standard_output(capsys):
     assert len(capsys.readouterr().out.splitlines()) == 5
 
 
-class Terminal(io.StringIO):
-    """Says that it is a terminal, and keeps what would be shown."""
-
-    def isatty(self):
-        return True
-
-
-@pytest.fixture
-def terminal(monkeypatch):
-    monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.setenv("COLUMNS", "100")
-    for name in ("NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
-        monkeypatch.delenv(name, raising=False)
-    return Terminal()
-
-
 def test_a_bar_on_a_terminal(terminal):
     fit([ProgressBar(terminal)])
     shown = terminal.getvalue()

@@ -213,7 +213,7 @@ def test_sigterm_before_anything_is_trained(command, monkeypatch):
         143, "fastmlp: terminated in the first epoch, nothing was written\n"
     )  # fmt: skip
     assert files("runs") == set()
-    monkeypatch.setattr("fastmlp._cli.train._network", terminated)
+    monkeypatch.setattr("fastmlp._cli.train.network_of", terminated)
     assert command("train synth")[::2] == (143, "fastmlp: terminated\n")
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 

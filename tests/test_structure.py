@@ -126,7 +126,8 @@ def test_importing_the_package_takes_numpy_and_numba_alone():
     program = (
         "import sys; from fastmlp import *; "
         "print([name for name in ('rich', 'typer', 'pooch', 'tqdm', 'safetensors', 'matplotlib', "
-        "'PIL', 'sklearn', 'torch', 'pandas', 'pyarrow', 'tensorboardX', 'onnx') "
+        "'PIL', 'sklearn', 'torch', 'pandas', 'pyarrow', 'tensorboardX', 'onnx', 'cloudpickle', "
+        "'distributed', 'loky', 'mpi4py', 'optuna') "
         "if name in sys.modules])"
     )
     result = subprocess.run(

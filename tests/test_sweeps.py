@@ -1,15 +1,25 @@
 """train_many: the bits of one after the other, several at a time, and clean ends."""
 
+import io
 import os
+import pickle
+import re
 import signal
+import sys
 import threading
+import time
+import warnings
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 import fastmlp
-from fastmlp.sweeps import train_many
+from fastmlp import MeanSquaredError
+from fastmlp.sweeps import FitLostError, _course, _travel, train_many
+from fastmlp.sweeps._lost import all_of
 from tests.networks import assert_same_state, batch, build, state
+from tests.resumes import assert_same, outcome
 
 X, LABELS, _ = batch(60, 5, 3, dtype=np.float32)
 
@@ -137,8 +147,22 @@ def test_refusals():
         with pytest.raises((ValueError, TypeError), match=message):
             train_many(entries)
         assert_same_state(state(mlp), before)
-    with pytest.raises(ValueError, match="max_workers must be at least 1, got 0"):
-        train_many([(mlp, options())], 0)
+    generator = np.random.default_rng(0)
+    for given, message in (
+        ({"max_workers": 0}, "max_workers must be at least 1, got 0"),
+        ({"retries": -1}, "retries must be at least 0, got -1"),
+        ({"progress": 1}, "progress must be True or False, got 1"),
+        ({"on_error": "ignore"}, "on_error must be one of raise, return, got 'ignore'"),
+        ({"executor": "processes"}, "executor must be one of concurrent.futures.*got 'processes'"),
+        ({"executor": lambda: 3}, r"executor\(\) must be an object of class Executor, got 3"),
+        ({"fits": [(network(seed), options(seed=seed_of)) for seed, seed_of in
+                   enumerate([generator, 0, generator.bit_generator])]},
+         r"fits\[2\] must have a generator of its own, got that of fits\[0\] again"),
+    ):  # fmt: skip
+        with pytest.raises((ValueError, TypeError), match=message):
+            train_many(**{"fits": [(mlp, options())], **given})
+        assert_same_state(state(mlp), before)
+    assert generator.bit_generator.state == np.random.default_rng(0).bit_generator.state
     assert train_many([]) == []
 
 
@@ -147,3 +171,339 @@ def test_data_that_does_not_fit_is_traced_to_its_entry():
     with pytest.raises(ValueError, match=r"x must be \(N, 5\), got \(60, 4\)") as error:
         train_many(fits)
     assert error.value.__notes__ == ["raised by fits[1] of train_many"]
+
+
+# Executors in this process
+
+
+@pytest.fixture
+def nothing_leaves(monkeypatch):
+    """Whoever would copy a network or its data fails."""
+
+    def refuse(*arguments, **options):
+        raise AssertionError("this process shares its memory")
+
+    monkeypatch.setattr(_course.Handed, "packed", refuse)
+    monkeypatch.setattr(_travel.Folder, "put", refuse)
+    monkeypatch.setattr("tempfile.TemporaryDirectory", refuse)
+
+
+class Seen:
+    """The networks that have been trained."""
+
+    def __init__(self):
+        self.networks = []
+
+    def on_train_end(self, mlp, history):
+        self.networks.append(mlp)
+
+
+def fits_of(count, **more):
+    return [(network(seed), options(seed=seed, **more)) for seed in range(count)]
+
+
+def assert_trained(fits):
+    for seed, (mlp, _) in enumerate(fits):
+        reference = network(seed)
+        reference.fit(**options(seed=seed))
+        assert_same(outcome(mlp), outcome(reference))
+
+
+@pytest.mark.usefixtures("nothing_leaves")
+def test_threads_of_the_callers_executor_train_the_networks_themselves():
+    seen = Seen()
+    fits = fits_of(5, callbacks=[seen])
+    with ThreadPoolExecutor(2) as executor:
+        train_many(fits, executor=executor)
+        # It is still there.
+        assert executor.submit(len, "abc").result() == 3
+    assert {id(mlp) for mlp in seen.networks} == {id(mlp) for mlp, _ in fits}
+    assert_trained(fits)
+
+
+class Direct(Executor):
+    """Calls at once, in the caller's thread."""
+
+    def submit(self, function, /, *arguments, **options):
+        future = Future()
+        try:
+            future.set_result(self.call(function))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def call(self, function):
+        return function()
+
+
+@pytest.mark.usefixtures("nothing_leaves")
+def test_an_executor_of_any_kind():
+    fits = fits_of(3)
+    train_many(fits, executor=Direct())
+    assert_trained(fits)
+
+
+class Pickling(Direct):
+    """As if there were another process: what it calls goes there and comes back as bytes."""
+
+    def call(self, function):
+        return pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(function))()))
+
+
+def test_a_pickle_in_the_same_process():
+    """Its threads and its warnings are left to it."""
+    before = fastmlp.get_num_threads()
+    fits = fits_of(3)
+    fits[1][0].lr = 1e30
+    with pytest.warns(fastmlp.history.NotFiniteWarning):
+        train_many(fits, executor=Pickling())
+    assert fastmlp.get_num_threads() == before
+    fits[1] = (network(1), {})
+    fits[1][0].fit(**options(seed=1))
+    assert_trained(fits)
+
+
+def test_a_warning_that_is_an_error_here_is_the_fits():
+    fits = fits_of(2)
+    fits[1][0].lr = 1e30
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", fastmlp.history.NotFiniteWarning)
+        with pytest.raises(fastmlp.history.NotFiniteWarning) as error:
+            train_many(fits, executor=Pickling())
+    assert error.value.__notes__[-1] == "raised by fits[1] of train_many"
+
+
+class Counting(Direct):
+    """Says that it has so many workers; keeps what it is given until it is asked to go on."""
+
+    def __init__(self, workers):
+        self._max_workers, self.most, self.waiting = workers, 0, []
+
+    def submit(self, function, /, *arguments, **options):
+        future = Future()
+        self.waiting.append((function, future))
+        self.most = max(self.most, len(self.waiting))
+        threading.Timer(0.05, self.go_on).start()
+        return future
+
+    def go_on(self):
+        function, future = self.waiting.pop(0)
+        future.set_result(function())
+
+
+@pytest.mark.parametrize(
+    ("workers", "max_workers", "most"), [(3, None, 3), (3, 2, 2), (3, 5, 5), (None, None, 6)]
+)
+def test_as_many_at_a_time_as_there_are_workers(workers, max_workers, most):
+    executor, fits = Counting(workers), fits_of(6)
+    train_many(fits, max_workers, executor=executor)
+    assert executor.most == most
+    assert_trained(fits)
+
+
+class Mortal(Counting):
+    """Three workers, all of which go with the one that the killer is in; ``at_work`` of all."""
+
+    at_work = ()
+
+    def __init__(self):
+        super().__init__(3)
+        self.broken = False
+
+    def submit(self, fit, /, *arguments, **options):
+        if self.broken:
+            raise BrokenExecutor("it is broken")
+        future = super().submit(fit)
+        type(self).at_work.append([other.index for other, _ in self.waiting])
+        return future
+
+    def go_on(self):
+        if self.broken:
+            return
+        if self.waiting[0][0].mlp is not self.killer:
+            super().go_on()
+            return
+        self.broken = True
+        for _, future in self.waiting:
+            future.set_exception(BrokenExecutor("a worker died"))
+
+
+@pytest.mark.parametrize("retries", [0, 1, 2])
+def test_fits_that_were_lost_are_tried_again_alone(retries, monkeypatch):
+    """After all others; what its worker dies of takes no other with it."""
+    fits = fits_of(7)
+    monkeypatch.setattr(Mortal, "killer", fits[1][0], raising=False)
+    monkeypatch.setattr(Mortal, "at_work", [])
+    results = train_many(fits, executor=Mortal, retries=retries, on_error="return")
+    lost = [i for i, result in enumerate(results) if isinstance(result, FitLostError)]
+    if retries == 0:
+        assert 1 in lost
+        assert len(lost) <= 3
+        return
+    assert lost == [1]
+    times = f"{retries + 1} times"
+    assert str(results[1]).endswith(f"the worker, {times}: BrokenExecutor: a worker died")
+    handed = [at_work[-1] for at_work in Mortal.at_work]
+    assert handed.count(1) == retries + 1
+    for place, at_work in enumerate(Mortal.at_work):
+        if handed[place] in handed[:place]:
+            assert at_work == [handed[place]]
+            assert {*handed[:place]} == {*range(7)}
+    fits[1] = (network(1), {})
+    fits[1][0].fit(**options(seed=1))
+    assert_trained(fits)
+
+
+def test_a_function_makes_the_executor_and_it_is_shut_down():
+    made = []
+
+    def make():
+        made.append(ThreadPoolExecutor(2))
+        return made[-1]
+
+    train_many(fits_of(3), executor=make)
+    (executor,) = made
+    with pytest.raises(RuntimeError, match="shutdown"):
+        executor.submit(len, "abc")
+
+
+def test_errors_in_the_place_of_histories():
+    fits = fits_of(4)
+    fits[2] = (network(2), options(x=X[:, :4]))
+    results = train_many(fits, 2, on_error="return")
+    assert isinstance(results[2], ValueError)
+    assert [results[i] is fits[i][0].history for i in (0, 1, 3)] == [True] * 3
+    fits[2] = (network(2), {})
+    fits[2][0].fit(**options(seed=2))
+    assert_trained(fits)
+
+
+def test_an_interrupt_in_a_fit_is_not_returned():
+    class Press:
+        def on_epoch_end(self, mlp, history):
+            raise KeyboardInterrupt
+
+    fits = fits_of(3)
+    fits[1][1]["callbacks"] = [Press()]
+    with pytest.raises(KeyboardInterrupt) as error:
+        train_many(fits, 1, on_error="return")
+    assert error.value.__notes__ == ["raised by fits[1] of train_many"]
+
+
+@pytest.mark.parametrize("early", [0, 1])
+def test_the_error_of_the_first_entry_is_raised(early):
+    """Whichever has come first."""
+    meeting = Meeting(2, patience=30)
+
+    class Fail:
+        def __init__(self, entry):
+            self.entry = entry
+
+        def on_progress(self, progress):
+            meeting.barrier.wait(30)
+            while self.entry != early and fits[early][0].buffers.session is not None:
+                time.sleep(0.001)
+            raise RuntimeError(f"entry {self.entry}")
+
+    fits = [(network(i), options(callbacks=[Fail(i)])) for i in range(2)]
+    with pytest.raises(RuntimeError, match="entry 0"):
+        train_many(fits, 2)
+
+
+# Interrupts
+
+
+@pytest.mark.parametrize("place", ["_next_end", "_judge", "_take", "_ready"])
+def test_an_interrupt_within_the_bookkeeping(place, monkeypatch):
+    """After it was done: what runs then ends, and is waited for."""
+    original, left = getattr(_course.Course, place), [2]
+
+    def interrupted(course, *arguments):
+        result = original(course, *arguments)
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        return result
+
+    monkeypatch.setattr(_course.Course, place, interrupted)
+    waiting = Waiting()
+    fits = [*fits_of(2), (network(2), options(epochs=FOREVER, callbacks=[waiting]))]
+    with pytest.raises(KeyboardInterrupt):
+        train_many(fits, 3)
+    for mlp, _ in fits:
+        assert mlp.buffers.session is None
+
+
+def test_a_fit_whose_handing_over_is_interrupted_is_waited_for():
+    """The executor has not answered, and its worker has begun."""
+    waiting = Waiting()
+
+    class Interrupted(ThreadPoolExecutor):
+        def submit(self, *arguments, **options):
+            super().submit(*arguments, **options)
+            assert waiting.begun.wait(30)
+            raise KeyboardInterrupt
+
+    mlp = network(0)
+    with Interrupted(1) as executor:
+        with pytest.raises(KeyboardInterrupt):
+            train_many([(mlp, options(epochs=FOREVER, callbacks=[waiting]))], executor=executor)
+        assert mlp.buffers.session is None
+        assert mlp.unfinished is not None
+
+
+# What is shown
+
+
+def test_a_line_for_every_fit(capsys):
+    fits = fits_of(3, validation_data=(X, LABELS))
+    fits[1] = (network(1), options(x=X[:, :4]))
+    train_many(fits, 1, on_error="return", progress=True)
+    heading, *lines = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["fit", "train", "loss", "error", "val", "loss", "error", "seconds"]
+    assert [line.split()[0] for line in lines] == ["0", "1", "2"]
+    assert lines[1].split(maxsplit=1)[1] == "ValueError: x must be (N, 5), got (60, 4)"
+    history = fits[2][0].history
+    figures = [float(figure) for figure in re.findall(r"\d+\.\d+", lines[2])]
+    assert figures == pytest.approx(
+        [
+            history.train_loss[-1], 100 * history.train_error[-1], history.val_loss[-1],
+            100 * history.val_error[-1], sum(history.epoch_seconds),
+        ],
+        abs=0.006,
+    )  # fmt: skip
+
+
+def test_lines_of_a_regression_and_of_no_epoch(capsys):
+    mlp = network(0)
+    mlp.criterion = MeanSquaredError()
+    train_many([(mlp, options(labels=X[:, :3])), (network(1), options(epochs=0))], 1, progress=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert ["mae" in lines[0], "mae" in lines[2]] == [True, False]
+    assert lines[3].split() == ["1", "no", "epoch"]
+
+
+def test_a_bar_on_a_terminal(terminal, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", terminal)
+    train_many(fits_of(3), 1, progress=True)
+    shown = terminal.getvalue()
+    assert all(re.search(rf"fits .*{done}/3.*━", shown) for done in range(4))
+    assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1
+
+
+def test_nothing_is_shown_unless_it_is_wanted(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    train_many(fits_of(2))
+    assert sys.stdout.getvalue() == ""
+
+
+def test_lost_fits_in_words():
+    one, other = FitLostError([3], "it died"), FitLostError(range(4, 16), "not begun")
+    assert str(one) == "fits[3] was lost: it died"
+    assert str(all_of([one, FitLostError([1], "it died")])) == "fits[1], fits[3] were lost: it died"
+    both = pickle.loads(pickle.dumps(all_of([other, one])))
+    assert both.entries == (3, *range(4, 16))
+    assert str(both).endswith(
+        "were lost: fits[4], fits[5], fits[6], fits[7], fits[8], fits[9], fits[10], fits[11] and 4 "
+        "more: not begun; fits[3]: it died"
+    )

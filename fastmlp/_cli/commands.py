@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from .. import __version__, datasets
 from .._extras import require
-from ..layers import activation_named
-from ..presets import OPTIMIZERS, PRESETS, SCHEDULES, has_momentum, preset_for, usual_rate
 from ..threads import set_num_threads
-from ..validation import check_choice, check_compute_dtype
 from ..warmup import is_cold, warmup
 from . import report
+from .choices import at_least, check_dtypes, checked, data_of, positive, preset_of
 from .errors import INTERRUPTED, CommandError
 from .export import export
 from .inspect import inspect
 from .models import ModelFile, load
 from .options import DataDir
+from .parts import DTypes
 from .predict import lines
 from .report import table
 from .reproduce import reproduce
 from .resume import Job, go_on, options_to_keep
-from .train import DTypes, train_and_report
+from .sweep import run_sweep
+from .train import train_and_report
 
 if TYPE_CHECKING:
     from ..mlp import MLP
@@ -44,9 +41,6 @@ app = typer.Typer(
     # Rich's help takes a third of 80 columns for frames and breaks lines where this file does.
     rich_markup_mode=None,
 )
-
-LARGEST = 1e30
-"""Well inside the range of float32."""
 
 DType = Annotated[str, typer.Option(metavar="NAME", help="float32 or float64.")]
 
@@ -226,52 +220,58 @@ def train(
     What is not given comes from the data set's preset.
     """
     options = SimpleNamespace(**context.params)
-    _positive("--checkpoint", checkpoint)
+    positive("--checkpoint", checkpoint)
     network = go_on(options, context)
     _train(options, checkpoint, network)
 
 
 def _train(o: SimpleNamespace, seconds: float, network: MLP | None) -> None:
     """Train by the options, from the beginning or on with an unfinished network."""
-    rate = o.lr
-    if o.optimizer is not None:
-        _check_optimizer(o.optimizer, o.momentum)
-        rate = usual_rate(o.optimizer) if o.lr is None else o.lr
-    given: dict[str, Any] = {
-        "hidden": None if o.hidden is None else _sizes(o.hidden),
-        "activation": None if o.activation is None else _activation(o.activation),
-        "batchnorm": _batchnorm(o.batchnorm, o.layer_norm),
-        "layernorm": o.layer_norm,
-        "dropout": _fraction("--dropout", o.dropout),
-        "epochs": _at_least("--epochs", o.epochs, 1),
-        "batch_size": _at_least("--batch-size", o.batch_size, 1),
-        "optimizer": o.optimizer,
-        "lr": _positive("--lr", rate),
-        "lr_schedule": _one_of("lr-schedule", o.lr_schedule, SCHEDULES),
-        "momentum": _fraction("--momentum", o.momentum),
-    }
-    _at_least("--seed", o.seed, 0)
+    given = checked(o)
     if o.threads is not None:
-        _at_least("--threads", o.threads, 1)
+        at_least("--threads", o.threads, 1)
         set_num_threads(o.threads)
-    _check_dtype(o.dtype, o.compute_dtype)
-    if o.preset is not None and o.preset not in PRESETS:
-        raise _bad("--preset", f"one of {', '.join(PRESETS)}", o.preset)
     for package, extra in (("matplotlib", "plot"), ("safetensors", "io")):
         require(package, extra)
-    _check_task(o.task, o.dataset)
-    if o.dataset is not None:
-        data = _named(o.dataset, o.data_dir, o.target, o.task)
-    elif o.target is None:
-        data = _mnist_or_digits(o.data_dir)
-    else:
-        raise typer.BadParameter("needs a DATASET, a table", param_hint="--target")
-    given = {option: value for option, value in given.items() if value is not None}
-    chosen = replace(PRESETS[o.preset] if o.preset else preset_for(data.name), **given)
+    data = data_of(o)
     job = Job(options_to_keep(o, data.name), seconds, network)
     train_and_report(
-        data, chosen, seed=o.seed, dtypes=DTypes(o.dtype, o.compute_dtype), out=o.out, job=job
-    )
+        data, preset_of(o, data.name, given), seed=o.seed,
+        dtypes=DTypes(o.dtype, o.compute_dtype), out=o.out, job=job,
+    )  # fmt: skip
+
+
+@app.command(short_help="Train with many settings, and compare them.")
+def sweep(
+    config: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CONFIG", exists=True, dir_okay=False, help="A TOML file, as said above."
+        ),
+    ],
+    data_dir: DataDir = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder for the results. By default runs/NAME, by the name of the file.",
+        ),
+    ] = None,
+) -> None:
+    """Train with many settings, and compare them by the validation error.
+
+    The file has the options of `fastmlp train` by their names: dataset, target and task in the part
+    [data]; hidden, activation, batchnorm, layer-norm, dropout, dtype and compute-dtype in
+    [network]; preset, epochs, batch-size, lr, lr-schedule, optimizer, momentum and seed in [fit]. A
+    list is tried value by value, all lists with each other. {low = 1e-4, high = 0.1, log = true} is
+    drawn from, as often as trials in the part [sweep] says. That has sampler = "optuna", too, which
+    chooses by what came of earlier trials, seed, and workers, how many run at a time.
+
+    Writes results.jsonl, a line for every trial, and the best network with its history. The same
+    command goes on where an earlier one was interrupted or killed, to the same results.
+    """
+    options = signature(train).parameters.values()
+    run_sweep(config, data_dir, out, {o.name: o.default for o in options if o.name != "context"})
 
 
 @app.command()
@@ -309,7 +309,7 @@ def warm_up(
     compute_dtype: ComputeDType = None,
 ) -> None:
     """Compile the kernels ahead of the first training."""
-    _check_dtype(dtype, compute_dtype)
+    check_dtypes(dtype, compute_dtype)
     with report.compiling(is_cold(dtype, compute_dtype)):
         seconds = warmup(dtype, compute_dtype)
     print(f"ready after {seconds:.1f} s")
@@ -339,96 +339,3 @@ def _absent(entry: datasets.Availability) -> str:
     if entry.downloadable:
         return "not here; downloaded when needed"
     return f"not here; put it into {datasets.cache_dir() / entry.name}"
-
-
-def _check_task(task: str, dataset: str | None) -> None:
-    _one_of("task", task, datasets.TASKS)
-    if task != datasets.CLASSIFICATION and (dataset is None or Path(dataset).suffix == ""):
-        raise typer.BadParameter(
-            f"{task} is for a file with targets, an .npz, .csv or .parquet", param_hint="--task"
-        )
-
-
-def _named(name: str, data_dir: Path | None, target: str | None, task: str) -> datasets.Dataset:
-    progress = sys.stderr.isatty()
-    try:
-        return datasets.load(name, data_dir, target=target, task=task, progress=progress)
-    except ValueError as error:
-        about_target = target is not None or Path(name).suffix in datasets.TABLE_SUFFIXES
-        hint = "--target" if about_target else "DATASET"
-        raise typer.BadParameter(str(error), param_hint=hint) from None
-
-
-def _mnist_or_digits(data_dir: Path | None) -> datasets.Dataset:
-    """MNIST; if it is neither found nor downloaded, say why and load the package's digits."""
-    try:
-        return datasets.load("mnist", data_dir, progress=sys.stderr.isatty())
-    except datasets.DatasetError as error:
-        print(f"{error}\ntraining on the embedded digits instead", file=sys.stderr, flush=True)
-        return datasets.load("digits")
-
-
-def _check_dtype(dtype: str, compute_dtype: str | None) -> None:
-    if dtype not in ("float32", "float64"):
-        raise _bad("--dtype", "float32 or float64", dtype)
-    try:
-        check_compute_dtype(compute_dtype, np.dtype(dtype))
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--compute-dtype") from None
-
-
-def _bad(option: str, expected: str, got: object) -> typer.BadParameter:
-    return typer.BadParameter(f"must be {expected}, got {got}", param_hint=option)
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    if text == "none":
-        return ()
-    if not re.fullmatch(r"[1-9][0-9]{0,5}(,[1-9][0-9]{0,5})*", text):
-        raise _bad("--hidden", "widths from 1 to 999999 like 512,256, or none", repr(text))
-    return tuple(map(int, text.split(",")))
-
-
-def _activation(name: str) -> str:
-    try:
-        activation_named(name)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--activation") from None
-    return name
-
-
-def _batchnorm(wanted: bool | None, layer_norm: bool) -> bool | None:
-    if wanted and layer_norm:
-        raise typer.BadParameter("takes the place of batch norm", param_hint="--layer-norm")
-    return False if layer_norm else wanted
-
-
-def _check_optimizer(name: str, momentum: float | None) -> None:
-    _one_of("optimizer", name, tuple(OPTIMIZERS))
-    if momentum is not None and not has_momentum(name):
-        raise typer.BadParameter(f"{name} has no momentum", param_hint="--momentum")
-
-
-def _one_of(option: str, name: str | None, known: Sequence[str]) -> str | None:
-    try:
-        return None if name is None else check_choice(option, name, known)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint=f"--{option}") from None
-
-
-def _at_least(option: str, value: int | None, least: int) -> int | None:
-    if value is not None and value < least:
-        raise _bad(option, f"at least {least}", value)
-    return value
-
-
-def _positive(option: str, value: float | None) -> float | None:
-    if value is not None and not 0 < value < LARGEST:
-        raise _bad(option, f"above 0 and below {LARGEST:g}", value)
-    return value
-
-
-def _fraction(option: str, value: float | None) -> float | None:
-    if value is not None and not 0 <= value < 1:
-        raise _bad(option, "from 0 to less than 1", value)
-    return value

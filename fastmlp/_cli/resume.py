@@ -79,10 +79,10 @@ def options_to_keep(options: SimpleNamespace, dataset: str) -> dict[str, Any]:
     dataset : its name, in the place of the one that was not given
     """
     kept = {name: value for name, value in vars(options).items() if name not in _FREE}
-    return kept | {"dataset": _wherever(options.dataset or dataset)}
+    return kept | {"dataset": wherever(options.dataset or dataset)}
 
 
-def _wherever(dataset: str) -> str:
+def wherever(dataset: str) -> str:
     """A name, or the path of a file that is right in any folder."""
     return str(Path(dataset).resolve()) if Path(dataset).suffix else dataset
 
@@ -119,7 +119,7 @@ def _check_given(given: dict[str, Any], kept: dict[str, Any], folder: Path) -> N
     for name, value in given.items():
         was, got = kept.get(name), value
         if name == "dataset":
-            got = _wherever(value)
+            got = wherever(value)
         elif name == "out":
             was, got = folder.resolve(), value.resolve()
         elif name in _FREE:

@@ -6,37 +6,22 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
+from typing import Any
 
 from ..callbacks import Checkpoint, ProgressBar
 from ..datasets import CLASSIFICATION, Dataset
 from ..history import History, NotFiniteWarning
-from ..initializers import he_normal, xavier_normal, zeros
-from ..layers import Identity, MeanSquaredError, SoftmaxCrossEntropy, activation_named
 from ..mlp import MLP
-from ..presets import Preset, has_momentum, optimizer_for, schedule_for
+from ..presets import Preset, has_momentum
 from ..threads import get_num_threads
 from ..warmup import compile_for, is_cold_for
 from . import report, targets
 from .classes import check_classes, table_remarks
 from .errors import INTERRUPTED, TERMINATED, CommandError
+from .parts import DTypes, Parts, network_of, parts_of
 from .resume import CHECKPOINT, Job, Terminated, answering_sigterm
 
-VALIDATION_ROWS = 5_000
-"""Most rows that are held out of the training part for the curves, or a tenth of it if less."""
-
 _NOTHING = "the first epoch, nothing was written"
-
-Rows = tuple[np.ndarray, np.ndarray]
-
-
-class DTypes(NamedTuple):
-    """Of the parameters, and what products are computed in (None: the same)."""
-
-    parameters: str
-    compute: str | None = None
 
 
 def train_and_report(
@@ -58,29 +43,26 @@ def train_and_report(
 def _train_into(
     out: Path, data: Dataset, preset: Preset, seed: int, dtypes: DTypes, job: Job
 ) -> None:
-    train, validation = _split(data) if preset.validate else ((data.train_x, data.train_y), None)
-    mlp = job.unfinished or _network(data, preset, seed, dtypes)
-    _announce(data, train, validation, mlp, preset, seed)
-    units = None if data.task == CLASSIFICATION else targets.units_of(train[1])
-    if units is not None:
-        print(targets.remark(data, units))
+    parts = parts_of(data, preset.validate, preset.standardise)
+    mlp = job.unfinished or network_of(data, preset, seed, dtypes)
+    _announce(data, parts, mlp, preset, seed)
+    if parts.units is not None:
+        print(targets.remark(data, parts.units))
     if mlp.unfinished is not None:
         print(f"going on in epoch {mlp.unfinished.epoch + 1}, after step {mlp.unfinished.step}")
     print(f"results go to {out}\n", flush=True)
-    moments = _moments(train[0]) if preset.standardise else None
     try:
         with report.compiling(is_cold_for(mlp)):
             compile_for(mlp)
-        rows = train if moments is None else (_standardised(train[0], moments), train[1])
-        parts = _scaled(rows, units), None if validation is None else _scaled(validation, units)
-        history = _fit(data.name, mlp, *parts, preset, seed, job.checkpoint(out))
+        history = _fit(data.name, mlp, parts.arguments(preset, seed), job.checkpoint(out))
     except KeyboardInterrupt as interrupt:
         terminated = isinstance(interrupt, Terminated)
-        kept = _keep_unfinished(out, mlp, moments, units)
+        kept = _keep_unfinished(out, mlp, parts)
         message = f"{'terminated' if terminated else 'interrupted'} in {kept}"
         raise CommandError(message, TERMINATED if terminated else INTERRUPTED) from None
-    _take_plain_data(mlp, moments, units)
-    _write_and_show(out, data, mlp, history, _samples_per_second(history, preset, len(train[1])))
+    parts.undo(mlp)
+    rows = len(parts.train[1])
+    _write_and_show(out, data, mlp, history, _samples_per_second(history, preset, rows))
     (out / CHECKPOINT).unlink(missing_ok=True)
 
 
@@ -95,7 +77,7 @@ def _write_and_show(out: Path, data: Dataset, mlp: MLP, history: History, speed:
     files = report.write_model(out, mlp, history)
     files += report.write_mistakes(out, mlp, data)
     figures = [
-        *_test_figures(data, mlp),
+        *test_figures(data, mlp),
         ("training time", f"{sum(history.epoch_seconds):.2f} s"),
         ("training speed", f"{speed:,.0f} samples/s"),
         *(("" if index else "files", str(path)) for index, path in enumerate(files)),
@@ -104,7 +86,8 @@ def _write_and_show(out: Path, data: Dataset, mlp: MLP, history: History, speed:
     report.table(("", ""), figures)
 
 
-def _test_figures(data: Dataset, mlp: MLP) -> list[tuple[str, str]]:
+def test_figures(data: Dataset, mlp: MLP) -> list[tuple[str, str]]:
+    """How good a network is on the test set, in words."""
     figures = mlp.figures(data.test_x, data.test_y)
     if data.task != CLASSIFICATION:
         return targets.figures_in_words(figures)
@@ -112,10 +95,7 @@ def _test_figures(data: Dataset, mlp: MLP) -> list[tuple[str, str]]:
     return [("test loss", f"{figures.loss:.4f}"), ("test accuracy", accuracy)]
 
 
-def _fit(
-    name: str, mlp: MLP, train: Rows, validation: Rows | None, preset: Preset, seed: int,
-    checkpoint: Checkpoint,
-) -> History:  # fmt: skip
+def _fit(name: str, mlp: MLP, arguments: dict[str, Any], checkpoint: Checkpoint) -> History:
     """Train, or go on with an unfinished fit, with progress on standard output.
 
     Raises CommandError, which names the data set, when fit refuses the data, and when the loss does
@@ -124,62 +104,14 @@ def _fit(
     try:
         with ProgressBar() as bar, warnings.catch_warnings():
             warnings.simplefilter("error", NotFiniteWarning)
-            return mlp.fit(
-                *train,
-                epochs=preset.epochs,
-                batch_size=preset.batch_size,
-                max_steps=preset.max_steps,
-                seed=seed,
-                validation_data=validation,
-                callbacks=[bar, checkpoint],
-                lr_schedule=schedule_for(preset, validation is not None),
-                resume="auto",
-            )
+            return mlp.fit(**arguments, callbacks=[bar, checkpoint], resume="auto")
     except ValueError as error:
         raise CommandError(f"{name}: {error}") from None
     except NotFiniteWarning as warning:
         raise CommandError(f"{warning}: nothing was written; try a smaller --lr") from None
 
 
-def _moments(x: np.ndarray) -> tuple[float, float]:
-    """(mean, standard deviation) of all pixels, uint8 counted as fractions of 255."""
-    scale = 255.0 if x.dtype == np.uint8 else 1.0
-    return float(x.mean() / scale), float(x.std() / scale)
-
-
-def _standardised(x: np.ndarray, moments: tuple[float, float]) -> np.ndarray:
-    mean, deviation = moments
-    scale = 255.0 if x.dtype == np.uint8 else 1.0
-    return (x.astype(np.float32) - np.float32(scale * mean)) / np.float32(scale * deviation)
-
-
-def _scaled(rows: Rows, units: targets.Units | None) -> Rows:
-    return rows if units is None else (rows[0], units.scaled(rows[1]))
-
-
-def _take_plain_data(
-    mlp: MLP, moments: tuple[float, float] | None, units: targets.Units | None
-) -> None:
-    """Make it a network of pixels and targets as they are in the data."""
-    _take_pixels(mlp, moments)
-    if units is not None:
-        units.give_to(mlp)
-
-
-def _take_pixels(mlp: MLP, moments: tuple[float, float] | None) -> None:
-    """Fold (x - m) / s into the first layer, so that the network takes plain pixels."""
-    if moments is None:
-        return
-    mean, deviation = moments
-    first = mlp.linear_layers[0]
-    w = first.W / deviation
-    first.b = first.b - mean * w.sum(axis=0)
-    first.W = w
-
-
-def _keep_unfinished(
-    out: Path, mlp: MLP, moments: tuple[float, float] | None, units: targets.Units | None
-) -> str:
+def _keep_unfinished(out: Path, mlp: MLP, parts: Parts) -> str:
     """Write what there is of an interrupted training; in words, in which epoch it was and where."""
     history, says = mlp.history, ""
     if mlp.unfinished is not None:
@@ -189,7 +121,7 @@ def _keep_unfinished(
         says = f"`fastmlp train --resume {out}` goes on; "
     if history is None or not history.train_loss:
         return f"epoch 1: {says}no other result is there yet" if says else _NOTHING
-    _take_plain_data(mlp, moments, units)
+    parts.undo(mlp)
     report.write_model(out, mlp, history)
     return (
         f"epoch {len(history.train_loss) + 1}: {says}"
@@ -240,48 +172,6 @@ def _make_new(folder: Path) -> bool:
     return True
 
 
-def _split(data: Dataset) -> tuple[Rows, Rows | None]:
-    """The rows to train on, and those to validate on, or None.
-
-    Without a validation part, a random tenth of the training part is held out, the same each time:
-    the file may be sorted by class.
-    """
-    if data.valid_x is not None and data.valid_y is not None:
-        return (data.train_x, data.train_y), (data.valid_x, data.valid_y)
-    rows = len(data.train_y)
-    count = min(rows // 10, VALIDATION_ROWS)
-    if count == 0:
-        return (data.train_x, data.train_y), None
-    held = np.zeros(rows, bool)
-    held[np.random.default_rng(0).permutation(rows)[:count]] = True
-    return (data.train_x[~held], data.train_y[~held]), (data.train_x[held], data.train_y[held])
-
-
-# Activations that are flat on both sides, for which Glorot and Bengio derive their deviation.
-_SATURATING = ("sigmoid", "hard_sigmoid", "tanh", "softsign", "identity")
-
-
-def _network(data: Dataset, preset: Preset, seed: int, dtypes: DTypes) -> MLP:
-    initializer = xavier_normal if preset.activation in _SATURATING else he_normal
-    hidden = [activation_named(preset.activation) for _ in preset.hidden]
-    classes = data.task == CLASSIFICATION
-    criterion = SoftmaxCrossEntropy(preset.label_smoothing) if classes else MeanSquaredError()
-    return MLP(
-        data.train_x.shape[1],
-        data.num_outputs,
-        list(preset.hidden),
-        [*hidden, Identity()],
-        initializer(seed, dtypes.parameters),
-        zeros,
-        criterion,
-        num_bn_layers=len(preset.hidden) if preset.batchnorm else 0,
-        num_ln_layers=len(preset.hidden) if preset.layernorm else 0,
-        optimizer=optimizer_for(preset),
-        compute_dtype=dtypes.compute,
-        dropout=[preset.input_dropout, *(preset.dropout for _ in preset.hidden)],
-    )
-
-
 def _update(preset: Preset) -> str:
     """The update rule in words."""
     if not has_momentum(preset.optimizer):
@@ -290,10 +180,8 @@ def _update(preset: Preset) -> str:
     return f"{name}momentum {preset.momentum:g}"
 
 
-def _announce(
-    data: Dataset, train: Rows, validation: Rows | None, mlp: MLP, preset: Preset, seed: int
-) -> None:
-    held = 0 if validation is None else len(validation[1])
+def _announce(data: Dataset, parts: Parts, mlp: MLP, preset: Preset, seed: int) -> None:
+    held = 0 if parts.validation is None else len(parts.validation[1])
     sizes = "-".join(map(str, (mlp.input_size, *preset.hidden, mlp.output_size)))
     extras = ", batch norm" if preset.batchnorm else ""
     extras += ", layer norm" if preset.layernorm else ""
@@ -302,7 +190,7 @@ def _announce(
     extras += f", label smoothing {preset.label_smoothing:g}" if preset.label_smoothing else ""
     computed = f" computed in {mlp.compute_dtype}" if mlp.compute_dtype != mlp.dtype.name else ""
     print(
-        f"{data.name}: {len(train[1]):,} training, {held:,} validation, "
+        f"{data.name}: {len(parts.train[1]):,} training, {held:,} validation, "
         f"{len(data.test_y):,} test samples\n"
         + "".join(f"{remark}\n" for remark in table_remarks(data))
         + f"{sizes} {preset.activation}{extras}, {mlp.dtype}{computed}, "
