@@ -200,15 +200,6 @@ class Session:
     def _row_counts(self) -> np.ndarray | None:
         return row_counts(self.mlp.criterion, *self.train_set[1:])
 
-    def _windows(self, order: Any, step: int, end: int) -> Generator[Window, None, None]:
-        """Those of an epoch that steps from ``step`` on need: where rows count for more or less
-        than others, what the steps before are divided by as well."""
-        first = step if self._row_counts() is None else 0
-        windows: Generator[Window, None, None] = self._source.windows(
-            order, self.plan, self.accumulate, first, end
-        )
-        return windows
-
     def _take_window(self, windows: Iterator[Window]) -> None:
         """The next rows to train on, which may not be there yet."""
         with self.signals.at_once():
@@ -263,7 +254,12 @@ class Session:
         self.figures.errors[:] = -1
         self.figures.losses[:step], self.figures.errors[:step] = before.losses, before.errors
         self._epoch, self.rate = epoch, before.rate
-        with contextlib.closing(self._windows(order, step, end)) as windows:
+        # Where rows count for more or less than others, the means need those of the steps before.
+        first = step if self._row_counts() is None else 0
+        windows = self._source.windows(order, self.plan, self.accumulate, first, end)
+        with contextlib.closing(windows):
+            while first < step and self._window.last < step:
+                self._take_window(windows)
             while step < end and self.lost is None:
                 while self._window.last <= step:
                     self._take_window(windows)
