@@ -156,7 +156,7 @@ class OrderOfBlocks(Order):
 
     def _draw(self) -> None:
         # Another array: a thread may still look at this one.
-        self._order = self._generator.permutation(self._order)
+        self._order = self._generator.permutation(len(self._order))
         self._seed = int(self._generator.integers(1 << 63))
 
 
