@@ -276,7 +276,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_named(name, tmp_path):
         def on_progress(self, progress):
             os.truncate(tmp_path / name, 2000)
 
-    with pytest.raises(DatasetError, match=rf"{name}: changed since it was opened: .*got 2000"):
+    with pytest.raises(DatasetError, match=rf"{name}: changed (since|while) it was"):
         mlp.fit(blocks, callbacks=[Cut()], **OPTIONS)
     assert mlp.unfinished.step in (10, 20)
     assert readers_alive() == []

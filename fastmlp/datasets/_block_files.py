@@ -117,7 +117,7 @@ class NpyPart(NamedTuple):
 
     @property
     def name(self) -> str:
-        return f"{self.path}, rows from {self.first} on"
+        return f"{self.path}: rows from {self.first} on"
 
     def read(self) -> tuple[np.ndarray, ...]:
         x, *others = (file.rows(self.first, self.rows) for file in self.files)

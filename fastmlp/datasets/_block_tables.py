@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ import numpy as np
 from .._extras import require
 from .._files import in_one_line
 from ..validation import nearest
+from ._arrow import Batch, batches_of, read_batch
 from ._block_files import Kind, Part, check_there, check_unchanged
 from ._errors import DatasetError
 from ._sizes import check_stated
@@ -84,23 +84,33 @@ class TablePart(NamedTuple):
     rows: int
     kind: Kind
     columns: Columns
+    batch: Batch | None = None  # of an Arrow IPC file
 
     @property
     def name(self) -> str:
         what = "row group" if self.path.suffix == ".parquet" else "batch"
-        return f"{self.path}, {what} {self.number}"
+        return f"{self.path}: {what} {self.number}"
 
     def read(self) -> tuple[np.ndarray, ...]:
         check_unchanged(self.path, self.size)
-        read = _read_group if self.path.suffix == ".parquet" else _read_batch
         # pyarrow raises errors of many classes, its own among them.
         try:
-            table = read(self.path, self.number)
+            table = self._table()
         except Exception as error:
             raise DatasetError(f"{self.name}: cannot be read: {in_one_line(error)}") from error
         if table.num_rows != self.rows or _columns_of(table.schema) != self.columns.schema:
             raise DatasetError(f"{self.name}: changed since it was opened")
         return self.columns.arrays(self.name, table, self.kind)
+
+    def _table(self) -> Any:
+        if self.batch is None:
+            with _open_parquet(self.path) as file:
+                return file.read_row_group(self.number, use_threads=False)
+        import pyarrow as pa
+
+        row_bytes = _row_bytes(self.columns.schema)
+        batch = read_batch(self.path, self.batch, _schema(self.path), row_bytes)
+        return pa.Table.from_batches([batch])
 
 
 def _columns_of(schema: Any) -> dict[str, np.dtype]:
@@ -126,9 +136,9 @@ def table_parts(path: Path, target: str, weight: str | None) -> tuple[Kind, list
     """
     size = check_there(path)
     require("pyarrow", "tables")
-    look = _look_at_parquet if path.suffix == ".parquet" else _look_at_arrow
     try:
-        schema, counts = look(path)
+        look = _look_at_parquet if path.suffix == ".parquet" else _look_at_arrow
+        schema, places = look(path)
     except Exception as error:
         raise DatasetError(f"{path}: cannot be read as a table: {in_one_line(error)}") from error
     names = list(schema)
@@ -144,8 +154,14 @@ def table_parts(path: Path, target: str, weight: str | None) -> tuple[Kind, list
         raise DatasetError(f"{path}: must have a column besides the target, got none")
     kind = columns.kind()
     return kind, [
-        TablePart(path, size, i, rows, kind, columns) for i, rows in enumerate(counts) if rows
+        TablePart(path, size, number, rows, kind, columns, batch)
+        for number, (rows, batch) in enumerate(places)
+        if rows
     ]
+
+
+# Columns with their dtypes; the rows of each block, and where it lies if need be.
+_Found = tuple[dict[str, np.dtype], list[tuple[int, Batch | None]]]
 
 
 # A footer with a thousand columns takes as long to read as a row group.
@@ -165,47 +181,28 @@ def _open_parquet(path: Path) -> Any:
     return ParquetFile(path, metadata=metadata, memory_map=False)
 
 
-def _look_at_parquet(path: Path) -> tuple[dict[str, np.dtype], list[int]]:
+def _look_at_parquet(path: Path) -> _Found:
     """Columns, and the rows of each row group."""
     with _open_parquet(path) as file:
         check_parquet(path, file)
         groups = range(file.metadata.num_row_groups)
         counts = [file.metadata.row_group(group).num_rows for group in groups]
-        return _columns_of(file.schema_arrow), counts
+        return _columns_of(file.schema_arrow), [(rows, None) for rows in counts]
 
 
-def _read_group(path: Path, number: int) -> Any:
-    with _open_parquet(path) as file:
-        return file.read_row_group(number, use_threads=False)
+def _look_at_arrow(path: Path) -> _Found:
+    """Columns, and the batches."""
+    schema, batches = _columns_of(_schema(path)), batches_of(path)
+    check_stated(sum(batch.rows for batch in batches) * _row_bytes(schema), path.stat().st_size)
+    return schema, [(batch.rows, batch) for batch in batches]
 
 
-def _look_at_arrow(path: Path) -> tuple[dict[str, np.dtype], list[int]]:
-    """Columns, and the rows of each batch: these stand before its data, of which one column is
-    read."""
-    with _open_arrow(path) as reader:
-        schema = _columns_of(reader.schema)
-    with _open_arrow(path, [0]) as reader:
-        counts = [reader.get_batch(i).num_rows for i in range(reader.num_record_batches)]
-    width = sum(dtype.itemsize for dtype in schema.values())
-    check_stated(sum(counts) * width, path.stat().st_size)
-    return schema, counts
+def _row_bytes(schema: dict[str, np.dtype]) -> int:
+    return sum(dtype.itemsize for dtype in schema.values())
 
 
-def _read_batch(path: Path, number: int) -> Any:
+def _schema(path: Path) -> Any:
     import pyarrow as pa
 
-    with _open_arrow(path) as reader:
-        batch = reader.get_batch(number)
-    # The file may say anything of where its numbers lie.
-    batch.validate(full=True)
-    return pa.Table.from_batches([batch])
-
-
-@contextmanager
-def _open_arrow(path: Path, fields: Sequence[int] = ()) -> Iterator[Any]:
-    """A reader of some of the columns, by default all."""
-    import pyarrow as pa
-
-    options = pa.ipc.IpcReadOptions(use_threads=False, included_fields=list(fields) or None)
-    with pa.OSFile(str(path)) as file, pa.ipc.open_file(file, options=options) as reader:
-        yield reader
+    with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
+        return reader.schema

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from ._block_files import Kind, Part, npy_parts, npz_part
 from ._block_tables import table_parts
 from ._errors import DatasetError
 
-ARROW_SUFFIXES = (".arrow", ".feather", ".ipc")
+TABLES = (".parquet", ".arrow", ".feather", ".ipc")
+SUFFIXES = (".npy", ".npz", *TABLES)
 
 Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -77,11 +79,10 @@ def open_blocks(
     weight : of tables, the column of weights, if there is one
     block_rows : of .npy files, by default as many as have a megabyte of x
 
-    No row is read, but for the first column of Arrow IPC files: their headers say how many there
-    are. Rows of more than two dimensions become flat. Raises DatasetNotFoundError where there is no
-    such file, DatasetError, which names it, for one that is not what its name says, states sizes
-    that its bytes cannot have, or has other columns or dtypes than the first, ValueError or
-    TypeError for other arguments, ImportError without pyarrow.
+    No row is read: headers say how many there are. Rows of more than two dimensions become flat.
+    Raises DatasetNotFoundError where there is no such file, DatasetError, which names it, for one
+    that is not what its name says, states sizes that its bytes cannot have, or has other columns or
+    dtypes than the first, ValueError or TypeError for other arguments, ImportError without pyarrow.
 
     >>> blocks = datasets.open_blocks(sorted(Path("clicks").glob("*.parquet")), target="clicked")
     >>> mlp.fit(blocks, epochs=3, seed=0)
@@ -100,12 +101,19 @@ def open_blocks(
         parts += found
         if kind != kinds[0]:
             raise DatasetError(
-                f"{paths[0]}: must have the columns and dtypes of {sources[0][0]}, {kinds[0]}, "
-                f"got {kind}"
+                f"{paths[0]}: must have the columns and dtypes of {sources[0][0]}, "
+                f"{_differences(kinds[0], kind)}"
             )
     if not parts:
         raise DatasetError(f"{sources[0][0]}: must have at least one row, got none")
     return Blocks(kinds[0], parts)
+
+
+def _differences(first: Kind, other: Kind) -> str:
+    for name, found in zip_longest(first.columns or (), other.columns or ()):
+        if name != found:
+            return f"{name!r:.60}, got {found!r:.60} in its place"
+    return f"{first}, got {other}"
 
 
 def _paths(entry: Any) -> tuple[Path, ...]:
@@ -119,10 +127,9 @@ def _open(
 ) -> tuple[Kind, list[Part]]:
     """What the rows of a file, or of a pair or triple, are, and its blocks."""
     suffixes = {path.suffix for path in paths}
-    known = (".npy", ".npz", ".parquet", *ARROW_SUFFIXES)
-    if len(suffixes) != 1 or not suffixes <= set(known):
+    if len(suffixes) != 1 or not suffixes <= set(SUFFIXES):
         raise ValueError(
-            f"files must end in one of {', '.join(known)}, got {', '.join(map(str, paths))}"
+            f"files must end in one of {', '.join(SUFFIXES)}, got {', '.join(map(str, paths))}"
         )
     (suffix,) = suffixes
     if (len(paths) in (2, 3)) != (suffix == ".npy"):
@@ -130,13 +137,12 @@ def _open(
             f"files must be (x, labels) or (x, labels, weights) where they are .npy, and single "
             f"ones otherwise, got {', '.join(map(str, paths))}"
         )
-    of_tables = suffix == ".parquet" or suffix in ARROW_SUFFIXES
     for name, given in (("target", target), ("weight", weight)):
-        if given is not None and not of_tables:
+        if given is not None and suffix not in TABLES:
             raise ValueError(f"{name} is for tables, got {given!r} for {paths[0]}")
     if block_rows is not None and suffix != ".npy":
         raise ValueError(f"block_rows is for .npy files, got {block_rows} for {paths[0]}")
-    if of_tables:
+    if suffix in TABLES:
         if target is None:
             raise ValueError(f"target must name the column of {paths[0]} with the labels, got none")
         return table_parts(paths[0], target, weight)
