@@ -58,12 +58,11 @@ def write_rows(folder: Path, rows: int) -> tuple[Path, Path]:
     return paths
 
 
-def microseconds(name: str, data: dict[str, Any], epochs: int = 1) -> float:
-    """A row of an epoch, the fastest of them."""
+def microseconds(name: str, data: dict[str, Any]) -> float:
+    """A row of an epoch."""
     network = NETWORKS[name]
-    history = network.build().fit(**data, epochs=epochs, batch_size=network.batch_size, seed=0)
-    rows = len(history.step_loss) // epochs * network.batch_size
-    return min(history.epoch_seconds) / rows * 1e6
+    history = network.build().fit(**data, batch_size=network.batch_size, seed=0)
+    return sum(history.epoch_seconds) / (len(history.step_loss) * network.batch_size) * 1e6
 
 
 def speed(names: Sequence[str], rows: int, rounds: int) -> tuple[list[str], list[list[str]]]:
@@ -159,20 +158,27 @@ import numpy as np
 from benchmarks import blocks
 from fastmlp import datasets
 from pathlib import Path
-name, x, y, limit, rows = sys.argv[1], *map(Path, sys.argv[2:4]), *map(int, sys.argv[4:])
+name, x, y, limit, rows, steps = sys.argv[1], *map(Path, sys.argv[2:4]), *map(int, sys.argv[4:])
 if limit:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     data = {"x": datasets.open_blocks([(x, y)])}
 else:
     data = {"x": np.array(np.load(x, mmap_mode="r")[:rows]), "labels": np.load(y)[:rows]}
-took = blocks.microseconds(name, data, 1 if limit else 3)
+took = blocks.microseconds(name, data | {"max_steps": steps or None})
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 print(json.dumps({"microseconds": took, "peak": peak}))
 """
 
 
-def in_a_process(name: str, paths: tuple[Path, Path], limit: int, rows: int) -> dict[str, Any]:
-    arguments = [name, *map(str, paths), str(limit), str(rows)]
+def in_a_process(
+    name: str, paths: tuple[Path, Path], limit: int, rows: int, max_steps: int = 0
+) -> dict[str, Any]:
+    """Microseconds a row, and the peak of the memory in bytes.
+
+    limit : bytes of address space, in which blocks of all rows are read; 0 for none, and so many
+        rows in memory    max_steps : 0 for an epoch
+    """
+    arguments = [name, *map(str, paths), str(limit), str(rows), str(max_steps)]
     done = subprocess.run(
         [sys.executable, "-c", _CHILD, *arguments], capture_output=True, text=True, check=False,
         cwd=ROOT,

@@ -142,7 +142,7 @@ class Stream:
         """Rows first ... stop-1 of an epoch, in memory of at least so many."""
         counts = self._blocks.row_counts[blocks]
         ends = np.cumsum(counts)
-        place = int(np.searchsorted(ends, first, "right"))
+        place = int(np.searchsorted(ends, first))
         at = first
         while at < stop and not stopped.is_set():
             begin = at - (ends[place] - counts[place])

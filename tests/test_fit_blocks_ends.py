@@ -226,6 +226,7 @@ def test_a_thread_stops_between_two_blocks():
     assert blocks.numbers == [0, 1, 2, 3, 4]
 
 
+@posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_while_a_block_is_awaited(number):
     """One that does not come until the fit has ended."""
