@@ -322,6 +322,9 @@ def test_a_fork_in_a_callback_goes_on_in_both(step):
         def on_progress(self, progress):
             if progress.step == step and self.pid is None:
                 self.pid = os.fork()
+                if self.pid == 0:
+                    # A child that hangs ends by itself.
+                    signal.alarm(60)
 
     fork, same = ForkAndGoOn(), False
     try:
