@@ -220,9 +220,11 @@ def test_a_thread_stops_between_two_blocks():
             raise ZeroDivisionError
 
     blocks = Slow(cut((X, LABELS), range(20, 400, 20)))
-    with pytest.raises(ZeroDivisionError):
+    # Who keeps the error keeps the frames that it came through.
+    with pytest.raises(ZeroDivisionError) as raised:
         small().fit(blocks, batch_size=10, window=80, shuffle=False, callbacks=[Fail()])
     assert readers_alive() == []
+    assert raised.tb is not None
     assert blocks.numbers == [0, 1, 2, 3, 4]
 
 
