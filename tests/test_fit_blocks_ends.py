@@ -160,7 +160,7 @@ def test_row_counts_that_are_none(counts):
 
 
 @pytest.mark.parametrize(
-    "other", [BLOCKS[1:], [*BLOCKS, BLOCKS[0]], [(x + 1, y) for x, y in BLOCKS],
+    "other", [cut((X, LABELS), [50, 90, *range(150, 400, 50)]), BLOCKS[1:], [*BLOCKS, BLOCKS[0]], [(x + 1, y) for x, y in BLOCKS],
               [(np.split(x, 2)[k], np.split(y, 2)[k]) for x, y in BLOCKS for k in (0, 1)]]
 )  # fmt: skip
 def test_a_fit_goes_on_with_the_same_blocks_alone(other):
