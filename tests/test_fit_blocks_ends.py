@@ -159,17 +159,23 @@ def test_row_counts_that_are_none(counts):
         small().fit(blocks)
 
 
-@pytest.mark.parametrize(
-    "other", [cut((X, LABELS), [50, 90, *range(150, 400, 50)]), BLOCKS[1:], [*BLOCKS, BLOCKS[0]], [(x + 1, y) for x, y in BLOCKS],
-              [(np.split(x, 2)[k], np.split(y, 2)[k]) for x, y in BLOCKS for k in (0, 1)]]
-)  # fmt: skip
-def test_a_fit_goes_on_with_the_same_blocks_alone(other):
+OTHERS = {
+    "cut elsewhere": cut((X, LABELS), [50, 90, *range(150, 400, 50)]),
+    "one less": BLOCKS[1:],
+    "one more": [*BLOCKS, BLOCKS[0]],
+    "other numbers": [(x + 1, y) for x, y in BLOCKS],
+    "smaller ones": cut((X, LABELS), range(25, 400, 25)),
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_a_fit_goes_on_with_the_same_blocks_alone(what):
     mlp = small()
     broken = Broken(BLOCKS, 5, OSError("gone"))
     with pytest.raises(OSError, match="gone"):
         mlp.fit(broken, **OPTIONS)
     with pytest.raises(ValueError, match="x must be that of the unfinished fit"):
-        mlp.fit(Watched(other), resume=True, **OPTIONS)
+        mlp.fit(Watched(OTHERS[what]), resume=True, **OPTIONS)
     with pytest.raises(ValueError, match="window must be that of the unfinished fit"):
         mlp.fit(Watched(BLOCKS), resume=True, **OPTIONS | {"window": 90})
     with pytest.raises(ValueError, match="shuffle must be that of the unfinished fit"):
