@@ -37,7 +37,7 @@ PAGE = ROOT / "docs" / "large-data.md"
 COLUMNS, CLASSES = 784, 10
 SPEED_NETWORKS = ("784-512-512-10", "784-128-10", "784-64-64-32-10")
 ACCURACY_NETWORK = "784-128-10"
-BLOCKS, WINDOWS = (100, 400, 1337), (2_500, 5_000, 10_000, 20_000, 40_000)
+BLOCKS, WINDOWS = (100, 400, 1337), (5_000, 10_000, 20_000, 40_000)
 LIMIT = 2 << 30
 # Rows that are made, or read into memory for the comparison, at a time.
 PIECE, IN_MEMORY = 100_000, 500_000

@@ -82,7 +82,7 @@ class Stream:
     """
 
     def __init__(self, blocks: CheckedBlocks, rows: int) -> None:
-        """rows : of a window, rounded down to whole updates, one at least"""
+        """rows : of a window at most, but that it has one update at least"""
         self._blocks, self._rows = blocks, rows
         self.samples, self.example = blocks.samples, TrainingSet(*blocks.empty(0))
         self.count = len(blocks.row_counts)
@@ -102,8 +102,7 @@ class Stream:
         Each is read by a thread of its own while the one before is trained on. What goes wrong
         there is raised here. Closing the generator ends the thread.
         """
-        updates = max(1, self._rows // (plan.batch_size * accumulate))
-        steps = min(updates * accumulate, plan.steps)
+        steps = self._steps(plan, accumulate)
         if not self._memory:
             most = min(steps * plan.batch_size, plan.samples)
             self._memory = [TrainingSet(*self._blocks.empty(most)) for _ in range(2)]
@@ -134,6 +133,14 @@ class Stream:
             self._begun = None
             if ahead is not None:
                 ahead.stop()
+
+    def _steps(self, plan: FitPlan, accumulate: int) -> int:
+        """Of a window. All are about as large: an epoch that ended on a few rows of a block or two
+        would end on these alone."""
+        updates = -(-plan.steps // accumulate)
+        most = max(1, self._rows // (plan.batch_size * accumulate))
+        windows = -(-updates // most)
+        return min(-(-updates // windows) * accumulate, plan.steps)
 
     def _fill(
         self, memory: TrainingSet, blocks: np.ndarray, first: int, stop: int,

@@ -244,8 +244,9 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
         shuffle : False takes the rows in order; "blocks" takes blocks in random order, of an array
             those of a megabyte, and shuffles the rows within a window, so that disks are read
             sequentially, and so does True where x is blocks
-        window : how many rows of blocks are in memory at a time, rounded down to whole updates, and
-            as many again that a thread reads meanwhile; by default those that have 128 MB of x
+        window : how many rows of blocks are in memory at a time, at most but for those of one
+            update, and as many again that a thread reads meanwhile; by default 128 MB of x. An
+            epoch has windows of about the same size
         seed : makes the shuffling repeatable, and what is dropped: it sets ``dropout_seed``
         sample_weight : (N,) numbers of at least 0 that multiply the losses of the rows; a batch's
             loss is divided by the sum of its weights

@@ -95,13 +95,15 @@ def test_blocks_that_do_not_say_their_rows_are_counted(blocks):
 
 
 @pytest.mark.parametrize("options", [{}, {"drop_last": True}, {"accumulate": 3}])
-@pytest.mark.parametrize("window", [20, 100, 5000])
+@pytest.mark.parametrize("window", [20, 100, 240, 5000])
 def test_the_order_is_a_function_of_the_seed(window, options):
     """Blocks in random order, and the rows of each window: other ones in every epoch."""
     mlp, by_hand = small(), small()
     mlp.fit(BLOCKS, epochs=3, seed=9, batch_size=16, window=window, **options)
     of_update = 16 * options.get("accumulate", 1)
-    in_window = max(1, window // of_update) * of_update
+    updates = -(-500 // of_update)
+    windows = -(-updates // max(1, window // of_update))
+    in_window = -(-updates // windows) * of_update
     samples = 496 if "drop_last" in options else 500
     rng = np.random.default_rng(9)
     for _ in range(3):
