@@ -46,7 +46,8 @@ def test_its_numbers_are_those_of_the_code():
     from fastmlp.datasets._block_files import BLOCK_BYTES
 
     assert f"{WINDOW_BYTES >> 20} MB of x" in PAGE
-    assert f"default has {WINDOW_BYTES // BLOCK_BYTES} blocks of a megabyte" in PAGE
+    text = " ".join(PAGE.split())
+    assert f"default has {WINDOW_BYTES // BLOCK_BYTES} blocks of a megabyte" in text
     assert BLOCK_BYTES == 1 << 20
     assert "have a megabyte of x" in PAGE
     assert STOP_SECONDS == 0.5
