@@ -503,6 +503,18 @@ def test_an_arrow_file_that_is_a_bomb(tmp_path):
         blocks[0]
 
 
+def test_an_arrow_file_whose_numbers_lie_beyond_their_buffer(tmp_path):
+    """Eight bytes are said to hold thirty int64: those behind are not read."""
+    path = tmp_path / "a.arrow"
+    write_arrow(path, X, Y)
+    content, said = path.read_bytes(), (240).to_bytes(8, "little")
+    assert content.count(said) == 7
+    path.write_bytes(content.replace(said, (8).to_bytes(8, "little")))
+    blocks = open_blocks(path, target="label")
+    with pytest.raises(DatasetError, match=r"a.arrow: batch 0: .*too small in array"):
+        blocks[0]
+
+
 # Arguments
 
 
