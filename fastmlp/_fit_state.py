@@ -139,7 +139,7 @@ def arguments_of(
 ) -> dict[str, Any]:
     """What decides on the course of a fit, as JSON can hold it; arrays by their digests.
 
-    data : x, labels, sample_weight and validation_data, arrays, tuples of arrays or None
+    data : x, labels, sample_weight and validation_data: arrays, tuples of arrays, digests or None
     """
     # Some of them: a long training has millions.
     count = min(plan.total_steps, STEPS_COMPARED)
@@ -150,7 +150,8 @@ def arguments_of(
         "epochs": int(options.epochs),
         "batch_size": int(options.batch_size),
         "max_steps": None if options.max_steps is None else int(options.max_steps),
-        "shuffle": bool(options.shuffle),
+        "shuffle": options.shuffle if isinstance(options.shuffle, str) else bool(options.shuffle),
+        "window": None if options.window is None else int(options.window),
         "seed": _seed_in_words(options.seed),
         "accumulate": int(options.accumulate),
         "drop_last": bool(options.drop_last),
@@ -165,10 +166,11 @@ def digests(value: Any) -> Any:
     """What tells an array from others, as JSON can hold it; of a tuple a list, of None None."""
     if isinstance(value, tuple):
         return [digests(entry) for entry in value]
-    return None if value is None else _digest(value)
+    return value if value is None or isinstance(value, dict) else digest(value)
 
 
-def _digest(array: np.ndarray) -> dict[str, Any]:
+def digest(array: np.ndarray) -> dict[str, Any]:
+    """What tells an array from others, as JSON can hold it: of a large one, of some rows."""
     rows = array
     if array.nbytes > HASHED:
         count = max(1, HASHED * len(array) // array.nbytes)

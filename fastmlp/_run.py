@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,8 @@ from ._fit_state import (
     network_state,
     set_generator_state,
 )
-from ._session import Session, TrainingSet
+from ._session import Session
+from ._windows import BlockOrder, TrainingSet
 from .history import History
 
 
@@ -128,16 +130,34 @@ class Order:
         self._generator, self._shuffle, self._shuffled = generator, shuffle, 0
 
     @property
-    def rows(self) -> np.ndarray:
-        """Those of the present epoch."""
+    def rows(self) -> Any:
+        """Those of the present epoch, as the windows of the data take them."""
         return self._order[: self._count]
 
-    def of(self, epoch: int) -> np.ndarray:
+    def of(self, epoch: int) -> Any:
         """Those of an epoch that is not before the present one."""
         while self._shuffle and self._shuffled <= epoch:
-            self._generator.shuffle(self._order)
+            self._draw()
             self._shuffled += 1
         return self.rows
+
+    def _draw(self) -> None:
+        self._generator.shuffle(self._order)
+
+
+class OrderOfBlocks(Order):
+    """The blocks of each epoch, likewise: whole ones, and the rows within each window."""
+
+    _seed: int | None = None
+
+    @property
+    def rows(self) -> Any:
+        return BlockOrder(self._order, self._seed)
+
+    def _draw(self) -> None:
+        # Another array: a thread may still look at this one.
+        self._order = self._generator.permutation(len(self._order))
+        self._seed = int(self._generator.integers(1 << 63))
 
 
 class Run:
@@ -168,7 +188,7 @@ class Run:
         mlp.history = self.history
         session.unfinished = self.state
         mlp.unfinished = self._resumed
-        session.prepare(self.order.rows)
+        session.prepare()
         try:
             self._begin()
             self._epochs()
@@ -272,7 +292,7 @@ def validate(session: Session, data: TrainingSet, history: History) -> None:
 
 
 def run_epoch(
-    session: Session, epoch: int, order: np.ndarray, history: History,
+    session: Session, epoch: int, order: Any, history: History,
     listeners: Listeners | None = None, before: EpochSoFar = NOTHING,
 ) -> None:  # fmt: skip
     """Train for one epoch and write down its figures.
@@ -280,9 +300,10 @@ def run_epoch(
     before : what came of its first steps, where these have been done already
     """
     try:
-        for progress in session.epoch(epoch, order, history, before):
-            if listeners is not None:
-                listeners.tell("on_progress", progress)
+        with closing(session.epoch(epoch, order, history, before)) as steps:
+            for progress in steps:
+                if listeners is not None:
+                    listeners.tell("on_progress", progress)
     finally:
         history.step_loss.extend(session.batch_losses())
     figures = session.progress()

@@ -14,20 +14,13 @@ from ._fit_state import NOTHING, EpochSoFar, FitState
 from ._measures import means, row_counts
 from ._pace import Call, Pace
 from ._signals import Signals
+from ._windows import Stream, TrainingSet, Window
 from .engine import Objective, Trainer, data_of
 from .history import FitPlan, History, Progress
 from .kernels._rates import unit_for
 from .kernels.network import StepFigures
 from .schedules import NO_FACTORS, ScheduleLike, StepFactors, as_schedule
 from .validation import readable_labels
-
-
-class TrainingSet(NamedTuple):
-    """Rows, what the criterion takes as their targets, and their weights."""
-
-    x: np.ndarray
-    labels: np.ndarray
-    weights: np.ndarray | None = None
 
 
 class Totals(NamedTuple):
@@ -51,10 +44,13 @@ class Session:
     wants_squares = False
 
     def __init__(
-        self, mlp: Any, train: TrainingSet, plan: FitPlan, schedule: ScheduleLike = None,
+        self, mlp: Any, train: TrainingSet | Stream, plan: FitPlan, schedule: ScheduleLike = None,
         accumulate: int = 1, factors: StepFactors = NO_FACTORS,
     ) -> None:  # fmt: skip
-        self.mlp, self.train_set, self.plan, self.accumulate = mlp, train, plan, accumulate
+        self.mlp, self.plan, self.accumulate = mlp, plan, accumulate
+        self._source: Any = train
+        self.train_set = train.example
+        self._take_targets()
         self.schedule = as_schedule(schedule, plan, mlp.lr, mlp.dtype)
         self._step_factors, self._before_epoch = factors, 0
         self.rate: float = mlp.lr  # of the last step
@@ -64,7 +60,7 @@ class Session:
             np.full(plan.steps, -1.0),
             np.zeros(self.wants_squares * plan.steps),
         )
-        self._take_targets()
+        self._begin_epoch()
         self.lost: str | None = None
         self.signals = Signals()
         # Where the fit stands, for those that save the network meanwhile.
@@ -183,36 +179,52 @@ class Session:
             self._panels_are_stale = False
         self._trainer.objective = self._objective()
 
-    def prepare(self, order: np.ndarray) -> None:
+    def prepare(self) -> None:
         """Compile what an epoch needs, so that the first one's seconds are of training."""
         with self.signals.at_once():
             self._resume()
-            self._begin_epoch(order)
             # No row is gathered: of data larger than the memory, none is read that is not needed.
-            self._run(order[:0], self._factors(np.zeros(1), 0, 1), 0, 0)
+            self._run(self._factors(np.zeros(1), 0, 1), 0, 0)
             self._trainer.unpack()
 
-    def _totals(self, order: np.ndarray) -> Totals:
-        """What the sums over each batch of an epoch are divided by."""
+    def _begin_epoch(self) -> None:
         size, steps = self.plan.batch_size, self.plan.steps
         sizes = np.full(steps, float(size))
-        sizes[-1] = len(order) - size * (steps - 1)
-        _, labels, weights = self.train_set
-        counts = row_counts(self.mlp.criterion, labels, weights)
-        if counts is None:
-            return Totals(sizes, sizes)
+        sizes[-1] = self.plan.samples - size * (steps - 1)
+        self._present_totals = Totals(sizes, sizes.copy())
+        self._window = Window(self.train_set, np.empty(0, np.int64), 0, 0)
+        self._scales = np.empty(0, self.mlp.dtype)
 
-        def sums(values: np.ndarray) -> np.ndarray:
+    def _row_counts(self) -> np.ndarray | None:
+        return row_counts(self.mlp.criterion, *self.train_set[1:])
+
+    def _take_window(self, windows: Iterator[Window]) -> None:
+        """The next rows to train on, which may not be there yet."""
+        with self.signals.at_once():
+            window = next(windows)
+        if window.data is not self.train_set:
+            self.train_set = window.data
+            self._take_targets()
+        self._window = window
+        self._count()
+
+    def _count(self) -> None:
+        """What the sums over each batch of the window are divided by, and multiplied by in its
+        update."""
+        size, order = self.plan.batch_size, self._window.order
+        losses, errors = (total[self._window.first : self._window.last] for total in
+                          self._present_totals)  # fmt: skip
+
+        def sums(values: np.ndarray) -> list[Any]:
             """As ``backward`` adds them up."""
-            return np.array([values[order[i * size : (i + 1) * size]].sum() for i in range(steps)])
+            return [values[order[i * size : (i + 1) * size]].sum() for i in range(len(losses))]
 
-        return Totals(sums(counts), sizes if weights is None else sums(weights))
-
-    def _begin_epoch(self, order: np.ndarray) -> None:
-        self._present_totals = self._totals(order)
-        # What the sums over each batch are multiplied by in its update.
-        groups = np.arange(self.plan.steps) // self.accumulate
-        scales = means(1, np.bincount(groups, self._present_totals.losses))[groups]
+        if (counts := self._row_counts()) is not None:
+            losses[:] = sums(counts)
+        if (weights := self.train_set.weights) is not None:
+            errors[:] = sums(weights)
+        groups = np.arange(len(losses)) // self.accumulate
+        scales = means(1, np.bincount(groups, losses))[groups]
         self._scales = scales.astype(self.mlp.dtype)
 
     def _dropout_factors(self) -> np.ndarray | None:
@@ -221,17 +233,18 @@ class Session:
         return None if dropout is None else dropout[self._before_epoch :][: self.plan.steps]
 
     def epoch(
-        self, epoch: int, order: np.ndarray, history: History, before: EpochSoFar = NOTHING
+        self, epoch: int, order: Any, history: History, before: EpochSoFar = NOTHING
     ) -> Generator[Progress, None, None]:
         """Train on the rows in ``order``, pausing some times a second to say where it stands.
 
+        order : as the windows of the data take it
         before : what came of its first steps, where these have been done already
 
         Ends early, and says so in ``lost``, where a batch's loss is not finite: its update is not
         made.
         """
         self._started, self._seconds_before = time.perf_counter(), before.seconds
-        self._begin_epoch(order)
+        self._begin_epoch()
         before_epoch = self._before_epoch = epoch * self.plan.steps
         end = min(self.plan.steps, self.plan.total_steps - before_epoch)
         rates = np.empty(end)
@@ -239,46 +252,58 @@ class Session:
         self.figures.errors[:] = -1
         self.figures.losses[:step], self.figures.errors[:step] = before.losses, before.errors
         self._epoch, self.rate = epoch, before.rate
-        while step < end and self.lost is None:
-            self._resume()
-            call = self._pace.next()
-            # It ends with an update, or with the epoch.
-            updates = max(1, call.steps // self.accumulate)
-            last = min(step + updates * self.accumulate, end)
-            steps = np.arange(before_epoch + step, before_epoch + last)
-            given = self.schedule.rates(self.mlp.lr, steps, self.plan, history)
-            rates[step:last] = given
-            called = time.perf_counter()
-            self._trainer.parts = call.threads
-            reached = self._train(order, rates, step, last)
-            self._pace.took(Call(last - step, call.threads), time.perf_counter() - called)
-            self.rate = float(given[min(reached, last - 1) - step])
-            step = self.steps_done
-            if reached < last:
-                self.lost = (
-                    f"the loss is {self.figures.losses[reached]} in epoch {epoch + 1}, step {step}"
-                )
-            self.signals.answer()
-            yield self.progress()
+        # Where rows count for more or less than others, the means need those of the steps before.
+        first = step if self._row_counts() is None else 0
+        windows = self._source.windows(order, self.plan, self.accumulate, first, end)
+        with contextlib.closing(windows):
+            while first < step and self._window.last < step:
+                self._take_window(windows)
+            while step < end and self.lost is None:
+                while self._window.last <= step:
+                    self._take_window(windows)
+                self._resume()
+                call = self._pace.next()
+                # It ends with an update, with the window, or with the epoch.
+                updates = max(1, call.steps // self.accumulate)
+                last = min(step + updates * self.accumulate, self._window.last, end)
+                steps = np.arange(before_epoch + step, before_epoch + last)
+                given = self.schedule.rates(self.mlp.lr, steps, self.plan, history)
+                rates[step:last] = given
+                called = time.perf_counter()
+                self._trainer.parts = call.threads
+                reached = self._train(rates, step, last)
+                self._pace.took(Call(last - step, call.threads), time.perf_counter() - called)
+                self.rate = float(given[min(reached, last - 1) - step])
+                step = self.steps_done
+                if reached < last:
+                    loss = self.figures.losses[reached]
+                    self.lost = f"the loss is {loss} in epoch {epoch + 1}, step {step}"
+                self.signals.answer()
+                yield self.progress()
 
-    def _run(self, order: np.ndarray, schedule: np.ndarray, step: int, last: int) -> int:
-        """Run steps of the present epoch; returns as ``Trainer.train``."""
-        self._trainer.draw_masks(self.mlp.dropout_seed, self.mlp.dropout_steps - step)
+    def _run(self, schedule: np.ndarray, step: int, last: int) -> int:
+        """Run steps of the present window; returns as ``Trainer.train``."""
+        first, end = self._window.first, self._window.last
+        # Compiled code counts steps from the first row that it is given.
+        self._trainer.draw_masks(self.mlp.dropout_seed, self.mlp.dropout_steps - (step - first))
         class_weights = self.mlp.criterion.weights_of_classes(self.mlp.dtype)
+        dropout = self._dropout_factors()
         data = data_of(
-            self.train_set.x, self._labels, order, self._scales, self._weights, class_weights,
-            self._dropout_factors(),
+            self.train_set.x, self._labels, self._window.order, self._scales, self._weights,
+            class_weights, None if dropout is None else dropout[first:end],
         )  # fmt: skip
-        return self._trainer.train(data, schedule, step, last, self.figures)
+        figures = StepFigures(*(values[first:end] for values in self.figures))
+        reached = self._trainer.train(data, schedule[first:], step - first, last - first, figures)
+        return first + reached
 
-    def _train(self, order: np.ndarray, rates: np.ndarray, step: int, last: int) -> int:
+    def _train(self, rates: np.ndarray, step: int, last: int) -> int:
         """``_run``, which also counts the updates."""
         schedule = self._factors(rates, step, last)
         self._buffers_are_stale = True
         counted, reached = self.mlp.updates, None
         masks = self.mlp.dropout_steps
         try:
-            reached = self._run(order, schedule, step, last)
+            reached = self._run(schedule, step, last)
         finally:
             done = self.steps_done if reached is None else reached
             before, after = (_updates(n, len(rates), self.accumulate) for n in (step, done))

@@ -209,12 +209,13 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
     def fit(
         self,
         x: Any,
-        labels: Any,
+        labels: Any = None,
         *,
         epochs: int = 1,
         batch_size: int = 128,
         max_steps: int | None = None,
-        shuffle: bool = True,
+        shuffle: bool | str = True,
+        window: int | None = None,
         seed: Any = None,
         sample_weight: Any = None,
         validation_data: tuple[Any, ...] | None = None,
@@ -231,12 +232,21 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
         """Train on (x, labels) from the present weights and momenta on.
 
         x : (N, D) uint8 (scaled to [0, 1]), float32 or float64, any strides, read in place, memory
-            maps too; or booleans and other integers, taken as they are, from a copy in floats
+            maps too; or booleans and other integers, taken as they are, from a copy in floats.
+            Or, without labels, a sequence of blocks larger than the memory: ``len(x)`` of them,
+            ``x[i]`` reads (x, labels) or (x, labels, sample_weight) of one, and ``x.row_counts``,
+            if there is such, has their rows; otherwise each is read once to be counted.
+            ``datasets.open_blocks`` makes one of files
         labels : what the criterion takes: (N,) classes, whole numbers, or (N, K) rows; numbers
             for regression, (N, K), or (N,) for a single output
         batch_size : the last batch may be shorter
         max_steps : stop after that many steps, within an epoch if need be
-        shuffle : False takes the rows in order
+        shuffle : False takes the rows in order; "blocks" takes blocks in random order, of an array
+            those of a megabyte, and shuffles the rows within a window, so that disks are read
+            sequentially, and so does True where x is blocks
+        window : how many rows of blocks are in memory at a time, at most but for those of one
+            update, and as many again that a thread reads meanwhile; by default 128 MB of x. An
+            epoch has windows of about the same size
         seed : makes the shuffling repeatable, and what is dropped: it sets ``dropout_seed``
         sample_weight : (N,) numbers of at least 0 that multiply the losses of the rows; a batch's
             loss is divided by the sum of its weights
@@ -250,7 +260,8 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
             one per step or a function of the progress in [0, 1)
         check_finite : refuse NaN and infinity in x, labels and validation data, naming the first
             row and column; one pass over them, 9 ms for MNIST in float32. Where ``max_steps`` ends
-            the fit within its first epoch, only rows that it trains on are looked at
+            the fit within its first epoch, only rows that it trains on are looked at. Blocks are
+            looked at whenever they are read
         accumulate : batches whose gradients are added up for one update, by the mean over their
             rows; an epoch ends with an update
         drop_last : leave out the last batch of an epoch where it is shorter than the others: with
@@ -261,19 +272,21 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
         resume : True goes on with the network's ``unfinished`` fit, to the same bits as if it had
             not been interrupted, ``epoch_seconds`` aside. It needs the same arguments, but for
             ``progress``, ``check_finite`` and those callbacks that have no state; of arrays above
-            64 MB a sample of rows is compared. "auto" does so if there is such a fit, and begins
-            anew if there is none; False always begins anew.
+            64 MB a sample of rows is compared, and of blocks the first, and how many rows each has.
+            "auto" does so if there is such a fit, and begins anew if there is none; False always
+            begins anew.
 
-        Returns a ``History``, also kept in ``history``. An interrupt, or an error of a callback,
-        leaves the network as of the last finished step, the figures so far in ``history``, and what
-        is left to do in ``unfinished``. Where a batch's loss is not finite the training ends before
-        its update, with a ``NotFiniteWarning`` that names epoch and step. Raises ValueError or
-        TypeError before anything has changed: the network, the last ``history``, and a generator
+        Returns a ``History``, also kept in ``history``. An interrupt, an error of a callback, or a
+        block that cannot be read or is refused, leaves the network as of the last finished step,
+        the figures so far in ``history``, and what is left to do in ``unfinished``. The first block
+        is read before anything has changed. Where a batch's loss is not finite the training ends
+        before its update, with a ``NotFiniteWarning`` that names epoch and step. Raises ValueError
+        or TypeError before anything has changed: the network, the last ``history``, and a generator
         given as ``seed``; and RuntimeError while another thread trains the network.
         """
         options = training.FitOptions(
-            epochs, batch_size, max_steps, shuffle, seed, sample_weight, validation_data, callbacks,
-            progress, lr_schedule, check_finite, accumulate, drop_last,
+            epochs, batch_size, max_steps, shuffle, window, seed, sample_weight, validation_data,
+            callbacks, progress, lr_schedule, check_finite, accumulate, drop_last,
             decay_schedule, dropout_schedule, resume,
         )  # fmt: skip
         return training.fit(self, x, labels, options)

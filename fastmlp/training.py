@@ -9,20 +9,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ._blocks import check_rows_finite
 from ._fit_state import FitState, arguments_of, check_arguments, set_network_state
-from ._run import Listeners, Order, Run, check_states, run_epoch, validate
-from ._session import Session, TrainingSet
+from ._run import Listeners, Order, OrderOfBlocks, Run, check_states, run_epoch, validate
+from ._session import Session
+from ._sources import check_set, data_of_fit
+from ._windows import Stream, TrainingSet
 from .callbacks import ProgressBar
 from .history import FitPlan, History, NotFiniteWarning
 from .schedules import ScheduleLike, step_factors
-from .validation import (
-    check_all_finite,
-    check_callbacks,
-    check_count,
-    check_flag,
-    check_sample_weight,
-    check_samples,
-)
+from .validation import check_callbacks, check_count, check_flag
 
 
 class FitOptions(NamedTuple):
@@ -31,7 +27,8 @@ class FitOptions(NamedTuple):
     epochs: int
     batch_size: int
     max_steps: int | None
-    shuffle: bool
+    shuffle: bool | str
+    window: int | None
     seed: Any
     sample_weight: Any
     validation_data: tuple[Any, ...] | None
@@ -52,37 +49,35 @@ def fit(mlp: Any, x: Any, labels: Any, options: FitOptions) -> History:
     epochs = check_count("epochs", options.epochs, least=0)
     batch_size = check_count("batch_size", options.batch_size)
     accumulate = check_count("accumulate", options.accumulate)
-    for name in ("shuffle", "progress", "check_finite", "drop_last"):
+    for name in ("progress", "check_finite", "drop_last"):
         check_flag(name, getattr(options, name))
-    x, labels = _check_data("x", "labels", x, labels, mlp)
-    weights = check_sample_weight("sample_weight", options.sample_weight, len(x))
+    train = data_of_fit(mlp, x, labels, options)
     validation = options.validation_data
     if validation is not None:
-        validation = _check_set("validation_data", validation, mlp, options.check_finite)
+        validation = check_set("validation_data", validation, mlp, options.check_finite)
     max_steps = options.max_steps
     if max_steps is not None:
         max_steps = check_count("max_steps", max_steps, least=0)
-    rows = _rows_of_epoch(len(x), batch_size, options.drop_last)
+    rows = _rows_of_epoch(train.samples, batch_size, options.drop_last)
     plan = _plan(epochs, batch_size, rows, validation is not None, max_steps)
     callbacks = check_callbacks(options.callbacks, plan)
     if options.progress:
         callbacks.append(ProgressBar())
     generator = np.random.default_rng(options.seed)
     state = _state_to_resume(mlp, options.resume)
-    draws = len(x), rows, options, mlp, state
-    if options.check_finite:
+    draws = train, rows, options, mlp, state
+    if options.check_finite and isinstance(train, TrainingSet):
         taken = None
         if plan.total_steps < plan.steps:
             # Of data larger than the memory, a fit of some steps reads no more than their rows.
             ahead, _ = _order_of(copy.deepcopy(generator), *draws)
             taken = np.sort(ahead.of(0)[: plan.total_steps * batch_size])
-        _check_finite("x", "labels", x, labels, taken)
-    train = TrainingSet(x, labels, weights)
+        check_rows_finite(("x", "labels"), train.x, train.labels, taken)
     factors = step_factors(options.decay_schedule, options.dropout_schedule, plan)
     session = Session(mlp, train, plan, options.lr_schedule, accumulate, factors)
 
     def arguments() -> dict[str, Any]:
-        data = {"x": x, "labels": labels, "sample_weight": weights, "validation_data": validation}
+        data = train.arguments() | {"validation_data": validation}
         return arguments_of(options, plan, data, session.schedule, factors)
 
     if state is not None:
@@ -102,15 +97,18 @@ def fit(mlp: Any, x: Any, labels: Any, options: FitOptions) -> History:
 
 
 def _order_of(
-    generator: np.random.Generator, samples: int, rows: int, options: FitOptions, mlp: Any,
-    state: FitState | None,
+    generator: np.random.Generator, train: TrainingSet | Stream, rows: int, options: FitOptions,
+    mlp: Any, state: FitState | None,
 ) -> tuple[Order, int | None]:  # fmt: skip
     """The rows of each epoch, and dropout's seed where one is drawn, before them."""
     seed = None
     if state is None and options.seed is not None and mlp.drops:
         seed = int(generator.integers(1 << 64, dtype=np.uint64))
     begun = None if state is None else state.generator
-    return Order(samples, rows, generator, options.shuffle, begun), seed
+    shuffle = bool(options.shuffle)
+    if isinstance(train, Stream):
+        return OrderOfBlocks(train.count, train.count, generator, shuffle, begun), seed
+    return Order(train.samples, rows, generator, shuffle, begun), seed
 
 
 def _state_to_resume(mlp: Any, resume: Any) -> FitState | None:
@@ -124,37 +122,6 @@ def _state_to_resume(mlp: Any, resume: Any) -> FitState | None:
             "Checkpoint's file, got one without an unfinished fit; resume='auto' begins anew then"
         )
     return state
-
-
-def _check_data(
-    x_name: str, labels_name: str, x: Any, labels: Any, mlp: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    """x and labels that fit the network and each other."""
-    x = check_samples(x_name, x, mlp.input_size)
-    return x, mlp.criterion.check_targets(labels_name, labels, len(x), mlp.output_size)
-
-
-def _check_finite(
-    x_name: str, labels_name: str, x: np.ndarray, labels: np.ndarray,
-    rows: np.ndarray | None = None,
-) -> None:  # fmt: skip
-    """Raise ValueError where some of the rows, or any, have a NaN or infinity."""
-    check_all_finite(x_name, x, rows)
-    if labels.ndim == 2:
-        check_all_finite(labels_name, labels, rows)
-
-
-def _check_set(name: str, data: Any, mlp: Any, finite: bool = True, most: int = 3) -> TrainingSet:
-    """(x, labels), and their weights where they may have some, that fit the network."""
-    if not isinstance(data, (tuple, list)) or not 2 <= len(data) <= most:
-        weighted = " or (x, labels, sample_weight)" if most == 3 else ""
-        raise ValueError(f"{name} must be a pair (x, labels){weighted}, got {data!r:.60}")
-    names = f"{name}[0]", f"{name}[1]"
-    x, labels = _check_data(*names, data[0], data[1], mlp)
-    if finite:
-        _check_finite(*names, x, labels)
-    given = data[2] if len(data) == 3 else None
-    return TrainingSet(x, labels, check_sample_weight(f"{name}[2]", given, len(x)))
 
 
 def _rows_of_epoch(samples: int, batch_size: int, drop_last: bool) -> int:
@@ -210,14 +177,14 @@ def get_training_stats(
     mlp.check_compiled()
     nepochs = check_count("nepochs", nepochs, least=0)
     batch_size = check_count("batch_size", batch_size)
-    train = _check_set("dset[0]", dset[0], mlp, most=2)
-    validation = _check_set("dset[1]", dset[1], mlp, most=2)
+    train = check_set("dset[0]", dset[0], mlp, most=2)
+    validation = check_set("dset[1]", dset[1], mlp, most=2)
     plan = _plan(nepochs, batch_size, len(train.x), True)
     order = np.arange(len(train.x), dtype=np.int64)
     session = Session(mlp, train, plan)
     with session:
         mlp.history = history = History(error_name=mlp.criterion.error_name)
-        session.prepare(order)
+        session.prepare()
         for epoch in range(nepochs):
             np.random.shuffle(order)
             run_epoch(session, epoch, order, history)

@@ -269,8 +269,13 @@ def check_targets(
     return targets
 
 
-def check_weights(name: str, weights: Any, count: int | None = None) -> np.ndarray:
-    """Finite numbers of at least 0, some of them above, (count,) or of any length, as float64."""
+def check_weights(
+    name: str, weights: Any, count: int | None = None, some: bool = True
+) -> np.ndarray:
+    """Finite numbers of at least 0, (count,) or of any length, as float64.
+
+    some : whether one of them must be above 0
+    """
     weights = check_real(name, weights).astype(np.float64)
     if weights.ndim != 1 or (count is not None and len(weights) != count):
         expected = "one-dimensional" if count is None else f"({count},)"
@@ -278,7 +283,7 @@ def check_weights(name: str, weights: Any, count: int | None = None) -> np.ndarr
     bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
     if len(bad):
         raise ValueError(f"{name}[{bad[0]}] must be finite and at least 0, got {weights[bad[0]]}")
-    if not weights.any():
+    if some and not weights.any():
         raise ValueError(f"{name} must have an entry above 0, got {len(weights)} zeros")
     return weights
 

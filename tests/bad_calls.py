@@ -42,11 +42,30 @@ BAD_X = {
     "None": None,
     "integers no float64 holds": np.full((ROWS, FEATURES), 2**53 + 1),
 }
+
+
+class Counted(list):
+    """Blocks that say how many rows they have."""
+
+    row_counts = property(lambda self: [len(x) for x, _ in self])
+
+
+BAD_BLOCKS = {
+    "none": [],
+    "an array": X,
+    "x alone": [X],
+    "narrow": [(X[:, :2], np.zeros(ROWS, int))],
+    "labels short": [(X, np.zeros(ROWS - 1, int))],
+    "NaN": [(changed(X, np.nan), np.zeros(ROWS, int))],
+    "negative weights": [(X, np.zeros(ROWS, int), -np.ones(ROWS))],
+    "no rows": [(X[:0], np.zeros(0, int))],
+}
 BAD_OPTIONS = {
     "epochs": (-1, 1.5, "2", None, True),
     "batch_size": (0, -8, 2.5, "8", None),
     "max_steps": (-1, 1.5, "3"),
-    "shuffle": ("no", 2, None),
+    "shuffle": ("no", 2, None, "block"),
+    "window": (0, -1, 1.5, "many", 64),
     "seed": ("seven", -1, 1.5),
     "sample_weight": (
         np.ones(ROWS - 1), -np.ones(ROWS), changed(np.ones(ROWS), np.nan), np.zeros(ROWS), "ones",
@@ -161,6 +180,16 @@ def _bad_fits():
     yield "fit, labels rank 3", lambda m, g: fit(m, labels=DATA.rows[:, :, None], seed=g)
     yield "fit, labels strings", lambda m, g: fit(m, labels=DATA.classes.astype(str), seed=g)
     yield "fit, no arguments", lambda m, g: m.fit()
+    for name, blocks in BAD_BLOCKS.items():
+        yield f"fit, blocks, {name}", lambda m, g, b=blocks: m.fit(b, seed=g)
+    yield (
+        "fit, labels beside blocks",
+        lambda m, g: m.fit(Counted([(X, DATA.targets(m))]), DATA.targets(m), seed=g),
+    )
+    yield (
+        "fit, weights beside blocks",
+        lambda m, g: m.fit([(X, DATA.targets(m))], sample_weight=np.ones(ROWS), seed=g),
+    )
     yield "fit, misspelt", lambda m, g: fit(m, epoch=2, seed=g)
     yield "fit, whole batch missing", lambda m, g: fit(m, batch_size=99, drop_last=True, seed=g)
     yield "fit, nothing to monitor", lambda m, g: fit(m, callbacks=[EarlyStopping(1)], seed=g)

@@ -7,6 +7,7 @@ import numpy as np
 
 import fastmlp
 from fastmlp import BatchNorm, LayerNorm, Linear
+from tests.blocks import Watched, cut, readers_alive
 from tests.interrupts import Raise
 from tests.network_states import ACTIVATIONS, DATA, OPTIMIZERS, X, fit
 
@@ -131,8 +132,19 @@ def training_stats(mlp, k):
     return repr(fastmlp.get_training_stats(mlp, ((X, DATA.rows),) * 3, 1 + k % 2, 8))
 
 
+def fit_blocks(mlp, k):
+    """Of blocks that lie across the ends of batches and windows; one of them may be refused."""
+    blocks = cut((X, DATA.targets(mlp)), [1 + k % 5, 9, 9 + k % 7])
+    if k % 3 == 0:
+        blocks[2] = blocks[2][0], None
+    with contextlib.suppress(TypeError):
+        mlp.fit(Watched(blocks), seed=k, epochs=2, batch_size=8, window=8 + k % 9)
+    assert readers_alive() == []
+
+
 NESTED = {
     "fit": fit_inside,
+    "fit from blocks": fit_blocks,
     "fit that is interrupted": fit_interrupted,
     "training stats": training_stats,
     "predict": lambda m, k: m.predict(X[: 1 + k]).tolist(),

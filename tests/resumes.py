@@ -33,6 +33,10 @@ def adam(**options):
 
 WEIGHTS = np.random.default_rng(5).random(SAMPLES)
 X, LABELS, _ = batch(SAMPLES, SIZES[0], SIZES[-1])
+# Windows of two batches, whose ends lie within blocks.
+CUTS = (3, 3, 17, 20, 29)
+BLOCKS = list(zip(np.split(X, CUTS), np.split(LABELS, CUTS), strict=True))
+WEIGHTED = [(*pair, w) for pair, w in zip(BLOCKS, np.split(WEIGHTS, CUTS), strict=True)]
 
 KINDS = {
     "momentum": Kind({"momentum": 0.9}),
@@ -70,6 +74,14 @@ KINDS = {
             "lr": None,
             "optimizer": adam(rate_factors={"scales": 3.0}),
         }
+    ),
+    "blocks": Kind(
+        {"momentum": 0.9, "num_bn_layers": 1, "dropout": 0.2},
+        {"x": BLOCKS, "labels": None, "window": 2 * BATCH + 1, "dropout_schedule": lambda t: t},
+    ),
+    "weighted blocks": Kind(
+        {"lr": None, "optimizer": adam()},
+        {"x": WEIGHTED, "labels": None, "window": 2 * BATCH, "accumulate": 2},
     ),
     "early stopping": Kind(
         {"num_bn_layers": 1, "lr": 0.7, "momentum": 0.9},

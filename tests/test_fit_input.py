@@ -34,9 +34,9 @@ def network():
 def test_fits_arguments_stand_in_its_signature():
     parameters = inspect.signature(MLP.fit).parameters
     assert list(parameters) == [
-        "self", "x", "labels", "epochs", "batch_size", "max_steps", "shuffle", "seed",
-        "sample_weight", "validation_data", "callbacks", "progress", "lr_schedule", "check_finite",
-        "accumulate", "drop_last", "decay_schedule", "dropout_schedule", "resume",
+        "self", "x", "labels", "epochs", "batch_size", "max_steps", "shuffle", "window",
+        "seed", "sample_weight", "validation_data", "callbacks", "progress", "lr_schedule",
+        "check_finite", "accumulate", "drop_last", "decay_schedule", "dropout_schedule", "resume",
     ]  # fmt: skip
     assert parameters["batch_size"].default == 128
     assert parameters["epochs"].kind is inspect.Parameter.KEYWORD_ONLY

@@ -27,6 +27,8 @@ KINDS = (
     "dropout",
     "accumulate, weights",
     "early stopping",
+    "blocks",
+    "weighted blocks",
 )
 # So many that a life of half a second does not see the end.
 EPOCHS = 400
@@ -90,7 +92,7 @@ def same_in_the_end(kind, folder, wanted, seed):
     return counts
 
 
-@pytest.mark.parametrize("kind", ["Adam with averages", "early stopping"])
+@pytest.mark.parametrize("kind", ["Adam with averages", "early stopping", "blocks"])
 def test_the_same_bits_after_some_kills(kind, tmp_path):
     count, _ = same_in_the_end(kind, tmp_path, wanted=4, seed=1)
     assert count == 4

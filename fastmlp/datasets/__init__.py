@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..validation import check_choice, nearest
+from ._blocks import Blocks, open_blocks
 from ._builtin import load_digits, load_synth
 from ._dataset import CLASSIFICATION, TASKS, Dataset
 from ._errors import DatasetError, DatasetNotFoundError
@@ -21,6 +22,7 @@ from ._tables import TABLE_SUFFIXES, load_table
 __all__ = [
     "TABLE_SUFFIXES",
     "Availability",
+    "Blocks",
     "Dataset",
     "DatasetError",
     "DatasetNotFoundError",
@@ -28,6 +30,7 @@ __all__ = [
     "cache_dir",
     "load",
     "load_synth",
+    "open_blocks",
 ]
 
 _OTHERS = {

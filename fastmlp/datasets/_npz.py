@@ -3,9 +3,11 @@
 import math
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from io import RawIOBase
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.lib import format as npy
@@ -20,10 +22,22 @@ LARGEST_CLASS = np.iinfo(np.int64).max
 MOST_NAMES = 20
 """That are told of an archive which lacks what it should hold."""
 
+PIECE = 1 << 20
+"""Bytes that are read at a time."""
+
 # By the archive's methods of compression: how many bytes one can become.
 _MOST_TIMES = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: DEFLATE}
 
 _HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+
+
+class Header(NamedTuple):
+    """Of an array in the .npy format."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype
+    offset: int  # bytes before its data
 
 
 def read_npz(path: Path, *choices: Sequence[str]) -> list[np.ndarray]:
@@ -34,6 +48,41 @@ def read_npz(path: Path, *choices: Sequence[str]) -> list[np.ndarray]:
     Raises DatasetError, which names the file, when it is no readable .npz archive, holds none of
     the groups, or an array twice.
     """
+    return _of_members(path, _read_member, *choices)
+
+
+def npz_headers(path: Path, *choices: Sequence[str]) -> list[Header]:
+    """The headers of the arrays that ``read_npz`` would read; raises as it does."""
+    return _of_members(path, _read_header, *choices)
+
+
+def read_npz_again(path: Path, headers: Mapping[str, Header]) -> list[np.ndarray]:
+    """The arrays whose headers ``npz_headers`` gave, by their keys; raises as ``read_npz``.
+
+    Other threads may read warnings meanwhile, which ``read_npz`` silences for all.
+    """
+    left = iter(headers.values())
+
+    def read(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+        header = next(left)
+        array = np.empty(math.prod(header.shape), header.dtype)
+        if member.file_size != header.offset + array.nbytes:
+            raise ValueError("it must not change while it is read")
+        with archive.open(member) as stream:
+            stream.read(header.offset)
+            read_into(array, stream)
+        return array.reshape(header.shape, order="F" if header.fortran else "C")
+
+    return _of_members(path, read, tuple(headers))
+
+
+_Taken = TypeVar("_Taken")
+
+
+def _of_members(
+    path: Path, take: Callable[[zipfile.ZipFile, zipfile.ZipInfo], _Taken], *choices: Sequence[str]
+) -> list[_Taken]:
+    """What ``take`` makes of each array of the first of the choices that is there whole."""
     try:
         # numpy.load would take what is not a zip file for a pickle, and report that.
         with zipfile.ZipFile(path) as archive:
@@ -41,7 +90,7 @@ def read_npz(path: Path, *choices: Sequence[str]) -> list[np.ndarray]:
             for keys in choices:
                 if set(keys).issubset(names):
                     members = [archive.infolist()[_only(names, key)] for key in keys]
-                    return [_read_member(path, archive, member) for member in members]
+                    return [_of_member(path, take, archive, member) for member in members]
     except DatasetError:
         raise
     # zipfile raises errors of many types, those of struct among them.
@@ -59,22 +108,49 @@ def _only(names: list[str], key: str) -> int:
     return names.index(key)
 
 
-def _read_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+def _of_member(
+    path: Path, take: Callable[[zipfile.ZipFile, zipfile.ZipInfo], _Taken],
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo,
+) -> _Taken:  # fmt: skip
     try:
         _check_compression(member, path.stat().st_size)
-        with warnings.catch_warnings():
-            # Python 2 wrote longer headers, which NumPy says take longer to read.
-            warnings.simplefilter("ignore")
-            with archive.open(member) as stream:
-                _check_size(stream, member.file_size)
-            with archive.open(member) as stream:
-                return npy.read_array(stream, allow_pickle=False)
+        return take(archive, member)
     # numpy's parser of array headers raises errors of a dozen types, MemoryError among them.
     except Exception as error:
         name = in_one_line(member.filename)
         raise DatasetError(
             f"{path}: the array {name} cannot be read: {in_one_line(error)}"
         ) from error
+
+
+def _read_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Header:
+    with archive.open(member) as stream:
+        return read_npy_header(stream, member.file_size)
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    _read_header(archive, member)
+    with archive.open(member) as stream, _no_warnings():
+        return npy.read_array(stream, allow_pickle=False)
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Python 2 wrote longer headers, which NumPy says take longer to read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def read_into(array: np.ndarray, stream: IO[bytes] | RawIOBase) -> None:
+    """Fill a C-contiguous array. Raises ValueError where the stream ends before."""
+    left = memoryview(array.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+    while len(left):
+        # Of an archive, what is read comes as a copy.
+        read = stream.readinto(left[:PIECE])  # type: ignore[union-attr]
+        if not read:
+            raise ValueError(f"{len(left)} bytes are missing at its end")
+        left = left[read:]
 
 
 def _check_compression(member: zipfile.ZipInfo, file_size: int) -> None:
@@ -86,15 +162,22 @@ def _check_compression(member: zipfile.ZipInfo, file_size: int) -> None:
     check_stated(member.file_size, held, _MOST_TIMES[member.compress_type])
 
 
-def _check_size(stream: IO[bytes], size: int) -> None:
-    """Refuse a header that claims another size than the member has, before memory is taken."""
+def read_npy_header(stream: IO[bytes], size: int) -> Header:
+    """Of the array in a stream of so many bytes, which then stands where its data begin.
+
+    Raises ValueError, among others, where it claims another size than follows: no memory has been
+    taken for it.
+    """
     version = npy.read_magic(stream)
     if version not in _HEADER_READERS:
         raise ValueError(f"the .npy version must be 1.0 or 2.0, got {version}")
-    shape, _, dtype = _HEADER_READERS[version](stream)
-    claimed, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
+    with _no_warnings():
+        shape, fortran, dtype = _HEADER_READERS[version](stream)
+    offset = stream.tell()
+    claimed, held = math.prod(shape) * dtype.itemsize, size - offset
     if claimed != held and not dtype.hasobject:
         raise ValueError(f"the header promises {claimed} bytes of data, {held} follow")
+    return Header(shape, fortran, dtype, offset)
 
 
 def as_rows(where: str, x: np.ndarray) -> np.ndarray:

@@ -42,8 +42,8 @@ def load_table(path: Path, target: str, task: str = CLASSIFICATION) -> Dataset:
     """
     frame = _read(path)
     frame.columns = [str(name) for name in frame.columns]
-    targets = [target] if task == CLASSIFICATION else _names_in(target, frame.columns)
-    _check_targets(path, targets, frame.columns.tolist())
+    targets = [target] if task == CLASSIFICATION else names_in(target, frame.columns)
+    check_targets(path, targets, frame.columns.tolist())
     if len(frame) < 2:
         raise DatasetError(
             f"{path}: must have at least 2 rows to hold out a fifth, got {len(frame)}"
@@ -58,16 +58,16 @@ def load_table(path: Path, target: str, task: str = CLASSIFICATION) -> Dataset:
     return replace(data, class_names=names, categories=categories)
 
 
-def _names_in(target: str, columns: Any) -> list[str]:
+def names_in(target: str, columns: Any) -> list[str]:
     """The column of that name, or the columns whose names it lists, separated by commas."""
     return [target] if target in columns else [name.strip() for name in target.split(",")]
 
 
-def _check_targets(path: Path, targets: list[str], known: list[str]) -> None:
+def check_targets(path: Path, targets: list[str], known: list[str]) -> None:
     for i, name in enumerate(targets):
         if name not in known:
             raise DatasetError(
-                f"{path}: target must be one of its columns {_shortened(known)}, "
+                f"{path}: target must be one of its columns {shortened(known)}, "
                 f"got {name!r}{nearest(name, known)}"
             )
         if name in targets[:i]:
@@ -95,8 +95,8 @@ def _read_csv(path: Path) -> Any:
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = filter(None, csv.reader(file))
         names, first = next(rows, []), next(rows, [])
-    _check_columns(len(names))
-    _check_different(names)
+    check_columns(len(names))
+    check_different(names)
     longer = f"rows must have at most {len(names)} fields, as the first one has"
     # Of longer rows pandas takes the first fields for their names, and shifts the others: in time
     # that grows with the square of how many.
@@ -110,7 +110,7 @@ def _read_csv(path: Path) -> Any:
     return frame
 
 
-def _check_different(names: list[str]) -> None:
+def check_different(names: list[str]) -> None:
     """pandas would rename the second of two, in time that grows with the square of how many."""
     for name, other in itertools.pairwise(sorted(filter(None, names))):
         if name == other:
@@ -122,18 +122,7 @@ def _read_parquet(path: Path) -> Any:
     from pyarrow.parquet import ParquetFile
 
     with ParquetFile(path) as file:
-        columns = [file.schema.column(place) for place in range(len(file.schema))]
-        stated, groups = file.metadata, range(file.metadata.num_row_groups)
-        rows = sum(stated.row_group(group).num_rows for group in groups)
-    if rows != stated.num_rows:
-        raise ValueError(f"{stated.num_rows} rows are promised, and {rows} in its parts")
-    _check_columns(len(columns))
-    for column in columns:
-        if column.max_repetition_level > 0:
-            raise ValueError(f"column {column.path!r:.60} must be numbers or text, got lists")
-    sizes = [_WIDTHS.get(column.physical_type, column.length or 8) for column in columns]
-    # Runs of equal values take a few bytes, whatever their length.
-    check_stated(rows * sum(sizes), path.stat().st_size)
+        columns, rows = check_parquet(path, file)
     # A text that rows refer to is not copied for each of them. pyarrow can do so unless texts are
     # of an encoding DELTA_..., where two kilobytes become a gigabyte.
     texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
@@ -143,7 +132,27 @@ def _read_parquet(path: Path) -> Any:
     return frame
 
 
-def _check_columns(columns: int) -> None:
+def check_parquet(path: Path, file: Any) -> tuple[list[Any], int]:
+    """The columns of an open pyarrow.parquet.ParquetFile, and how many rows it has.
+
+    Raises ValueError for lists, too many columns, and sizes that its bytes cannot have.
+    """
+    columns = [file.schema.column(place) for place in range(len(file.schema))]
+    stated, groups = file.metadata, range(file.metadata.num_row_groups)
+    rows = sum(stated.row_group(group).num_rows for group in groups)
+    if rows != stated.num_rows:
+        raise ValueError(f"{stated.num_rows} rows are promised, and {rows} in its parts")
+    check_columns(len(columns))
+    for column in columns:
+        if column.max_repetition_level > 0:
+            raise ValueError(f"column {column.path!r:.60} must be numbers or text, got lists")
+    sizes = [_WIDTHS.get(column.physical_type, column.length or 8) for column in columns]
+    # Runs of equal values take a few bytes, whatever their length.
+    check_stated(rows * sum(sizes), path.stat().st_size)
+    return columns, rows
+
+
+def check_columns(columns: int) -> None:
     if columns > MOST_COLUMNS:
         raise ValueError(f"must have at most {MOST_COLUMNS:,} columns, got {columns:,}")
 
@@ -252,5 +261,5 @@ def _row(rows: np.ndarray) -> str:
     return f"row {rows[0] + 1}"
 
 
-def _shortened(names: list[str]) -> str:
+def shortened(names: list[str]) -> str:
     return in_one_line(", ".join(names[:10] + ["..."] * (len(names) > 10)))

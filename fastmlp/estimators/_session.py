@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._measures import means
-from .._session import Session, TrainingSet
+from .._session import Session
+from .._windows import TrainingSet
 from ..engine import data_of
 from ..history import FitPlan
 from ..kernels.network import StepFigures
@@ -45,11 +46,11 @@ class PenalisedSession(Session):
         by_group[:, of_weights, 1] += decay[:, None]
         return schedule
 
-    def _run(self, order: np.ndarray, schedule: np.ndarray, step: int, last: int) -> int:
+    def _run(self, schedule: np.ndarray, step: int, last: int) -> int:
         x, labels, weights = self.train_set.x, self._labels, self._weights
         if isinstance(x, np.ndarray):
-            return super()._run(order, schedule, step, last)
-        scales, size = self._scales, self.plan.batch_size
+            return super()._run(schedule, step, last)
+        order, scales, size = self._window.order, self._scales, self.plan.batch_size
         for i in range(step, last):
             rows = order[i * size : (i + 1) * size]
             # Compiled code gets addresses: the arrays must stay until it has run.

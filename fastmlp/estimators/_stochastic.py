@@ -18,7 +18,7 @@ from sklearn.model_selection import train_test_split
 from .._exchange._sklearn import optimizer_of
 from .._measures import r2_score
 from .._run import Listeners, run_epoch
-from .._session import TrainingSet
+from .._windows import TrainingSet
 from ..callbacks import ProgressBar
 from ..history import FitPlan, History
 from ..training import warn_if_lost
@@ -129,7 +129,7 @@ class _Fit:
         before = self.network.updates
         with self.session:
             order = np.arange(self.samples, dtype=np.int64)
-            self.session.prepare(order)
+            self.session.prepare()
             try:
                 self.listeners.tell("on_train_begin", self.network, self.plan)
                 self._run_epochs(order)

@@ -130,7 +130,7 @@ def _damaged_array(rng, name, array):
     return name, mutated(rng, array)
 
 
-def _other_header(rng, name, array):
+def other_header(rng, name, array):
     """Another dtype, order or shape in a header whose own length fits."""
     size = int.from_bytes(array[8:10], "little")
     dtype, order = rng.choice(_DTYPES), rng.choice(("True", "False", "False", "0", "None"))
@@ -151,4 +151,4 @@ def _values(rng, name, array):
     return name, data
 
 
-_MEMBER_CHANGES = [_renamed, _damaged_array, _other_header, _other_header, _values]
+_MEMBER_CHANGES = [_renamed, _damaged_array, other_header, other_header, _values]

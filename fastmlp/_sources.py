@@ -1,0 +1,84 @@
+"""What ``fit`` trains on: arrays, or blocks of rows, checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ._blocks import WINDOW_BYTES, ArrayBlocks, CheckedBlocks, check_rows_finite
+from ._windows import Stream, TrainingSet
+from .datasets._block_files import rows_of
+from .validation import (
+    check_count,
+    check_flag,
+    check_sample_weight,
+    check_samples,
+)
+
+BLOCKS = "blocks"
+
+
+def data_of_fit(mlp: Any, x: Any, labels: Any, options: Any) -> TrainingSet | Stream:
+    """The arrays, or a stream of blocks: of the user's, or of arrays that are shuffled by blocks.
+
+    Raises ValueError or TypeError; so far the values of arrays are not looked at, nor more than
+    the first of a user's blocks.
+    """
+    shuffle, window = options.shuffle, options.window
+    if not (isinstance(shuffle, str) and shuffle == BLOCKS):
+        if isinstance(shuffle, str):
+            raise ValueError(f"shuffle must be True, False or {BLOCKS!r}, got {shuffle!r}")
+        check_flag("shuffle", shuffle)
+    if window is not None:
+        window = check_count("window", window)
+    if labels is None or hasattr(x, "row_counts"):
+        return _stream(mlp, _users_blocks(x, labels, options.sample_weight), options, window)
+    x, labels = check_data("x", "labels", x, labels, mlp)
+    weights = check_sample_weight("sample_weight", options.sample_weight, len(x))
+    if shuffle == BLOCKS:
+        return _stream(mlp, ArrayBlocks(x, labels, weights), options, window)
+    if window is not None:
+        raise ValueError(f"window needs blocks, or shuffle={BLOCKS!r}, got {window} without them")
+    return TrainingSet(x, labels, weights)
+
+
+def _users_blocks(x: Any, labels: Any, weights: Any) -> Any:
+    if isinstance(x, np.ndarray) or hasattr(x, "__array__"):
+        raise TypeError("labels must be given with an array x; only blocks have their own")
+    if not (hasattr(x, "__len__") and hasattr(x, "__getitem__")):
+        raise TypeError(
+            f"x without labels must be a sequence of blocks, (x, labels) each, got {x!r:.60}"
+        )
+    for name, given in (("labels", labels), ("sample_weight", weights)):
+        if given is not None:
+            raise TypeError(f"{name} must be left out where x is blocks: each has its own")
+    if not len(x):
+        raise ValueError("x must have at least one block, got none")
+    return x
+
+
+def _stream(mlp: Any, blocks: Any, options: Any, window: int | None) -> Stream:
+    checked = CheckedBlocks(blocks, mlp, options.check_finite)
+    return Stream(checked, window or rows_of(WINDOW_BYTES, checked.row_bytes))
+
+
+def check_data(
+    x_name: str, labels_name: str, x: Any, labels: Any, mlp: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """x and labels that fit the network and each other."""
+    x = check_samples(x_name, x, mlp.input_size)
+    return x, mlp.criterion.check_targets(labels_name, labels, len(x), mlp.output_size)
+
+
+def check_set(name: str, data: Any, mlp: Any, finite: bool = True, most: int = 3) -> TrainingSet:
+    """(x, labels), and their weights where they may have some, that fit the network."""
+    if not isinstance(data, (tuple, list)) or not 2 <= len(data) <= most:
+        weighted = " or (x, labels, sample_weight)" if most == 3 else ""
+        raise ValueError(f"{name} must be a pair (x, labels){weighted}, got {data!r:.60}")
+    names = f"{name}[0]", f"{name}[1]"
+    x, labels = check_data(*names, data[0], data[1], mlp)
+    if finite:
+        check_rows_finite(names, x, labels)
+    given = data[2] if len(data) == 3 else None
+    return TrainingSet(x, labels, check_sample_weight(f"{name}[2]", given, len(x)))
