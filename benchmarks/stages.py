@@ -175,7 +175,7 @@ class Bench:
         factors = optimizer.schedule(np.zeros(1), 0, layout.groups, dtype)[0]
         one = np.dtype(dtype).type(1)
         turn = epoch.Turn(factors, True, True, False, one / batch, one / batch)
-        plan = Plan(batch, *trainer.geometry, *trainer.objective)
+        plan = trainer.plan()
         self.work = Work(network, data, rows, plan, turn)
 
     def run(self, stage: Stage, times: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from ._fit_state import (
     network_state,
     set_generator_state,
 )
+from ._measures import figures_of
 from ._session import Session, TrainingSet
 from .history import History
 
@@ -33,14 +35,17 @@ class Listeners:
     def tell(self, event: str, *arguments: Any) -> bool:
         """Call ``event`` on those that have it; True if one of them returned True."""
         answers = []
-        for callback in self.having(event):
-            self._session.signals.answer()
-            answers.append(self.ask(callback, event, *arguments))
+        with self._session.ranks.together():
+            for callback in self.having(event):
+                self._session.signals.answer()
+                answers.append(self.ask(callback, event, *arguments))
         return any(answers)
 
     def having(self, event: str) -> list[Any]:
-        """The callbacks that have an event."""
-        return [callback for callback in self.callbacks if hasattr(callback, event)]
+        """The callbacks that have an event; those that write are called on the first rank alone."""
+        first = self._session.ranks.rank == 0
+        heard = (c for c in self.callbacks if first or not getattr(c, "writes", False))
+        return [callback for callback in heard if hasattr(callback, event)]
 
     def ask(self, callback: Any, event: str, *arguments: Any) -> bool:
         """Call the event on one that has it; whether it returned True."""
@@ -168,7 +173,8 @@ class Run:
         mlp.history = self.history
         session.unfinished = self.state
         mlp.unfinished = self._resumed
-        session.prepare(self.order.rows)
+        with session.ranks.together():
+            session.prepare(self.order.rows)
         try:
             self._begin()
             self._epochs()
@@ -179,7 +185,7 @@ class Run:
     def _begin(self) -> None:
         self.listeners.tell("on_train_begin", self.mlp, self.session.plan)
         if self._resumed is not None:
-            with self.session.rest(whole=True):
+            with self.session.ranks.together(), self.session.rest(whole=True):
                 for callback, values in _assigned(self._resumed, self.listeners.callbacks):
                     _load_state(callback, values)
         self._begun = True
@@ -207,9 +213,18 @@ class Run:
 
     def _end_epoch(self) -> None:
         history = self.history
+        ranks = self.session.ranks
         if self.validation is not None and len(history.val_loss) <= self._epoch:
-            self.session.signals.answer()
+            with ranks.together():
+                self.session.signals.answer()
             validate(self.session, self.validation, history)
+        with ranks.together():
+            self._tell_all()
+        self._ended = ranks.any(self._ended)
+        self._epoch, self._told, self._done = self._epoch + 1, [], NOTHING
+
+    def _tell_all(self) -> None:
+        """Tell those who have not heard yet of the end of the epoch."""
         heard = list(self._told)
         for callback in self.listeners.having("on_epoch_end"):
             name = name_of(callback)
@@ -219,9 +234,8 @@ class Run:
             # Whoever is written down will hear of it: nothing may come between.
             self.session.signals.answer()
             self._told.append(name)
-            if self.listeners.ask(callback, "on_epoch_end", self.mlp, history):
+            if self.listeners.ask(callback, "on_epoch_end", self.mlp, self.history):
                 self._ended = True
-        self._epoch, self._told, self._done = self._epoch + 1, [], NOTHING
 
     def state(self) -> FitState | None:
         """Where it stands; None once it is over, and of a generator that cannot be kept."""
@@ -253,8 +267,11 @@ class Run:
                     kept = network_state(mlp)
         finally:
             try:
-                self.listeners.tell_the_end(mlp, self.history)
+                # After an error the ranks do not wait for each other.
+                with self.session.ranks.together() if self._over else nullcontext():
+                    self.listeners.tell_the_end(mlp, self.history)
             finally:
+                self.session.ranks.part()
                 with self.session.rest(whole=True):
                     changed = any(not np.array_equal(kept[n], getattr(mlp, n)) for n in kept)
                 if state is not None and changed:
@@ -262,9 +279,14 @@ class Run:
 
 
 def validate(session: Session, data: TrainingSet, history: History) -> None:
-    """Take the figures of the validation data."""
-    with session.rest():
-        loss, error, r2 = session.mlp.figures(*data)
+    """Take the figures of the validation data, of which each rank predicts its share."""
+    mlp, (x, labels, weights) = session.mlp, data
+    # Other ranks would wait for one that a signal has taken out of this.
+    with session.rest(whole=session.ranks.size > 1):
+        mlp.check_compiled()
+        labels = mlp.criterion.check_targets("labels", labels, len(x), mlp.output_size)
+        outputs = session.ranks.outputs(mlp._outputs, x)
+        loss, error, r2 = figures_of(mlp.criterion, outputs, labels, weights)
     history.val_loss.append(loss)
     history.val_error.append(error)
     if r2 is not None:
@@ -286,7 +308,7 @@ def run_epoch(
     finally:
         history.step_loss.extend(session.batch_losses())
     figures = session.progress()
-    history.epoch_seconds.append(session.seconds)
+    history.epoch_seconds.append(session.ranks.of_first(session.seconds))
     history.learning_rate.append(session.rate)
     history.train_loss.append(figures.loss)
     history.train_error.append(figures.error)

@@ -24,6 +24,8 @@ class ProgressBar:
     Raises ImportError when Rich is not installed.
     """
 
+    writes = True
+
     def __init__(self, file: TextIO | None = None) -> None:
         """file : where to write, by default standard output."""
         require("rich", "cli")

@@ -16,13 +16,12 @@ second-level cache, and the updates are made in the backward of the last. Only b
 batch whole, which then lies in chunks of rows. Where gradients are clipped together, added up over
 batches, or parameters averaged, or where the input has learnt scales or embeddings, they are
 *apart* from the update: each phase above writes them, and one more phase updates all parameters.
+Those of shards of a batch are left in memory: see ``apart``.
 
 ``network`` is a ``Network``, ``index`` counts its layers, and ``batch`` is a microbatch.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 
@@ -34,6 +33,7 @@ from ._simd import vector_lanes
 from ._sync import barrier, share
 from ._tile import tile_height
 from .activation import NO_ACTIVATION, activation_slope, formula_of
+from .apart import Turn, update_apart
 from .batchnorm import (
     Affine,
     batch_block,
@@ -61,7 +61,7 @@ from .extras import (
     update_affine,
     update_vectors,
 )
-from .gather import Batch, gather, input_of, scaled_layer
+from .gather import Batch, gather, input_of
 from .layernorm import has_layernorm
 from .loss import (
     SQUARES,
@@ -87,19 +87,8 @@ from .matmul import (
 from .mix import early_formula
 from .packing import ceil_div, chunk_count, panel_count
 from .rules import FACTORS
-from .scale import has_scale, scale_gradients
-from .update import Instructions, squares_of_weights, update_network
-
-
-class Turn(NamedTuple):
-    """What becomes of a batch's gradients."""
-
-    factors: np.ndarray  # (groups * FACTORS,) of this step's update
-    first: bool  # they replace those in memory, or are added to them
-    fused: bool  # the update is made where they are complete
-    apart: bool  # it follows in a phase of its own; neither: further microbatches come
-    scale: float  # of the gradients in the update
-    norm_scale: float  # of those of batch norm
+from .scale import has_scale
+from .update import squares_of_weights
 
 
 @inline
@@ -331,42 +320,33 @@ def _step(team, network, data, batch, plan, turn, loss):
     _update_linear(team, network, 0, batch, turn)
     if turn.apart:
         barrier(team)
-        _update_apart(team, network, plan, turn)
+        update_apart(team, network, plan, turn)
     return loss
 
 
 @inline
-def _update_apart(team, network, plan, turn):
-    """Update all parameters from the gradients in memory."""
-    table, _, packed = network
-    if has_scale(table[0]):
-        scale_gradients(team, scaled_layer(network), turn.scale)
-        barrier(team)
-    instructions = Instructions(
-        plan.options, turn.factors, turn.scale, turn.norm_scale, packed.terms, packed.staged
-    )
-    update_network(team, table, packed.learnt, packed.gradients, True, instructions)
-
-
-@inline
 def _rows_of_step(plan, data, step):
-    """Rows of a batch; the last of an epoch may be short."""
-    return min(plan.batch_size, data.order.size - step * plan.batch_size)
+    """(first, end) of the rows of a step's batch that are trained on: a shard, or all of them.
+
+    The last batch of an epoch may be short.
+    """
+    rows = min(plan.batch_size, data.order.size - step * plan.batch_size)
+    return plan.shard * rows // plan.shards, (plan.shard + 1) * rows // plan.shards
 
 
 @inline
 def _batch_of(plan, data, step, before, at):
     """What follows on so many rows of a step's batch, to lie at ``at`` in the input buffer."""
-    first = step * plan.batch_size + before
-    rows = min(plan.microbatch_rows, _rows_of_step(plan, data, step) - before)
+    rows = min(plan.microbatch_rows, _rows_of_step(plan, data, step)[1] - before)
     dropout = data.dropout[step] if data.dropout.size > 0 else 1.0
-    return Batch(first, at, Geometry(rows, plan.chunk_rows, plan.pitch), step, before, dropout)
+    geometry = Geometry(rows, plan.chunk_rows, plan.pitch)
+    return Batch(step * plan.batch_size + before, at, geometry, step, before, dropout)
 
 
 @inline
 def _ends_step(plan, data, batch):
-    """Whether a microbatch is the last of its step's batch."""
-    return batch.before + batch.geometry.rows == _rows_of_step(plan, data, batch.step)
+    """Whether a microbatch is the last of its step's rows."""
+    return batch.before + batch.geometry.rows == _rows_of_step(plan, data, batch.step)[1]
 
 
 @inline
@@ -378,9 +358,9 @@ def _turn_of(plan, data, schedule, batch):
     last = complete and _ends_step(plan, data, batch)
     return Turn(
         schedule[step],
-        number == 0 and batch.before == 0,
+        number == 0 and batch.before == _rows_of_step(plan, data, step)[0],
         last and not plan.apart,
-        last and plan.apart,
+        last and plan.apart and plan.shards == 1,
         scale,
         scale if plan.mean_reduction else data.scales.dtype.type(1),
     )
@@ -399,7 +379,7 @@ def train_steps(team, network, data, plan, schedule, first, last, steps_out):
     packed = network.packed
     half = packed.inputs.by_row.size // 2
     step, loss, errors = first, 0.0, 0.0
-    batch = _batch_of(plan, data, first, 0, 0)
+    batch = _batch_of(plan, data, first, _rows_of_step(plan, data, first)[0], 0)
     gather(team, network, data, batch)
     barrier(team)
     while step < last:
@@ -424,8 +404,10 @@ def train_steps(team, network, data, plan, schedule, first, last, steps_out):
             return step
         before = batch.before + batch.geometry.rows
         if ends:
-            step, before, loss, errors = step + 1, 0, 0.0, 0.0
+            step, loss, errors = step + 1, 0.0, 0.0
         if step < last:
+            if ends:
+                before = _rows_of_step(plan, data, step)[0]
             # The other half of the input buffer was last read one microbatch ago, and the labels
             # in this one's loss; all threads have passed a barrier since.
             batch = _batch_of(plan, data, step, before, half - batch.at)

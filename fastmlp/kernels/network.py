@@ -142,6 +142,8 @@ class Plan(NamedTuple):
     mean_reduction: bool  # scale dgamma and dbeta as other gradients
     loss: Loss
     squares: bool  # tell the sum of the squares of all weights before every step
+    shard: int  # of every batch, the part that is trained on
+    shards: int  # how many of these there are; of several, gradients are left in memory
 
 
 class StepFigures(NamedTuple):
