@@ -18,14 +18,20 @@ import numpy as np
 
 from . import threads
 from ._cores import cores_to_run_on, usable_cores
-from ._extras import require
 from .validation import check_count
 
 T = TypeVar("T")
 
 
 class RankError(RuntimeError):
-    """Another rank of a fit has failed; the message names it, and says of what."""
+    """Another rank of a fit has failed; the message names it, and says of what.
+
+    here : the rank that raises this
+    """
+
+    def __init__(self, message: str, here: int) -> None:
+        super().__init__(message)
+        self.here = here
 
 
 class Ranks:
@@ -69,15 +75,15 @@ class Ranks:
             yield self
             return
         self.comm = self.comm.Dup()
-        self._share_cores()
+        self.share_cores()
         try:
             yield self
         except BaseException:
             if not self._parted:
-                sys.stdout.flush()
-                traceback.print_exc()
-                print(f"fastmlp: {self._name()} failed, and ends the others", file=sys.stderr)
-                sys.stderr.flush()
+                # Not sys.stderr: the command has ranks that are silent there.
+                traceback.print_exc(file=sys.__stderr__)
+                says = f"fastmlp: rank {self.rank} of {self.size} failed, and ends the others"
+                print(says, file=sys.__stderr__, flush=True)
                 self.comm.Abort(1)
             raise
         finally:
@@ -89,10 +95,7 @@ class Ranks:
         """Have a function called by ``joined`` at its end, the last one first."""
         self._ends.callback(function)
 
-    def _name(self) -> str:
-        return f"rank {self.rank} of {self.size}"
-
-    def _share_cores(self) -> None:
+    def share_cores(self) -> None:
         """Divide the cores of a machine among its ranks, unless the user has said otherwise."""
         from mpi4py import MPI
 
@@ -122,10 +125,10 @@ class Ranks:
         if error is not None:
             raise error
         for rank, word in enumerate(told):
-            if word == _INTERRUPT:
-                raise KeyboardInterrupt
+            if isinstance(word, type):
+                raise word
             if word is not None:
-                raise RankError(f"rank {rank} of {self.size} failed: {word}")
+                raise RankError(f"rank {rank} of {self.size} failed: {word}", self.rank)
 
     def part(self) -> None:
         """From here on no rank waits for another."""
@@ -181,23 +184,20 @@ ALONE = Ranks()
 
 def ranks_of(comm: Any) -> Ranks:
     """Those of a communicator of mpi4py's, or of None; TypeError for anything else."""
-    if comm is not None:
-        require("mpi4py", "mpi")
-        from mpi4py import MPI
-
-        if not isinstance(comm, MPI.Intracomm) or comm == MPI.COMM_NULL:
-            raise TypeError(
-                f"comm must be a communicator of mpi4py's like MPI.COMM_WORLD, got {comm!r}"
-            )
+    # Who has a communicator has imported it: MPI starts with the import.
+    mpi: Any = sys.modules.get("mpi4py.MPI")
+    known = mpi is not None and isinstance(comm, mpi.Intracomm) and comm != mpi.COMM_NULL
+    if comm is not None and not known:
+        raise TypeError(
+            f"comm must be a communicator of mpi4py's like MPI.COMM_WORLD, got {comm!r}"
+        )
     return Ranks(comm)
 
 
-_INTERRUPT = "interrupted"
-
-
-def _in_words(error: BaseException | None) -> str | None:
+def _in_words(error: BaseException | None) -> str | type[KeyboardInterrupt] | None:
+    """What the other ranks are told of an error; an interrupt they raise themselves."""
     if error is None or isinstance(error, KeyboardInterrupt):
-        return None if error is None else _INTERRUPT
+        return None if error is None else type(error)
     return f"{type(error).__name__}: {error}"
 
 

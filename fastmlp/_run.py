@@ -17,7 +17,7 @@ from ._fit_state import (
     network_state,
     set_generator_state,
 )
-from ._measures import figures_of
+from ._measures import Figures, figures_of
 from ._session import Session, TrainingSet
 from .history import History
 
@@ -279,18 +279,24 @@ class Run:
 
 
 def validate(session: Session, data: TrainingSet, history: History) -> None:
-    """Take the figures of the validation data, of which each rank predicts its share."""
-    mlp, (x, labels, weights) = session.mlp, data
+    """Take the figures of the validation data."""
     # Other ranks would wait for one that a signal has taken out of this.
     with session.rest(whole=session.ranks.size > 1):
-        mlp.check_compiled()
-        labels = mlp.criterion.check_targets("labels", labels, len(x), mlp.output_size)
-        outputs = session.ranks.outputs(mlp._outputs, x)
-        loss, error, r2 = figures_of(mlp.criterion, outputs, labels, weights)
+        loss, error, r2 = _figures(session, data)
     history.val_loss.append(loss)
     history.val_error.append(error)
     if r2 is not None:
         history.val_r2.append(r2)
+
+
+def _figures(session: Session, data: TrainingSet) -> Figures:
+    """Those of all rows, of which each rank predicts its share."""
+    mlp, ranks = session.mlp, session.ranks
+    if ranks.size == 1:
+        figures: Figures = mlp.figures(*data)
+        return figures
+    outputs = ranks.outputs(mlp._outputs, data.x)
+    return figures_of(mlp.criterion, outputs, data.labels, data.weights)
 
 
 def run_epoch(

@@ -190,7 +190,8 @@ def _of_all_ranks(mlp: Any, course: _Course) -> dict[str, str]:
     options, data = course.options, course.data
     arguments = arguments_of(options, course.plan, {}, course.schedule, course.factors)
     if options.seed is not None:
-        arguments["seed"] = generator_state(course.generator) or arguments["seed"]
+        # Generators of one kind may have drawn more or less before.
+        arguments["seed"] = [arguments["seed"], generator_state(course.generator)]
     return must_agree(mlp, data, arguments, course.state, course.callbacks)
 
 

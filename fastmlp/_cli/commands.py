@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 
 from .. import __version__, datasets
 from .._extras import require
+from .._ranks import RankError
 from ..layers import activation_named
 from ..presets import OPTIMIZERS, PRESETS, SCHEDULES, has_momentum, preset_for, usual_rate
 from ..threads import set_num_threads
@@ -25,15 +26,13 @@ from .errors import INTERRUPTED, CommandError
 from .export import export
 from .inspect import inspect
 from .models import ModelFile, load
-from .options import DataDir
+from .mpi import first_before_others, world
+from .options import DataDir, Mpi, Shards
 from .predict import lines
 from .report import table
 from .reproduce import reproduce
 from .resume import Job, go_on, options_to_keep
 from .train import DTypes, train_and_report
-
-if TYPE_CHECKING:
-    from ..mlp import MLP
 
 # Typer exports only this subclass of click's UsageError, and newer versions bring their own click.
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
@@ -75,6 +74,9 @@ def run(arguments: Sequence[str]) -> int:
         raise CommandError(f"{message}; see {where} --help", 2) from None
     except datasets.DatasetError as error:
         raise CommandError(str(error)) from None
+    except RankError as error:
+        # mpiexec puts the statuses of all processes together: the first one's shall stand.
+        raise CommandError(str(error), 1 if error.here == 0 else 0) from None
     except typer.Abort:
         raise KeyboardInterrupt from None
     if status == INTERRUPTED:
@@ -217,6 +219,8 @@ def train(
             "to what it would have given. Other options must be those it began with.",
         ),
     ] = None,
+    shards: Shards = None,
+    mpi: Mpi = None,
 ) -> None:
     """Train a network on a data set, and test it.
 
@@ -225,14 +229,18 @@ def train(
 
     What is not given comes from the data set's preset.
     """
-    options = SimpleNamespace(**context.params)
-    _positive("--checkpoint", checkpoint)
-    network = go_on(options, context)
-    _train(options, checkpoint, network)
+    options, ranks = SimpleNamespace(**context.params), world(mpi)
+    if shards is None and ranks.size > 1:
+        options.shards = ranks.size
+    with ranks.together():
+        _positive("--checkpoint", checkpoint)
+        network = go_on(options, context)
+        given = _given(options)
+    _train(options, given, Job({}, checkpoint, network, ranks))
 
 
-def _train(o: SimpleNamespace, seconds: float, network: MLP | None) -> None:
-    """Train by the options, from the beginning or on with an unfinished network."""
+def _given(o: SimpleNamespace) -> dict[str, Any]:
+    """What takes the place of the preset's; all options are checked."""
     rate = o.lr
     if o.optimizer is not None:
         _check_optimizer(o.optimizer, o.momentum)
@@ -251,6 +259,7 @@ def _train(o: SimpleNamespace, seconds: float, network: MLP | None) -> None:
         "momentum": _fraction("--momentum", o.momentum),
     }
     _at_least("--seed", o.seed, 0)
+    _at_least("--shards", o.shards, 1)
     if o.threads is not None:
         _at_least("--threads", o.threads, 1)
         set_num_threads(o.threads)
@@ -260,15 +269,22 @@ def _train(o: SimpleNamespace, seconds: float, network: MLP | None) -> None:
     for package, extra in (("matplotlib", "plot"), ("safetensors", "io")):
         require(package, extra)
     _check_task(o.task, o.dataset)
+    return {option: value for option, value in given.items() if value is not None}
+
+
+def _data(o: SimpleNamespace) -> datasets.Dataset:
     if o.dataset is not None:
-        data = _named(o.dataset, o.data_dir, o.target, o.task)
-    elif o.target is None:
-        data = _mnist_or_digits(o.data_dir)
-    else:
-        raise typer.BadParameter("needs a DATASET, a table", param_hint="--target")
-    given = {option: value for option, value in given.items() if value is not None}
+        return _named(o.dataset, o.data_dir, o.target, o.task)
+    if o.target is None:
+        return _mnist_or_digits(o.data_dir)
+    raise typer.BadParameter("needs a DATASET, a table", param_hint="--target")
+
+
+def _train(o: SimpleNamespace, given: dict[str, Any], job: Job) -> None:
+    """Train by the options, from the beginning or on with an unfinished network."""
+    data = first_before_others(job.ranks, lambda: _data(o))
     chosen = replace(PRESETS[o.preset] if o.preset else preset_for(data.name), **given)
-    job = Job(options_to_keep(o, data.name), seconds, network)
+    job = job._replace(options=options_to_keep(o, data.name))
     train_and_report(
         data, chosen, seed=o.seed, dtypes=DTypes(o.dtype, o.compute_dtype), out=o.out, job=job
     )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from ..callbacks import Checkpoint, ProgressBar
+from ..callbacks import ProgressBar
 from ..datasets import CLASSIFICATION, Dataset
 from ..history import History, NotFiniteWarning
 from ..initializers import he_normal, xavier_normal, zeros
@@ -49,36 +50,49 @@ def train_and_report(
     loss does not stay finite, and, after writing what there is, when the user interrupts or the
     system sends SIGTERM; OSError, which names the file, when one cannot be written.
     """
-    if data.task == CLASSIFICATION:
-        check_classes(data)
-    with answering_sigterm(), _results_folder(out, data.name) as folder:
+    ranks = job.ranks
+    with answering_sigterm(), ExitStack() as stack:
+        with ranks.together():
+            if data.task == CLASSIFICATION:
+                check_classes(data)
+            # The first rank writes for all.
+            folder = Path(os.devnull)
+            if ranks.rank == 0:
+                folder = stack.enter_context(_results_folder(out, data.name))
         _train_into(folder, data, preset, seed, dtypes, job)
 
 
 def _train_into(
     out: Path, data: Dataset, preset: Preset, seed: int, dtypes: DTypes, job: Job
 ) -> None:
-    train, validation = _split(data) if preset.validate else ((data.train_x, data.train_y), None)
-    mlp = job.unfinished or _network(data, preset, seed, dtypes)
-    _announce(data, train, validation, mlp, preset, seed)
-    units = None if data.task == CLASSIFICATION else targets.units_of(train[1])
-    if units is not None:
-        print(targets.remark(data, units))
-    if mlp.unfinished is not None:
-        print(f"going on in epoch {mlp.unfinished.epoch + 1}, after step {mlp.unfinished.step}")
-    print(f"results go to {out}\n", flush=True)
-    moments = _moments(train[0]) if preset.standardise else None
+    ranks = job.ranks
+    with ranks.together():
+        train, validation = (
+            _split(data) if preset.validate else ((data.train_x, data.train_y), None)
+        )
+        mlp = job.unfinished or _network(data, preset, seed, dtypes)
+        _announce(data, (train, validation), mlp, preset, seed, job)
+        units = None if data.task == CLASSIFICATION else targets.units_of(train[1])
+        if units is not None:
+            print(targets.remark(data, units))
+        if (state := mlp.unfinished) is not None:
+            print(f"going on in epoch {state.epoch + 1}, after step {state.step}")
+        print(f"results go to {out}\n", flush=True)
+        moments = _moments(train[0]) if preset.standardise else None
     try:
-        report.announce_compilation(*dtypes)
-        compile_kernels(*dtypes)
-        rows = train if moments is None else (_standardised(train[0], moments), train[1])
-        parts = _scaled(rows, units), None if validation is None else _scaled(validation, units)
-        history = _fit(data.name, mlp, *parts, preset, seed, job.checkpoint(out))
+        with ranks.together():
+            report.announce_compilation(*dtypes)
+            compile_kernels(*dtypes)
+            rows = train if moments is None else (_standardised(train[0], moments), train[1])
+            parts = _scaled(rows, units), None if validation is None else _scaled(validation, units)
+        history = _fit(data.name, mlp, *parts, preset, seed, job, out)
     except KeyboardInterrupt as interrupt:
         terminated = isinstance(interrupt, Terminated)
-        kept = _keep_unfinished(out, mlp, moments, units)
+        kept = _keep_unfinished(out, mlp, moments, units) if ranks.rank == 0 else ""
         message = f"{'terminated' if terminated else 'interrupted'} in {kept}"
         raise CommandError(message, TERMINATED if terminated else INTERRUPTED) from None
+    if ranks.rank > 0:
+        return
     _take_plain_data(mlp, moments, units)
     _write_and_show(out, data, mlp, history, _samples_per_second(history, preset, len(train[1])))
     (out / CHECKPOINT).unlink(missing_ok=True)
@@ -114,7 +128,7 @@ def _test_figures(data: Dataset, mlp: MLP) -> list[tuple[str, str]]:
 
 def _fit(
     name: str, mlp: MLP, train: Rows, validation: Rows | None, preset: Preset, seed: int,
-    checkpoint: Checkpoint,
+    job: Job, out: Path,
 ) -> History:  # fmt: skip
     """Train, or go on with an unfinished fit, with progress on standard output.
 
@@ -131,9 +145,11 @@ def _fit(
                 max_steps=preset.max_steps,
                 seed=seed,
                 validation_data=validation,
-                callbacks=[bar, checkpoint],
+                callbacks=[bar, job.checkpoint(out)],
                 lr_schedule=schedule_for(preset, validation is not None),
                 resume="auto",
+                comm=job.ranks.comm,
+                shards=job.options["shards"],
             )
     except ValueError as error:
         raise CommandError(f"{name}: {error}") from None
@@ -290,9 +306,17 @@ def _update(preset: Preset) -> str:
     return f"{name}momentum {preset.momentum:g}"
 
 
+def _processes(job: Job) -> str:
+    """How many train together, and on how many shards of a batch; nothing of one and one."""
+    ranks, shards = job.ranks, job.options["shards"]
+    together = f" in each of {ranks.size} processes" if ranks.size > 1 else ""
+    return together + (f", shards {shards}" if shards is not None else "")
+
+
 def _announce(
-    data: Dataset, train: Rows, validation: Rows | None, mlp: MLP, preset: Preset, seed: int
+    data: Dataset, parts: tuple[Rows, Rows | None], mlp: MLP, preset: Preset, seed: int, job: Job
 ) -> None:
+    train, validation = parts
     held = 0 if validation is None else len(validation[1])
     sizes = "-".join(map(str, (mlp.input_size, *preset.hidden, mlp.output_size)))
     extras = ", batch norm" if preset.batchnorm else ""
@@ -308,6 +332,6 @@ def _announce(
         + f"{sizes} {preset.activation}{extras}, {mlp.dtype}{computed}, "
         f"batch {preset.batch_size}, lr {preset.lr:g} ({preset.lr_schedule}), "
         f"{_update(preset)}, seed {seed}, "
-        f"threads {get_num_threads()}",
+        f"threads {get_num_threads()}{_processes(job)}",
         flush=True,
     )
