@@ -271,7 +271,8 @@ class Run:
                 with self.session.ranks.together() if self._over else nullcontext():
                     self.listeners.tell_the_end(mlp, self.history)
             finally:
-                self.session.ranks.part()
+                if self._over:
+                    self.session.ranks.part()
                 with self.session.rest(whole=True):
                     changed = any(not np.array_equal(kept[n], getattr(mlp, n)) for n in kept)
                 if state is not None and changed:

@@ -43,13 +43,13 @@ def ended(process):
     return process.returncode, output, errors
 
 
-def program(count, *line, **environment):
-    """``ended`` of a program in ``rank_programs``."""
-    return ended(started(count, "-m", "tests.rank_programs", *line, **environment))
+def programs(count, *lines, **environment):
+    """``ended`` of some programs in ``rank_programs``, one after the other."""
+    return ended(started(count, "-m", "tests.rank_programs", *lines, **environment))
 
 
-def of_ranks(count, *line, **environment):
-    """What a program returns, a list with an entry for each rank."""
-    status, output, errors = program(count, *line, **environment)
+def of_ranks(count, *lines, **environment):
+    """What each program returns, a list with an entry for each rank."""
+    status, output, errors = programs(count, *lines, **environment)
     assert status == 0, output + errors
     return json.loads(output)

@@ -1,8 +1,10 @@
-"""What the ranks of a test do: ``mpiexec -n 2 python -m tests.rank_programs NAME ARGUMENT...``.
+"""What the ranks of a test do: ``mpiexec -n 2 python -m tests.rank_programs NAME:ARGUMENT...``.
 
-Every program returns something on each rank; the first rank prints the list of these as JSON.
+Every program returns something on each rank; the first rank prints a list of these, for each of
+the programs, as JSON.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -31,26 +33,30 @@ def digests(mlp):
     return {k: hashlib.sha256(v.tobytes()).hexdigest()[:12] for k, v in outcome(mlp).items()}
 
 
-def over_messages():
-    """Have the ranks believe that they are on different machines."""
+@contextlib.contextmanager
+def way(name):
+    """By "memory", or by "messages", as between machines."""
     share = _ranks.Ranks.share_cores
 
     def apart(ranks):
         share(ranks)
-        ranks.one_machine = False
+        ranks.one_machine = name == "memory"
 
     _ranks.Ranks.share_cores = apart
+    try:
+        yield
+    finally:
+        _ranks.Ranks.share_cores = share
 
 
-def kinds(shards, way):
+def kinds(shards, name):
     """Every kind of fit."""
-    if way == "messages":
-        over_messages()
     found = {}
-    for kind in KINDS:
-        mlp = network(kind)
-        mlp.fit(**arguments(kind), comm=world(), shards=int(shards))
-        found[kind] = digests(mlp) | {"seconds": list(mlp.history.epoch_seconds)}
+    with way(name):
+        for kind in KINDS:
+            mlp = network(kind)
+            mlp.fit(**arguments(kind), comm=world(), shards=int(shards))
+            found[kind] = digests(mlp) | {"seconds": list(mlp.history.epoch_seconds)}
     return found
 
 
@@ -133,8 +139,10 @@ def refused():
     }
     for name, (mlp, options) in ways.items():
         found[name] = message_of(mlp, options)
-    sys.modules["fastmlp._agreement"].__version__ = "1.0" if first else "2.0"
+    module = sys.modules["fastmlp._agreement"]
+    version, module.__version__ = module.__version__, "1.0" if first else "2.0"
     found["version of fastmlp"] = message_of(small(), {})
+    module.__version__ = version
     return found
 
 
@@ -228,6 +236,8 @@ def threads():
 def killed():
     """The second rank is killed in its second epoch."""
     here = world().Get_rank() == 1
+    if here:
+        print(os.getpid(), flush=True)
     fit(small(), callbacks=[Fail(here, lambda: os.kill(os.getpid(), signal.SIGKILL))])
 
 
@@ -243,9 +253,11 @@ def fails_between():
 
 
 def main():
-    name, *given = sys.argv[1:]
-    found = world().gather(globals()[name](*given))
-    if found is not None:
+    found = []
+    for line in sys.argv[1:]:
+        name, *given = line.split(":")
+        found.append(world().gather(globals()[name](*given)))
+    if world().Get_rank() == 0:
         print(json.dumps(found))
 
 
