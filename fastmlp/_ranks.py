@@ -18,6 +18,7 @@ import numpy as np
 
 from . import threads
 from ._cores import cores_to_run_on, usable_cores
+from .kernels._host import aligned_zeros
 from .validation import check_count
 
 T = TypeVar("T")
@@ -90,10 +91,6 @@ class Ranks:
             # All ranks come here, at the end or after the same error.
             self._ends.close()
             self.comm.Free()
-
-    def at_end(self, function: Callable[[], None]) -> None:
-        """Have a function called by ``joined`` at its end, the last one first."""
-        self._ends.callback(function)
 
     def share_cores(self) -> None:
         """Divide the cores of a machine among its ranks, unless the user has said otherwise."""
@@ -169,6 +166,21 @@ class Ranks:
             return function(x)
         mine = x[slice(*self.share(len(x)))]
         return np.concatenate(self.comm.allgather(function(mine)))
+
+    def shared_bytes(self, count: int) -> np.ndarray:
+        """Zeros, (count,) uint8, in memory that all ranks read and write, until ``joined`` ends."""
+        if self.size == 1:
+            return aligned_zeros(count, np.uint8)
+        from mpi4py import MPI
+
+        window = MPI.Win.Allocate_shared(count if self.rank == 0 else 0, 1, comm=self.comm)
+        self._ends.callback(window.Free)
+        memory: Any = MPI.buffer.fromaddress(window.Shared_query(0)[0].address, count)
+        found = np.frombuffer(memory, np.uint8)
+        # Each rank's share is near its cores.
+        found[slice(*self.share(count))] = 0
+        self.comm.Barrier()
+        return found
 
     def gathered(self, values: np.ndarray) -> np.ndarray:
         """The rows of all ranks, (shards, n), of which this one has ``own``."""

@@ -14,9 +14,9 @@ from ._fit_state import NOTHING, EpochSoFar, FitState
 from ._measures import means, row_counts
 from ._pace import Call, Pace
 from ._ranks import ALONE, Ranks
-from ._shards import ShardTrainer
+from ._shards import trainer_of
 from ._signals import Signals
-from .engine import Objective, Trainer, data_of
+from .engine import Objective, data_of
 from .history import FitPlan, History, Progress
 from .kernels._rates import unit_for
 from .kernels.network import StepFigures
@@ -99,10 +99,7 @@ class Session:
         self._needs = self._present_needs()
         of_network = mlp.layout, learnt, statistics, self.plan.batch_size, objective
         unit = unit_for(mlp.compute_dtype)
-        sharded = self.ranks.shards > 1
-        self._trainer = (
-            ShardTrainer(*of_network, unit, self.ranks) if sharded else Trainer(*of_network, unit)
-        )
+        self._trainer = trainer_of(self.ranks, *of_network, unit)
         self._pace = Pace(self._trainer.threads)
 
     def _objective(self) -> Objective:

@@ -9,7 +9,7 @@ Hubara and Soudry, "Train longer, generalize better", 2017, ghost batch normaliz
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +23,9 @@ from .kernels._units import Unit
 from .kernels.apart import Turn, finish_step, sum_rows
 from .kernels.epoch import train_steps
 from .kernels.network import Data, Network, Plan, StepFigures
+from .kernels.shards import Shared, train_shards
 from .kernels.update import Learnt
+from .threads import SLOT, Team
 
 # Adding two numbers takes about as long as so many multiply-adds of a product.
 _WORK_OF_AN_ADDITION = 8
@@ -43,100 +45,75 @@ def sum_of(rows: np.ndarray, begin: int = 0, end: int | None = None) -> np.ndarr
     return rows[0]
 
 
-class Sums(Protocol):
-    """A row for every shard of this rank, and the sum of those of all ranks."""
+def trainer_of(ranks: Ranks, *arguments: Any) -> Trainer:
+    """A trainer on a rank's shards of each batch; the arguments are those of ``Trainer``.
 
-    rows: np.ndarray  # (own shards, width), which their owner overwrites until ``total``
-
-    def total(self) -> np.ndarray:
-        """The sum, (width,), to be read until ``close_step``; the rows are lost."""
-
-    def close_step(self) -> None:
-        """Return once no other rank reads what this one is about to overwrite."""
-
-
-class Messages:
-    """Each rank adds its share of the columns, of all ranks, and sends the others their sum.
-
-    MPI only moves the numbers: what it would add, it would add in an order of its own. One rank
-    alone sends nothing.
+    All ranks make one at the same time. Its gradients are apart.
     """
-
-    def __init__(self, ranks: Ranks, width: int, dtype: Any) -> None:
-        self._comm = None if ranks.size == 1 else ranks.comm
-        self.rows = aligned_zeros(len(ranks.own) * width, dtype).reshape(-1, width)
-        self._received = aligned_zeros(width, dtype).reshape(ranks.size, -1)
-
-    def total(self) -> np.ndarray:
-        total = sum_of(self.rows)
-        if self._comm is None:
-            return total
-        self._comm.Alltoall(total, self._received)
-        self._comm.Allgather(sum_of(self._received), total)
-        return total
-
-    def close_step(self) -> None:
-        """No rank reads another's memory."""
+    if ranks.shards == 1:
+        return Trainer(*arguments)
+    kind = InMemory if ranks.one_machine else ByMessages
+    return kind(ranks, *arguments)
 
 
-class SharedMemory:
-    """Rows of ranks on one machine, in memory that all of them read and write."""
-
-    def __init__(self, ranks: Ranks, width: int, dtype: Any) -> None:
-        from mpi4py import MPI
-
-        self._comm, size, dtype = ranks.comm, ranks.size, np.dtype(dtype)
-        own = len(ranks.own) * width * dtype.itemsize
-        self._window = MPI.Win.Allocate_shared(own, dtype.itemsize, comm=self._comm)
-        # One rank's part follows on another's: that is MPI's default.
-        start = self._window.Shared_query(0)[0].address
-        memory: Any = MPI.buffer.fromaddress(start, size * own)
-        self._all = np.frombuffer(memory, dtype).reshape(-1, width)
-        self.rows = self._all[ranks.own.start : ranks.own.stop]
-        self.rows[:] = 0
-        self._columns = ranks.rank * width // size, (ranks.rank + 1) * width // size
-        self._window.Lock_all(MPI.MODE_NOCHECK)
-        ranks.at_end(self._free)
-        self._meet()
-
-    def _meet(self) -> None:
-        """Return once all ranks are here, and see what they have written."""
-        self._window.Sync()
-        self._comm.Barrier()
-        self._window.Sync()
-
-    def total(self) -> np.ndarray:
-        self._meet()
-        sum_of(self._all, *self._columns)
-        self._meet()
-        return self._all[0]
-
-    def close_step(self) -> None:
-        self._meet()
-
-    def _free(self) -> None:
-        self._window.Unlock_all()
-        self._window.Free()
-
-
-def sums_of(ranks: Ranks, width: int, dtype: Any) -> Sums:
-    """What suits where the ranks are; every rank's share of the columns begins a cache line."""
-    kind = SharedMemory if ranks.size > 1 and ranks.one_machine else Messages
-    return kind(ranks, padded(width, ranks.size * _LINE), dtype)
-
-
-class ShardTrainer(Trainer):
-    """A trainer on the shards that a rank has of every batch."""
+class _ShardTrainer(Trainer):
+    """What both kinds have: as much room as the largest shard needs."""
 
     def __init__(
-        self, layout: Layout, flat: Learnt, statistics: np.ndarray, batch_size: int,
-        objective: Objective, unit: Unit, ranks: Ranks,
+        self, ranks: Ranks, layout: Layout, flat: Learnt, statistics: np.ndarray, batch_size: int,
+        objective: Objective, unit: Unit,
     ) -> None:  # fmt: skip
-        """objective : with gradients apart    ranks : all of which make one at the same time"""
         rows = -(-batch_size // ranks.shards)
         super().__init__(layout, flat, statistics, batch_size, objective, unit, rows)
         self._ranks = ranks
-        self._sums = sums_of(ranks, layout.packed + layout.statistics, layout.dtype)
+        # Gradients and statistics; every rank's share of the columns begins a cache line.
+        self._width = padded(layout.packed + layout.statistics, ranks.size * _LINE)
+
+
+class InMemory(_ShardTrainer):
+    """On one machine: all rows are in memory that all ranks read and write."""
+
+    def __init__(self, ranks: Ranks, *arguments: Any) -> None:
+        super().__init__(ranks, *arguments)
+        dtype, shards = self.layout.dtype, ranks.shards
+        sizes = [8 * SLOT * (1 + ranks.size), 16 * padded(shards, 4)]
+        memory = ranks.shared_bytes(sum(sizes) + shards * self._width * dtype.itemsize)
+        sync, figures, rows = np.split(memory, np.cumsum(sizes))
+        sync, figures, rows = sync.view(np.int64), figures.view(float), rows.view(dtype)
+        self._shared = Shared(
+            Team(ranks.rank, ranks.size, sync), rows, figures[: 2 * shards],
+            np.empty(2 * shards), StepFigures(*np.empty((3, 0))),
+        )  # fmt: skip
+
+    def train(
+        self, data: Data, schedule: np.ndarray, first: int, last: int, steps_out: StepFigures
+    ) -> int:
+        network = Network(self.table, self.statistics, self.packed)
+        # A shard's figures are written into the places of its steps.
+        shared = self._shared._replace(scratch=StepFigures(*map(np.empty_like, steps_out)))
+        arguments = self.plan(0, self._ranks.shards), schedule, (first, last), shared, steps_out
+        reached: int = self.run(train_shards, network, data, *arguments)
+        return reached
+
+
+class ByMessages(_ShardTrainer):
+    """On several machines: each rank adds its share of the columns, and sends the others the sum.
+
+    MPI only moves the numbers: what it would add, it would add in an order of its own.
+    """
+
+    def __init__(self, ranks: Ranks, *arguments: Any) -> None:
+        super().__init__(ranks, *arguments)
+        dtype = self.layout.dtype
+        self._rows = aligned_zeros(len(ranks.own) * self._width, dtype).reshape(-1, self._width)
+        self._received = aligned_zeros(self._width, dtype).reshape(ranks.size, -1)
+
+    def _total(self) -> np.ndarray:
+        """The sum of the rows of all ranks, (width,), in place of the first of this one's."""
+        total = sum_of(self._rows)
+        self._ranks.comm.Alltoall(total, self._received)
+        self._ranks.comm.Allgather(sum_of(self._received), total)
+        return total
 
     def train(
         self, data: Data, schedule: np.ndarray, first: int, last: int, steps_out: StepFigures
@@ -144,9 +121,8 @@ class ShardTrainer(Trainer):
         """As ``Trainer.train``, step by step; without one, it compiles what a step needs."""
         # The kernels write into the places of a shard's steps.
         scratch = StepFigures(*map(np.empty_like, steps_out))
-        shards = [
-            self._shard(row, k) for row, k in zip(self._sums.rows, self._ranks.own, strict=True)
-        ]
+        own = zip(self._rows, self._ranks.own, strict=True)
+        shards = [(self._network(row), self.plan(k, self._ranks.shards)) for row, k in own]
         if first == last:
             self._compile(data, schedule, first, scratch, shards[0])
         for step in range(first, last):
@@ -158,10 +134,6 @@ class ShardTrainer(Trainer):
                 return step
             self._finish(data, schedule, step, sums, steps_out)
         return last
-
-    def _shard(self, row: np.ndarray, shard: int) -> tuple[Network, Plan]:
-        """What a shard trains, whose gradients and statistics go into a row, and how."""
-        return self._network(row), self.plan(shard, self._ranks.shards)
 
     def _network(self, row: np.ndarray) -> Network:
         gradients, statistics = self._parts(row)
@@ -182,7 +154,7 @@ class ShardTrainer(Trainer):
         """Gradients of this rank's shards into their rows; returns all ranks' (loss, errors)."""
         rows, begins = self._rows_of(data, step), step % self.objective.accumulate == 0
         sums = np.zeros((len(shards), 2))
-        for (network, plan), row, own in zip(shards, self._sums.rows, sums, strict=True):
+        for (network, plan), row, own in zip(shards, self._rows, sums, strict=True):
             empty = plan.shard * rows // plan.shards == (plan.shard + 1) * rows // plan.shards
             if begins and empty:
                 row[:] = 0
@@ -199,7 +171,7 @@ class ShardTrainer(Trainer):
         """Write a step's figures down, and update the network where the gradients are complete."""
         every = self.objective.accumulate
         complete = (step + 1) % every == 0 or step + 1 == len(schedule)
-        total = self._sums.total() if complete else self._sums.rows[0]
+        total = self._total() if complete else self._rows[0]
         if complete:
             # Of a short batch some shards may have had no rows, and have no statistics then.
             counted = min(self._ranks.shards, self._rows_of(data, step - step % every))
@@ -209,8 +181,6 @@ class ShardTrainer(Trainer):
         turn = Turn(schedule[step], False, False, complete, scale, norm_scale)
         network = self._network(total)
         self.run(finish_step, network, self.plan(), turn, step, sums, steps_out)
-        if complete:
-            self._sums.close_step()
 
     def _compile(
         self, data: Data, schedule: np.ndarray, step: int, scratch: StepFigures,
@@ -223,5 +193,4 @@ class ShardTrainer(Trainer):
         turn = Turn(schedule[step], False, False, False, one, one)
         sums = sum_of(self._ranks.gathered(np.zeros((len(self._ranks.own), 2))))
         self.run(finish_step, network, plan, turn, step, sums, scratch)
-        self._sums.total()
-        self._sums.close_step()
+        self._total()

@@ -48,33 +48,39 @@ def update_apart(team, network, plan, turn):
     update_network(team, table, packed.learnt, packed.gradients, True, instructions)
 
 
+@inline
+def sum_piece(rows, count, at, live):
+    """The first of ``count`` rows = the sum of them all, in ``live`` columns from ``at`` on."""
+    width, lanes, apart = rows.size // count, vector_lanes(rows), 1
+    while apart < count:
+        for row in range(0, count - apart, 2 * apart):
+            to, other = row * width + at, (row + apart) * width + at
+            for i in range(0, live, lanes):
+                part = min(lanes, live - i)
+                total = load_partial(rows, to + i, part) + load_partial(rows, other + i, part)
+                store_partial(rows, to + i, part, total)
+        apart *= 2
+
+
+@inline
+def sum_columns(team, rows, count, begin, end):
+    """``sum_piece`` for this part's share of the columns begin ... end-1."""
+    lanes = vector_lanes(rows)
+    first, stop = share(team, ceil_div(end - begin, lanes))
+    stop = min(begin + stop * lanes, end)
+    # So few columns at a time that all rows of them stay in the cache.
+    for column in range(begin + first * lanes, stop, PIECE):
+        sum_piece(rows, count, column, min(PIECE, stop - column))
+
+
 @entry
 def sum_rows(team, rows, count, begin, end):
     """The first of ``count`` rows = the sum of them all, in columns begin ... end-1.
 
     rows : (count * width,), row-major; what the others hold in these columns is lost
     """
-    width, lanes = rows.size // count, vector_lanes(rows)
-    first, stop = share(team, ceil_div(end - begin, lanes))
-    stop = min(begin + stop * lanes, end)
-    # So few columns at a time that all rows of them stay in the cache.
-    for column in range(begin + first * lanes, stop, PIECE):
-        live, apart = min(PIECE, stop - column), 1
-        while apart < count:
-            for row in range(0, count - apart, 2 * apart):
-                _add(rows, row * width + column, (row + apart) * width + column, live)
-            apart *= 2
+    sum_columns(team, rows, count, begin, end)
     barrier(team)
-
-
-@inline
-def _add(x, at, other, count):
-    """x[at : at + count] += x[other : other + count]"""
-    lanes = vector_lanes(x)
-    for i in range(0, count, lanes):
-        live = min(lanes, count - i)
-        total = load_partial(x, at + i, live) + load_partial(x, other + i, live)
-        store_partial(x, at + i, live, total)
 
 
 @entry
