@@ -2,8 +2,8 @@
 
 Every rank calls ``fit`` with the same arguments and takes the same course. What decides on that
 course and is not the same everywhere, a clock, a signal, an error, is exchanged where all ranks
-come by: ``of_first``, ``any``, ``together``. A rank that fails between two such places ends the
-others by ``MPI_Abort``: they would wait for it forever.
+come by: ``of_first``, ``everywhere``, ``together``. A rank that fails between two such places ends
+the others by ``MPI_Abort``: they would wait for it forever.
 """
 
 from __future__ import annotations
@@ -138,15 +138,13 @@ class Ranks:
         first: T = self.comm.bcast(value)
         return first
 
-    def any(self, value: bool) -> bool:
-        """Whether it is so on any rank."""
-        return value if self.size == 1 else any(self.comm.allgather(value))
+    def everywhere(self, value: T) -> list[T]:
+        """What it is on each rank."""
+        return [value] if self.size == 1 else list(self.comm.allgather(value))
 
     def agree(self, values: dict[str, str]) -> None:
         """Raise ValueError, which names them, where ranks have different values."""
-        if self.size == 1:
-            return
-        all_values = self.comm.allgather(values)
+        all_values = self.everywhere(values)
         for name, first in all_values[0].items():
             different = [r for r in range(self.size) if all_values[r].get(name) != first]
             if different:

@@ -220,7 +220,7 @@ class Run:
             validate(self.session, self.validation, history)
         with ranks.together():
             self._tell_all()
-        self._ended = ranks.any(self._ended)
+        self._ended = any(ranks.everywhere(self._ended))
         self._epoch, self._told, self._done = self._epoch + 1, [], NOTHING
 
     def _tell_all(self) -> None:

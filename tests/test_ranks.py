@@ -15,8 +15,8 @@ pytestmark = needs_mpi
 
 
 TOGETHER = (
-    "kinds:8:memory", "kinds:8:messages", "without_a_seed", "figures", "listeners", "refused",
-    "on_one_rank", "not_finite", "threads",
+    "kinds:8:memory", "kinds:8:messages", "without_a_seed", "every_row", "figures", "listeners",
+    "refused", "on_one_rank", "not_finite", "threads",
 )  # fmt: skip
 
 
@@ -68,6 +68,11 @@ def test_order_and_masks_are_the_first_rank_s_where_nobody_has_said_them(two):
     assert first == second
     # Another fit has others.
     assert first[0] != first[1]
+
+
+def test_without_a_seed_an_epoch_has_every_row_once(two):
+    for loss, of_all in two["every_row"]:
+        assert loss == pytest.approx(of_all, rel=1e-12)
 
 
 def test_validation_figures_are_those_of_all_rows(two):

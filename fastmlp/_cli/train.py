@@ -65,13 +65,13 @@ def train_and_report(
 def _train_into(
     out: Path, data: Dataset, preset: Preset, seed: int, dtypes: DTypes, job: Job
 ) -> None:
-    ranks = job.ranks
+    ranks, processes = job.ranks, job.ranks.everywhere(os.getpid())
     with ranks.together():
         train, validation = (
             _split(data) if preset.validate else ((data.train_x, data.train_y), None)
         )
         mlp = job.unfinished or _network(data, preset, seed, dtypes)
-        _announce(data, (train, validation), mlp, preset, seed, job)
+        _announce(data, (train, validation), mlp, preset, seed, _together(processes, job))
         units = None if data.task == CLASSIFICATION else targets.units_of(train[1])
         if units is not None:
             print(targets.remark(data, units))
@@ -306,16 +306,22 @@ def _update(preset: Preset) -> str:
     return f"{name}momentum {preset.momentum:g}"
 
 
-def _processes(job: Job) -> str:
-    """How many train together, and on how many shards of a batch; nothing of one and one."""
-    ranks, shards = job.ranks, job.options["shards"]
-    together = f" in each of {ranks.size} processes" if ranks.size > 1 else ""
-    return together + (f", shards {shards}" if shards is not None else "")
+def _together(processes: list[int], job: Job) -> str:
+    """Which processes train together, and on how many shards of a batch; nothing of one.
+
+    Of one that dies mpiexec tells the number.
+    """
+    shards, count = job.options["shards"], len(processes)
+    says = "" if shards is None else f", shards {shards}"
+    if count == 1:
+        return says
+    return f" in each of {count} processes ({', '.join(map(str, processes))}){says}"
 
 
 def _announce(
-    data: Dataset, parts: tuple[Rows, Rows | None], mlp: MLP, preset: Preset, seed: int, job: Job
-) -> None:
+    data: Dataset, parts: tuple[Rows, Rows | None], mlp: MLP, preset: Preset, seed: int,
+    together: str,
+) -> None:  # fmt: skip
     train, validation = parts
     held = 0 if validation is None else len(validation[1])
     sizes = "-".join(map(str, (mlp.input_size, *preset.hidden, mlp.output_size)))
@@ -332,6 +338,6 @@ def _announce(
         + f"{sizes} {preset.activation}{extras}, {mlp.dtype}{computed}, "
         f"batch {preset.batch_size}, lr {preset.lr:g} ({preset.lr_schedule}), "
         f"{_update(preset)}, seed {seed}, "
-        f"threads {get_num_threads()}{_processes(job)}",
+        f"threads {get_num_threads()}{together}",
         flush=True,
     )
