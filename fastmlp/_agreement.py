@@ -46,8 +46,13 @@ def must_agree(
         **{f"shape of {name}": _shapes(value) for name, value in data.items()},
         **{name: _text(value) for name, value in arguments.items()},
         "unfinished fit": _text(unfinished),
-        "callbacks": ", ".join(type(callback).__name__ for callback in callbacks) or "none",
+        "callbacks": ", ".join(type(c).__name__ for c in callbacks if not writes(c)) or "none",
     }
+
+
+def writes(callback: Any) -> bool:
+    """Whether a callback is for the first rank alone: see ``callbacks``."""
+    return bool(getattr(callback, "writes", False))
 
 
 def _processor(mlp: Any) -> str:

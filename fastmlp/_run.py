@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ._agreement import writes
 from ._fit_state import (
     NOTHING,
     EpochSoFar,
@@ -44,7 +45,7 @@ class Listeners:
     def having(self, event: str) -> list[Any]:
         """The callbacks that have an event; those that write are called on the first rank alone."""
         first = self._session.ranks.rank == 0
-        heard = (c for c in self.callbacks if first or not getattr(c, "writes", False))
+        heard = (c for c in self.callbacks if first or not writes(c))
         return [callback for callback in heard if hasattr(callback, event)]
 
     def ask(self, callback: Any, event: str, *arguments: Any) -> bool:
