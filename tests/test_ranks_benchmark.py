@@ -35,7 +35,7 @@ def record(model=MODEL, link=LINK):
         name: model.seconds(NETWORKS[name], NETWORKS[name].batch_size, 2, link) for name in alone
     }
     sizes = {str(n): 2 * (link.latency + n / 2 / link.bandwidth) for n in _measure.SIZES}
-    machine = {"machine": {"cpu": "a processor"}}
+    machine = {"machine": {"cpu": "a processor"}, "load": 0.1}
     return machine | {"alone": alone, "memory": two, "messages": two, "link": sizes}
 
 
@@ -103,6 +103,11 @@ def test_the_page_and_its_figure_follow_from_the_results(tmp_path, monkeypatch):
     assert b"<svg" in before
     command.write(record())
     assert figure.read_bytes() == before
+
+
+def test_a_busy_machine_is_said_to_be_one():
+    assert "load" not in _report.sections(record())["ranks-measured"]
+    assert "load 3.0 at" in _report.sections(record() | {"load": 3.0})["ranks-measured"]
 
 
 def test_the_committed_page_shows_the_committed_results():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from typing import Any
 
 from rich.console import Console
@@ -35,7 +36,8 @@ def main() -> None:
     if options.render:
         record = json.loads(RESULTS.read_text(encoding="utf-8"))
     else:
-        record = {"machine": describe(), "versions": versions()}
+        load = os.getloadavg()[0]
+        record = {"machine": describe(), "versions": versions(), "load": load}
         record = json.loads(json.dumps(record | _measure.measured(options.seconds)))
     if options.write:
         RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

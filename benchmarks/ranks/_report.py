@@ -17,6 +17,9 @@ from ._model import LINKS, MACHINES, Link, Model, Step, fitted
 # Share of so many machines' speed that the second table asks for.
 EFFICIENCY = 0.5
 _SHOWN = (2, 8, 32, 128, 1024)
+_TICKS = (2, 8, 32, 128, 512)
+# A load above which it is said.
+BUSY = 0.5
 
 
 def model_of(record: dict[str, Any]) -> Model:
@@ -69,7 +72,9 @@ def _measured(record: dict[str, Any]) -> str:
             f"| {name} | {batch} | {one * 1e6:,.0f} | {memory * 1e6:,.0f} | {one / memory:.2f} "
             f"| {messages * 1e6:,.0f} | {one / messages:.2f} |"
         )
-    return "\n".join([*lines, "", f"{record['machine']['cpu']}, medians of epochs."])
+    busy = f", beside other programs: load {record['load']:.1f} at the start"
+    busy = busy if record["load"] > BUSY else ""
+    return "\n".join([*lines, "", f"{record['machine']['cpu']}, medians of epochs{busy}."])
 
 
 def _of_own_batch(record: dict[str, Any], name: str) -> tuple[float, float, float]:
@@ -86,9 +91,10 @@ def _model(record: dict[str, Any]) -> str:
         f"| {name} | {of.latency * 1e6:.1f} | {of.bandwidth / 1e9:.1f} |"
         for name, of in {"two processes here, measured": link, **LINKS}.items()
     )
-    speed, rate = (np.inf if v == 0 else 1e-9 / v for v in (model.operation, model.byte))
+    speed = 1e-9 / model.operation
+    moved = f"{1e-9 / model.byte:,.0f} GB/s" if model.byte > 0 else "nothing for bytes"
     return (
-        f"Fitted to {len(off)} measured steps: {speed:,.0f} Gflop/s, {rate:,.0f} GB/s, and "
+        f"Fitted to {len(off)} measured steps: {speed:,.0f} Gflop/s, {moved}, and "
         f"{model.step * 1e6:.0f} µs a step. The model is {min(off):+.0%} to {max(off):+.0%} off "
         f"them, {np.median(np.abs(off)):.0%} in the median.\n\n"
         f"| network between machines | µs a message | GB/s |\n| --- | ---: | ---: |\n{machines}"
@@ -129,12 +135,13 @@ def draw(record: dict[str, Any], path: Path) -> None:
                 label = name if efficiency == 0 else None
                 axes.plot(MACHINES, batches, style, color=f"C{index}", label=label)
         axes.set_xscale("log", base=2)
+        axes.set_xticks(_TICKS, [f"{n:,}" for n in _TICKS])
         axes.set_yscale("log")
         axes.set_title(link)
         axes.set_xlabel("machines")
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("rows of a batch")
-    panels[0].legend(title="—: faster than one, - -: half of their speed", fontsize=8)
+    panels[1].legend(title="—: faster than one, - -: half of their speed", fontsize=8)
     # Without a date, and with names that do not change, the same record gives the same file.
     with matplotlib.rc_context({"svg.hashsalt": "ranks"}):
         figure.savefig(path, metadata={"Date": None})
