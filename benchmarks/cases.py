@@ -30,7 +30,7 @@ from fastmlp.kernels.update import FlatUpdate
 from fastmlp.layers.loss import CRITERIA
 
 # Modules whose functions take the engine's packed buffers; whole networks measure them.
-ENGINE = {"epoch", "inference", "matmul", "network", "packing"}
+ENGINE = {"apart", "epoch", "inference", "matmul", "network", "packing", "shards"}
 OPTIMIZERS = list(optimizers.BY_NAME)
 
 

@@ -22,7 +22,7 @@ from rich.table import Table
 from fastmlp import threads
 from fastmlp._layout import LayerSpec, Layout
 from fastmlp.engine import Objective, Trainer, data_of
-from fastmlp.kernels import epoch, step
+from fastmlp.kernels import apart, epoch, step
 from fastmlp.kernels._jit import OPTIONS, inline
 from fastmlp.kernels._rates import unit_for
 from fastmlp.kernels._reference import refer
@@ -47,7 +47,7 @@ class Work(NamedTuple):
     data: Data
     batch: Batch
     plan: Plan
-    turn: step.Turn
+    turn: apart.Turn
 
 
 def _repeated(stage):
@@ -176,8 +176,8 @@ class Bench:
         rows = Batch(0, 0, trainer.geometry, 0, 0, 1.0)
         factors = optimizer.schedule(np.zeros(1), 0, layout.groups, dtype)[0]
         one = np.dtype(dtype).type(1)
-        turn = step.Turn(factors, True, True, False, one / batch, one / batch)
-        plan = Plan(batch, *trainer.geometry, *trainer.objective)
+        turn = apart.Turn(factors, True, True, False, one / batch, one / batch)
+        plan = trainer.plan()
         self.work = Work(network, data, rows, plan, turn)
 
     def run(self, stage: Stage, times: int) -> float:

@@ -7,27 +7,36 @@ import os
 from collections.abc import Iterator
 
 
-def usable_cores(root: str = "/sys/fs/cgroup", membership: str = "/proc/self/cgroup") -> int:
+def usable_cores(
+    root: str = "/sys/fs/cgroup", membership: str = "/proc/self/cgroup", *, among: int | None = None
+) -> int:
     """The number of cores to compute on by default, at least 1.
 
     root : where control groups are mounted     membership : the file that names the process's own
+    among : how many cores there are, by default those that the process may run on
 
     A quota of 2.5 cores counts as 2: with a third thread the group would be stopped for a part of
     every period, and one stopped thread keeps all others waiting. ``os.process_cpu_count``, which
     Python has since 3.13, also follows PYTHON_CPU_COUNT. Control groups are Linux's; elsewhere, and
     where they cannot be read, there is no quota.
     """
-    return max(1, int(min(_cores_to_run_on(), _quota(root, membership))))
+    cores = _cores_to_run_on() if among is None else among
+    return max(1, int(min(cores, _quota(root, membership))))
+
+
+def cores_to_run_on() -> set[int]:
+    """The numbers of the cores that the process may run on; all where the system cannot say."""
+    try:
+        return os.sched_getaffinity(0)
+    except AttributeError:
+        return set(range(os.cpu_count() or 1))
 
 
 def _cores_to_run_on() -> int:
     count = getattr(os, "process_cpu_count", None)
     if count is not None:
         return count() or 1
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1
+    return len(cores_to_run_on())
 
 
 def _quota(root: str, membership: str) -> float:

@@ -155,6 +155,7 @@ def arguments_of(
         "seed": _seed_in_words(options.seed),
         "accumulate": int(options.accumulate),
         "drop_last": bool(options.drop_last),
+        "shards": options.shards,
         **{name: digests(value) for name, value in data.items()},
         "lr_schedule": {"kind": _schedule_in_words(schedule), **digests(np.asarray(rates, float))},
         "decay_schedule": digests(factors.decay),

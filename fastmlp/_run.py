@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from ._agreement import writes
 from ._fit_state import (
     NOTHING,
     EpochSoFar,
@@ -17,6 +18,7 @@ from ._fit_state import (
     network_state,
     set_generator_state,
 )
+from ._measures import Figures, figures_of
 from ._session import Session
 from ._windows import BlockOrder, TrainingSet
 from .history import History
@@ -35,14 +37,17 @@ class Listeners:
     def tell(self, event: str, *arguments: Any) -> bool:
         """Call ``event`` on those that have it; True if one of them returned True."""
         answers = []
-        for callback in self.having(event):
-            self._session.signals.answer()
-            answers.append(self.ask(callback, event, *arguments))
+        with self._session.ranks.together():
+            for callback in self.having(event):
+                self._session.signals.answer()
+                answers.append(self.ask(callback, event, *arguments))
         return any(answers)
 
     def having(self, event: str) -> list[Any]:
-        """The callbacks that have an event."""
-        return [callback for callback in self.callbacks if hasattr(callback, event)]
+        """The callbacks that have an event; those that write are called on the first rank alone."""
+        first = self._session.ranks.rank == 0
+        heard = (c for c in self.callbacks if first or not writes(c))
+        return [callback for callback in heard if hasattr(callback, event)]
 
     def ask(self, callback: Any, event: str, *arguments: Any) -> bool:
         """Call the event on one that has it; whether it returned True."""
@@ -188,7 +193,8 @@ class Run:
         mlp.history = self.history
         session.unfinished = self.state
         mlp.unfinished = self._resumed
-        session.prepare()
+        with session.ranks.together():
+            session.prepare()
         try:
             self._begin()
             self._epochs()
@@ -199,7 +205,7 @@ class Run:
     def _begin(self) -> None:
         self.listeners.tell("on_train_begin", self.mlp, self.session.plan)
         if self._resumed is not None:
-            with self.session.rest(whole=True):
+            with self.session.ranks.together(), self.session.rest(whole=True):
                 for callback, values in _assigned(self._resumed, self.listeners.callbacks):
                     _load_state(callback, values)
         self._begun = True
@@ -227,9 +233,18 @@ class Run:
 
     def _end_epoch(self) -> None:
         history = self.history
+        ranks = self.session.ranks
         if self.validation is not None and len(history.val_loss) <= self._epoch:
-            self.session.signals.answer()
+            with ranks.together():
+                self.session.signals.answer()
             validate(self.session, self.validation, history)
+        with ranks.together():
+            self._tell_all()
+        self._ended = any(ranks.everywhere(self._ended))
+        self._epoch, self._told, self._done = self._epoch + 1, [], NOTHING
+
+    def _tell_all(self) -> None:
+        """Tell those who have not heard yet of the end of the epoch."""
         heard = list(self._told)
         for callback in self.listeners.having("on_epoch_end"):
             name = name_of(callback)
@@ -239,9 +254,8 @@ class Run:
             # Whoever is written down will hear of it: nothing may come between.
             self.session.signals.answer()
             self._told.append(name)
-            if self.listeners.ask(callback, "on_epoch_end", self.mlp, history):
+            if self.listeners.ask(callback, "on_epoch_end", self.mlp, self.history):
                 self._ended = True
-        self._epoch, self._told, self._done = self._epoch + 1, [], NOTHING
 
     def state(self) -> FitState | None:
         """Where it stands; None once it is over, and of a generator that cannot be kept."""
@@ -273,8 +287,12 @@ class Run:
                     kept = network_state(mlp)
         finally:
             try:
-                self.listeners.tell_the_end(mlp, self.history)
+                # After an error the ranks do not wait for each other.
+                with self.session.ranks.together() if self._over else nullcontext():
+                    self.listeners.tell_the_end(mlp, self.history)
             finally:
+                if self._over:
+                    self.session.ranks.part()
                 with self.session.rest(whole=True):
                     changed = any(not np.array_equal(kept[n], getattr(mlp, n)) for n in kept)
                 if state is not None and changed:
@@ -283,12 +301,23 @@ class Run:
 
 def validate(session: Session, data: TrainingSet, history: History) -> None:
     """Take the figures of the validation data."""
-    with session.rest():
-        loss, error, r2 = session.mlp.figures(*data)
+    # Other ranks would wait for one that a signal has taken out of this.
+    with session.rest(whole=session.ranks.size > 1):
+        loss, error, r2 = _figures(session, data)
     history.val_loss.append(loss)
     history.val_error.append(error)
     if r2 is not None:
         history.val_r2.append(r2)
+
+
+def _figures(session: Session, data: TrainingSet) -> Figures:
+    """Those of all rows, of which each rank predicts its share."""
+    mlp, ranks = session.mlp, session.ranks
+    if ranks.size == 1:
+        figures: Figures = mlp.figures(*data)
+        return figures
+    outputs = ranks.outputs(mlp._outputs, data.x)
+    return figures_of(mlp.criterion, outputs, data.labels, data.weights)
 
 
 def run_epoch(
@@ -307,7 +336,7 @@ def run_epoch(
     finally:
         history.step_loss.extend(session.batch_losses())
     figures = session.progress()
-    history.epoch_seconds.append(session.seconds)
+    history.epoch_seconds.append(session.ranks.of_first(session.seconds))
     history.learning_rate.append(session.rate)
     history.train_loss.append(figures.loss)
     history.train_error.append(figures.error)

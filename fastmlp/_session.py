@@ -13,9 +13,11 @@ import numpy as np
 from ._fit_state import NOTHING, EpochSoFar, FitState
 from ._measures import means, row_counts
 from ._pace import Call, Pace
+from ._ranks import ALONE, Ranks
+from ._shards import trainer_of
 from ._signals import Signals
 from ._windows import Stream, TrainingSet, Window
-from .engine import Objective, Trainer, data_of
+from .engine import Objective, data_of
 from .history import FitPlan, History, Progress
 from .kernels._rates import unit_for
 from .kernels.network import StepFigures
@@ -45,8 +47,9 @@ class Session:
 
     def __init__(
         self, mlp: Any, train: TrainingSet | Stream, plan: FitPlan, schedule: ScheduleLike = None,
-        accumulate: int = 1, factors: StepFactors = NO_FACTORS,
+        accumulate: int = 1, factors: StepFactors = NO_FACTORS, ranks: Ranks = ALONE,
     ) -> None:  # fmt: skip
+        self.ranks = ranks
         self.mlp, self.plan, self.accumulate = mlp, plan, accumulate
         self._source: Any = train
         self.train_set = train.example
@@ -82,20 +85,23 @@ class Session:
 
     def _new_trainer(self) -> None:
         mlp, objective = self.mlp, self._objective()
-        mlp.settle_compute_dtype(self.plan.batch_size)
+        if mlp.compute_dtype == "auto":
+            if self.ranks.rank == 0:
+                mlp.settle_compute_dtype(self.plan.batch_size)
+            mlp.compute_dtype = self.ranks.of_first(mlp.compute_dtype)
         learnt, statistics = self._buffers.for_writing()
         self._needs = self._present_needs()
-        self._trainer = Trainer(
-            mlp.layout, learnt, statistics, self.plan.batch_size, objective,
-            unit_for(mlp.compute_dtype),
-        )  # fmt: skip
+        of_network = mlp.layout, learnt, statistics, self.plan.batch_size, objective
+        unit = unit_for(mlp.compute_dtype)
+        self._trainer = trainer_of(self.ranks, *of_network, unit)
         self._pace = Pace(self._trainer.threads)
 
     def _objective(self) -> Objective:
         mlp = self.mlp
         # What is learnt of the input takes its gradients from the first layer, as it was.
         front = mlp.scale_inputs or mlp.embeddings is not None
-        apart = mlp.optimizer.apart or self.accumulate > 1 or front
+        several = self.accumulate > 1 or self.ranks.shards > 1
+        apart = mlp.optimizer.apart or several or front
         by_mean = mlp.batchnorm_reduction == "mean"
         loss = mlp.criterion.formula(mlp.output_size, mlp.dtype)
         return Objective(
@@ -264,7 +270,7 @@ class Session:
                 self._resume()
                 call = self._pace.next()
                 # It ends with an update, with the window, or with the epoch.
-                updates = max(1, call.steps // self.accumulate)
+                updates = max(1, self.ranks.of_first(call.steps) // self.accumulate)
                 last = min(step + updates * self.accumulate, self._window.last, end)
                 steps = np.arange(before_epoch + step, before_epoch + last)
                 given = self.schedule.rates(self.mlp.lr, steps, self.plan, history)
@@ -278,7 +284,8 @@ class Session:
                 if reached < last:
                     loss = self.figures.losses[reached]
                     self.lost = f"the loss is {loss} in epoch {epoch + 1}, step {step}"
-                self.signals.answer()
+                with self.ranks.together():
+                    self.signals.answer()
                 yield self.progress()
 
     def _run(self, schedule: np.ndarray, step: int, last: int) -> int:

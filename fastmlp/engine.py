@@ -120,15 +120,18 @@ class Trainer:
 
     def __init__(
         self, layout: Layout, flat: Learnt, statistics: np.ndarray, batch_size: int,
-        objective: Objective, unit: Unit = FLOATS,
+        objective: Objective, unit: Unit = FLOATS, rows: int | None = None,
     ) -> None:  # fmt: skip
-        """flat, statistics : the network's own buffers, which ``unpack`` brings up to date"""
+        """flat, statistics : the network's own buffers, which ``unpack`` brings up to date
+        rows : the most of a batch that it is given at a time, by default all
+        """
         self.layout, self.flat, self.statistics, self.unit = layout, flat, statistics, unit
         self.objective = objective
         self.batch_size, self.table = batch_size, layout.table.copy()
-        self.geometry = self._microbatch()
+        rows = batch_size if rows is None else rows
+        self.geometry = self._microbatch(rows)
         # Forward, weight gradient and input gradient.
-        work = 3 * layout.multiply_adds * batch_size
+        work = 3 * layout.multiply_adds * rows
         self.threads = threads.count_for(work, STEP_WORK_PER_THREAD)
         # How many of them take part in a call; a session sets it before each.
         self.parts = self.threads
@@ -138,9 +141,9 @@ class Trainer:
         # Of a step, where not all of it is done in one call.
         self.part = WHOLE_STEP
 
-    def _microbatch(self) -> Geometry:
+    def _microbatch(self, rows: int) -> Geometry:
         """How the rows lie that go through the network at a time: all of them for batch norm."""
-        whole = geometry_of(self.batch_size, self.layout.dtype, self.unit)
+        whole = geometry_of(rows, self.layout.dtype, self.unit)
         if (self.table["flat_mean"] >= 0).any():
             return whole
         return whole._replace(rows=min(whole.rows, whole.chunk_rows))
@@ -219,13 +222,14 @@ class Trainer:
             self._vocabularies[apart] = known
         return self._vocabularies[apart]
 
-    def _run(self, function: Any, *arguments: Any) -> Any:
+    def run(self, function: Any, *arguments: Any) -> Any:
+        """Call a kernel on as many threads as take part."""
         return threads.run(function, self.parts, arguments)
 
     def pack(self) -> None:
         """Take over the flat parameters, and what is kept of each."""
         for packed, flat in self._pairs():
-            self._run(pack_buffer, self.table, packed, flat)
+            self.run(pack_buffer, self.table, packed, flat)
 
     def _pairs(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """(packed, flat) of all that is learnt."""
@@ -247,10 +251,16 @@ class Trainer:
         Returns the step it ended before: ``last``, or the first whose loss is not finite.
         """
         network = self._network(self.vocabulary)
-        rows, chunk_rows, pitch = self.geometry
-        plan = Plan(self.batch_size, rows, chunk_rows, pitch, *self.objective, self.part)
-        ended: int = self._run(train_steps, network, data, plan, schedule, first, last, steps_out)
+        arguments = self.plan(), schedule, first, last, steps_out
+        ended: int = self.run(train_steps, network, data, *arguments)
         return ended
+
+    def plan(self, shard: int = 0, shards: int = 1) -> Plan:
+        """How to train on a shard of each batch; by default on all of it."""
+        rows, chunk_rows, pitch = self.geometry
+        return Plan(
+            self.batch_size, rows, chunk_rows, pitch, *self.objective, shard, shards, self.part
+        )
 
     def gradients(self) -> np.ndarray:
         """The gradients that the last step has left, flat, (P,); with ``apart`` alone."""
@@ -260,16 +270,16 @@ class Trainer:
 
     def unpack_gradients(self, flat: np.ndarray) -> None:
         """flat = the gradients that the last step has left."""
-        self._run(unpack_buffer, self.table, flat, self.packed.gradients)
+        self.run(unpack_buffer, self.table, flat, self.packed.gradients)
 
     def pack_gradients(self, flat: np.ndarray) -> None:
         """Have the next update made by other gradients."""
-        self._run(pack_buffer, self.table, self.packed.gradients, flat)
+        self.run(pack_buffer, self.table, self.packed.gradients, flat)
 
     def unpack(self) -> None:
         """Bring the flat buffers up to date."""
         for packed, flat in self._pairs():
-            self._run(unpack_buffer, self.table, flat, packed)
+            self.run(unpack_buffer, self.table, flat, packed)
 
 
 @lru_cache(maxsize=64)

@@ -228,6 +228,8 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
         decay_schedule: Callable[[float], float] | None = None,
         dropout_schedule: Callable[[float], float] | None = None,
         resume: bool | str = False,
+        comm: Any = None,
+        shards: int | None = None,
     ) -> History:
         """Train on (x, labels) from the present weights and momenta on.
 
@@ -275,6 +277,13 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
             64 MB a sample of rows is compared, and of blocks the first, and how many rows each has.
             "auto" does so if there is such a fit, and begins anew if there is none; False always
             begins anew.
+        comm : a communicator of mpi4py's, like ``MPI.COMM_WORLD``: all its processes call ``fit``
+            with the same network and arguments, and train it together. Each reads its rows of x
+            alone. See docs/ranks.md
+        shards : in how many parts every batch is cut, whose gradients are added in an order that
+            depends on their number alone: the same one ends in the same bits on any number of
+            processes that divides it, the quotient being a power of two. By default as many as
+            there are processes. Batch norm takes mean and variance of each shard
 
         Returns a ``History``, also kept in ``history``. An interrupt, an error of a callback, or a
         block that cannot be read or is refused, leaves the network as of the last finished step,
@@ -287,7 +296,7 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
         options = training.FitOptions(
             epochs, batch_size, max_steps, shuffle, window, seed, sample_weight, validation_data,
             callbacks, progress, lr_schedule, check_finite, accumulate, drop_last,
-            decay_schedule, dropout_schedule, resume,
+            decay_schedule, dropout_schedule, resume, comm, shards,
         )  # fmt: skip
         return training.fit(self, x, labels, options)
 

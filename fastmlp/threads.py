@@ -139,6 +139,8 @@ class _Pool:
 # The environment variable is read when a number of threads is first needed: an import should not
 # fail because of it, and the command `fastmlp` reports the error in one line.
 _pool = _Pool()
+# Whether ``set_num_threads`` has been called.
+_chosen = False
 
 
 def _forget_workers() -> None:
@@ -165,7 +167,14 @@ def set_num_threads(count: int) -> None:
     """
     if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
         raise ValueError(f"count must be a whole number from 1, got {count!r}")
-    _pool.threads = int(count)
+    global _chosen
+    _pool.threads, _chosen = int(count), True
+
+
+def share_threads(count: int) -> None:
+    """Let kernels use up to ``count`` threads, unless the user has said how many."""
+    if not _chosen and "FASTMLP_NUM_THREADS" not in os.environ:
+        _pool.threads = min(count, _default_threads())
 
 
 def get_num_threads() -> int:

@@ -9,15 +9,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ._agreement import must_agree
 from ._blocks import check_rows_finite
-from ._fit_state import FitState, arguments_of, check_arguments, set_network_state
+from ._fit_state import (
+    FitState,
+    arguments_of,
+    check_arguments,
+    generator_state,
+    set_network_state,
+)
+from ._ranks import Ranks, ranks_of
 from ._run import Listeners, Order, OrderOfBlocks, Run, check_states, run_epoch, validate
 from ._session import Session
 from ._sources import check_set, data_of_fit
 from ._windows import Stream, TrainingSet
 from .callbacks import ProgressBar
 from .history import FitPlan, History, NotFiniteWarning
-from .schedules import ScheduleLike, step_factors
+from .schedules import Schedule, ScheduleLike, StepFactors, as_schedule, step_factors
 from .validation import check_callbacks, check_count, check_flag
 
 
@@ -41,17 +49,103 @@ class FitOptions(NamedTuple):
     decay_schedule: Callable[[float], float] | None
     dropout_schedule: Callable[[float], float] | None
     resume: bool | str
+    comm: Any
+    shards: int | None
+
+
+class _Course(NamedTuple):
+    """A fit whose arguments have been checked, before anything has changed."""
+
+    train: TrainingSet | Stream
+    validation: TrainingSet | None
+    plan: FitPlan
+    schedule: Schedule
+    factors: StepFactors
+    callbacks: list[Any]
+    generator: np.random.Generator
+    rows: int  # of an epoch's order that are trained on
+    state: FitState | None  # that it goes on from
+    options: FitOptions
+
+    def arguments(self) -> dict[str, Any]:
+        """What it needs to be the same when it goes on."""
+        return arguments_of(self.options, self.plan, self.data, self.schedule, self.factors)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return self.train.arguments() | {"validation_data": self.validation}
+
+    def order(self, mlp: Any, generator: np.random.Generator) -> tuple[Order, int | None]:
+        """The rows of each epoch, and dropout's seed where one is drawn, before them."""
+        seed, options, state = None, self.options, self.state
+        if state is None and options.seed is not None and mlp.drops:
+            seed = int(generator.integers(1 << 64, dtype=np.uint64))
+        begun = None if state is None else state.generator
+        train, shuffle = self.train, bool(options.shuffle)
+        if isinstance(train, Stream):
+            return OrderOfBlocks(train.count, train.count, generator, shuffle, begun), seed
+        return Order(train.samples, self.rows, generator, shuffle, begun), seed
 
 
 def fit(mlp: Any, x: Any, labels: Any, options: FitOptions) -> History:
     """Train ``mlp`` in compiled epochs; ``MLP.fit`` documents the arguments."""
+    ranks = ranks_of(options.comm)
+    with ranks.joined():
+        seed = options.seed
+        if ranks.size > 1:
+            drawn = ranks.of_first(np.random.SeedSequence().entropy)
+            seed = drawn if seed is None else seed
+        with ranks.together():
+            ranks.cut(options.shards)
+            course = _course(mlp, x, labels, options, ranks, np.random.default_rng(seed))
+        if ranks.size > 1:
+            ranks.agree(_of_all_ranks(mlp, course))
+        session = Session(
+            mlp, course.train, course.plan, course.schedule, options.accumulate, course.factors,
+            ranks,
+        )  # fmt: skip
+        run = _run(session, course)
+    # Said to the caller of MLP.fit, two calls from here.
+    warn_if_lost(session, stacklevel=4)
+    return run.history
+
+
+def _run(session: Session, course: _Course) -> Run:
+    """Do it, in a network that is left as of the last step."""
+    mlp, ranks, state = session.mlp, session.ranks, course.state
+    with session:
+        if state is not None:
+            set_network_state(mlp, state.network)
+        order, dropout_seed = course.order(mlp, course.generator)
+        if dropout_seed is not None:
+            mlp.dropout_seed = dropout_seed
+        if ranks.size > 1:
+            # Networks that were made without a seed have different ones; to set it begins anew.
+            steps, mlp.dropout_seed = mlp.dropout_steps, ranks.of_first(mlp.dropout_seed)
+            mlp.dropout_steps = steps
+        listeners = Listeners(course.callbacks, session)
+        run = Run(session, listeners, order, course.validation, course.arguments, state)
+        run.go()
+    return run
+
+
+def _course(
+    mlp: Any, x: Any, labels: Any, options: FitOptions, ranks: Ranks,
+    generator: np.random.Generator,
+) -> _Course:  # fmt: skip
+    """Check the arguments; the generator is not drawn from."""
     mlp.check_compiled()
     epochs = check_count("epochs", options.epochs, least=0)
     batch_size = check_count("batch_size", options.batch_size)
-    accumulate = check_count("accumulate", options.accumulate)
+    check_count("accumulate", options.accumulate)
     for name in ("progress", "check_finite", "drop_last"):
         check_flag(name, getattr(options, name))
     train = data_of_fit(mlp, x, labels, options)
+    if isinstance(train, Stream) and (ranks.size > 1 or ranks.shards > 1):
+        raise ValueError(
+            "comm and shards need x and labels in arrays, a memory map for instance, of which each "
+            "process reads its rows; got blocks, or shuffle='blocks'"
+        )
     validation = options.validation_data
     if validation is not None:
         validation = check_set("validation_data", validation, mlp, options.check_finite)
@@ -63,52 +157,43 @@ def fit(mlp: Any, x: Any, labels: Any, options: FitOptions) -> History:
     callbacks = check_callbacks(options.callbacks, plan)
     if options.progress:
         callbacks.append(ProgressBar())
-    generator = np.random.default_rng(options.seed)
     state = _state_to_resume(mlp, options.resume)
-    draws = train, rows, options, mlp, state
+    # One shard is what a fit without any is.
+    options = options._replace(shards=ranks.shards if ranks.shards > 1 else None)
+    schedule = as_schedule(options.lr_schedule, plan, mlp.lr, mlp.dtype)
+    course = _Course(
+        train, validation, plan, schedule,
+        step_factors(options.decay_schedule, options.dropout_schedule, plan), callbacks, generator,
+        rows, state, options,
+    )  # fmt: skip
     if options.check_finite and isinstance(train, TrainingSet):
-        taken = None
-        if plan.total_steps < plan.steps:
-            # Of data larger than the memory, a fit of some steps reads no more than their rows.
-            ahead, _ = _order_of(copy.deepcopy(generator), *draws)
-            taken = np.sort(ahead.of(0)[: plan.total_steps * batch_size])
-        check_rows_finite(("x", "labels"), train.x, train.labels, taken)
-    factors = step_factors(options.decay_schedule, options.dropout_schedule, plan)
-    session = Session(mlp, train, plan, options.lr_schedule, accumulate, factors)
-
-    def arguments() -> dict[str, Any]:
-        data = train.arguments() | {"validation_data": validation}
-        return arguments_of(options, plan, data, session.schedule, factors)
-
+        rows_to_check = _rows_to_check(mlp, course, ranks)
+        check_rows_finite(("x", "labels"), train.x, train.labels, rows_to_check)
     if state is not None:
-        check_arguments(state, arguments())
+        check_arguments(state, course.arguments())
         check_states(state, callbacks)
-    with session:
-        if state is not None:
-            set_network_state(mlp, state.network)
-        order, dropout_seed = _order_of(generator, *draws)
-        if dropout_seed is not None:
-            mlp.dropout_seed = dropout_seed
-        run = Run(session, Listeners(callbacks, session), order, validation, arguments, state)
-        run.go()
-    # Said to the caller of MLP.fit, two calls from here.
-    warn_if_lost(session, stacklevel=4)
-    return run.history
+    return course
 
 
-def _order_of(
-    generator: np.random.Generator, train: TrainingSet | Stream, rows: int, options: FitOptions,
-    mlp: Any, state: FitState | None,
-) -> tuple[Order, int | None]:  # fmt: skip
-    """The rows of each epoch, and dropout's seed where one is drawn, before them."""
-    seed = None
-    if state is None and options.seed is not None and mlp.drops:
-        seed = int(generator.integers(1 << 64, dtype=np.uint64))
-    begun = None if state is None else state.generator
-    shuffle = bool(options.shuffle)
-    if isinstance(train, Stream):
-        return OrderOfBlocks(train.count, train.count, generator, shuffle, begun), seed
-    return Order(train.samples, rows, generator, shuffle, begun), seed
+def _rows_to_check(mlp: Any, course: _Course, ranks: Ranks) -> np.ndarray | None:
+    """The rows that this rank looks at before it begins; None for all."""
+    samples, plan = course.train.samples, course.plan
+    if plan.total_steps < plan.steps:
+        # Of data larger than the memory, a fit of some steps reads no more than their rows.
+        ahead, _ = course.order(mlp, copy.deepcopy(course.generator))
+        rows: np.ndarray = np.sort(ahead.of(0)[: plan.total_steps * plan.batch_size])
+        return rows[slice(*ranks.share(len(rows)))]
+    return None if ranks.size == 1 else np.arange(*ranks.share(samples))
+
+
+def _of_all_ranks(mlp: Any, course: _Course) -> dict[str, str]:
+    """What must be the same on all ranks."""
+    options, data = course.options, course.data
+    arguments = arguments_of(options, course.plan, {}, course.schedule, course.factors)
+    if options.seed is not None:
+        # Generators of one kind may have drawn more or less before.
+        arguments["seed"] = [arguments["seed"], generator_state(course.generator)]
+    return must_agree(mlp, data, arguments, course.state, course.callbacks)
 
 
 def _state_to_resume(mlp: Any, resume: Any) -> FitState | None:

@@ -87,6 +87,8 @@ BAD_OPTIONS = {
     "drop_last": ("no", 1),
     "decay_schedule": (3, divide_by_zero, lambda t: -1.0, lambda t: np.nan, schedules.Cosine),
     "dropout_schedule": (3, divide_by_zero, lambda t: 1.5, lambda t: -1.0, lambda t: None),
+    "comm": (3, "world"),
+    "shards": (0, -1, 1.5, "8", True),
 }  # fmt: skip
 BAD_NUMBERS = {
     "lr": (-1, np.nan, np.inf, "0.1", None, True),

@@ -89,6 +89,9 @@ KINDS = {
     ),
 }
 
+# Kinds that can be trained on shards.
+OF_ARRAYS = {name: kind for name, kind in KINDS.items() if "x" not in (kind.fit or {})}
+
 
 def network(kind):
     """A new one of that kind, the same every time."""

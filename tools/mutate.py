@@ -49,6 +49,7 @@ TEST_SECONDS = 240
 
 # The first tests of a file, which compile little. Others start with the epoch.
 FIRST = {
+    "apart": "shards epoch", "shards": "shards", "_shards": "shards",
     "_bfloat16": "bfloat16", "_geometry": "packing linear", "_host": "tile measured", "_jit": "jit",
     "_math": "math", "_math_smooth": "math_smooth activation",
     "_math_turns": "math_turns", "scale": "scale_inputs", "embed": "embeddings",

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from .. import __version__, datasets
 from .._extras import require
+from .._ranks import RankError
 from ..threads import set_num_threads
 from ..warmup import is_cold, warmup
 from . import report
@@ -20,7 +21,8 @@ from .errors import INTERRUPTED, CommandError
 from .export import export
 from .inspect import inspect
 from .models import ModelFile, load
-from .options import DataDir
+from .mpi import first_before_others, world
+from .options import DataDir, Mpi, Shards
 from .parts import DTypes
 from .predict import lines
 from .report import table
@@ -28,9 +30,6 @@ from .reproduce import reproduce
 from .resume import Job, go_on, options_to_keep
 from .sweep import run_sweep
 from .train import train_and_report
-
-if TYPE_CHECKING:
-    from ..mlp import MLP
 
 # Typer exports only this subclass of click's UsageError, and newer versions bring their own click.
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
@@ -69,6 +68,9 @@ def run(arguments: Sequence[str]) -> int:
         raise CommandError(f"{message}; see {where} --help", 2) from None
     except datasets.DatasetError as error:
         raise CommandError(str(error)) from None
+    except RankError as error:
+        # mpiexec puts the statuses of all processes together: the first one's shall stand.
+        raise CommandError(str(error), 1 if error.here == 0 else 0) from None
     except typer.Abort:
         raise KeyboardInterrupt from None
     if status == INTERRUPTED:
@@ -211,6 +213,8 @@ def train(
             "to what it would have given. Other options must be those it began with.",
         ),
     ] = None,
+    shards: Shards = None,
+    mpi: Mpi = None,
 ) -> None:
     """Train a network on a data set, and test it.
 
@@ -219,22 +223,26 @@ def train(
 
     What is not given comes from the data set's preset.
     """
-    options = SimpleNamespace(**context.params)
-    positive("--checkpoint", checkpoint)
-    network = go_on(options, context)
-    _train(options, checkpoint, network)
+    options, ranks = SimpleNamespace(**context.params), world(mpi)
+    if shards is None and ranks.size > 1:
+        options.shards = ranks.size
+    with ranks.together():
+        positive("--checkpoint", checkpoint)
+        at_least("--shards", options.shards, 1)
+        network = go_on(options, context)
+        given = checked(options)
+        at_least("--threads", threads, 1)
+        if threads is not None:
+            set_num_threads(threads)
+        for package, extra in (("matplotlib", "plot"), ("safetensors", "io")):
+            require(package, extra)
+    _train(options, given, Job({}, checkpoint, network, ranks))
 
 
-def _train(o: SimpleNamespace, seconds: float, network: MLP | None) -> None:
+def _train(o: SimpleNamespace, given: dict[str, Any], job: Job) -> None:
     """Train by the options, from the beginning or on with an unfinished network."""
-    given = checked(o)
-    if o.threads is not None:
-        at_least("--threads", o.threads, 1)
-        set_num_threads(o.threads)
-    for package, extra in (("matplotlib", "plot"), ("safetensors", "io")):
-        require(package, extra)
-    data = data_of(o)
-    job = Job(options_to_keep(o, data.name), seconds, network)
+    data = first_before_others(job.ranks, lambda: data_of(o))
+    job = job._replace(options=options_to_keep(o, data.name))
     train_and_report(
         data, preset_of(o, data.name, given), seed=o.seed,
         dtypes=DTypes(o.dtype, o.compute_dtype), out=o.out, job=job,

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import typer
 
+from .._ranks import Ranks
 from ..callbacks import Checkpoint
 from ..mlp import MLP
 from .errors import TERMINATED, CommandError
@@ -21,7 +22,7 @@ CHECKPOINT = "checkpoint.safetensors"
 """In the folder of the results while the training is not at its end."""
 
 # Options that change nothing of what is trained.
-_FREE = ("threads", "data_dir", "checkpoint", "out", "resume")
+_FREE = ("threads", "data_dir", "checkpoint", "out", "resume", "mpi")
 
 
 class CommandCheckpoint(Checkpoint):
@@ -44,6 +45,7 @@ class Job(NamedTuple):
     options: dict[str, Any]
     seconds: float  # between two checkpoints
     unfinished: MLP | None  # to go on with
+    ranks: Ranks
 
     def checkpoint(self, folder: Path) -> Checkpoint:
         return CommandCheckpoint(folder / CHECKPOINT, self.seconds, self.options)
@@ -105,6 +107,9 @@ def go_on(options: SimpleNamespace, context: typer.Context) -> MLP | None:
     mlp = load(path)
     states = () if mlp.unfinished is None else mlp.unfinished.callbacks
     kept = next((state for name, state in states if name == CommandCheckpoint.__name__), None)
+    if kept is not None:
+        # Files of earlier versions say nothing of shards.
+        kept = {"shards": None} | kept
     if kept is None or not kept.keys() >= vars(options).keys() - set(_FREE):
         raise CommandError(f"{path} was not written by fastmlp train: fit(resume=True) may go on")
     sources = {name: context.get_parameter_source(name) for name in vars(options)}

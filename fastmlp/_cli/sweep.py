@@ -19,7 +19,7 @@ from ..presets import Preset
 from ..sweeps._course import Course, Entry
 from ..sweeps._progress import FitsDone
 from ..threads import get_num_threads
-from ..warmup import compile_kernels
+from ..warmup import compile_kernels, is_cold
 from . import report, sweep_file
 from .choices import checked, data_of, preset_of
 from .classes import check_classes
@@ -119,8 +119,8 @@ class Trials:
         values = self._plan.lists | {key: [v] for key, v in self._plan.fixed.items()}
         for dtype in values.get("dtype", [self._defaults["dtype"]]):
             for computed in values.get("compute-dtype", [None]):
-                report.announce_compilation(dtype, computed)
-                compile_kernels(dtype, computed)
+                with report.compiling(is_cold(dtype, computed)):
+                    compile_kernels(dtype, computed)
 
     def _parts_of(self, standardise: bool) -> Parts:
         """Made once, so that all trials read the same arrays."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ..callbacks import Checkpoint, ProgressBar
+from ..callbacks import ProgressBar
 from ..datasets import CLASSIFICATION, Dataset
 from ..history import History, NotFiniteWarning
 from ..mlp import MLP
@@ -34,32 +35,42 @@ def train_and_report(
     loss does not stay finite, and, after writing what there is, when the user interrupts or the
     system sends SIGTERM; OSError, which names the file, when one cannot be written.
     """
-    if data.task == CLASSIFICATION:
-        check_classes(data)
-    with answering_sigterm(), _results_folder(out, data.name) as folder:
+    ranks = job.ranks
+    with answering_sigterm(), ExitStack() as stack:
+        with ranks.together():
+            if data.task == CLASSIFICATION:
+                check_classes(data)
+            # The first rank writes for all.
+            folder = Path(os.devnull)
+            if ranks.rank == 0:
+                folder = stack.enter_context(_results_folder(out, data.name))
         _train_into(folder, data, preset, seed, dtypes, job)
 
 
 def _train_into(
     out: Path, data: Dataset, preset: Preset, seed: int, dtypes: DTypes, job: Job
 ) -> None:
-    parts = parts_of(data, preset.validate, preset.standardise)
-    mlp = job.unfinished or network_of(data, preset, seed, dtypes)
-    _announce(data, parts, mlp, preset, seed)
-    if parts.units is not None:
-        print(targets.remark(data, parts.units))
-    if mlp.unfinished is not None:
-        print(f"going on in epoch {mlp.unfinished.epoch + 1}, after step {mlp.unfinished.step}")
-    print(f"results go to {out}\n", flush=True)
+    ranks, processes = job.ranks, job.ranks.everywhere(os.getpid())
+    with ranks.together():
+        parts = parts_of(data, preset.validate, preset.standardise)
+        mlp = job.unfinished or network_of(data, preset, seed, dtypes)
+        _announce(data, parts, mlp, preset, seed, _together(processes, job))
+        if parts.units is not None:
+            print(targets.remark(data, parts.units))
+        if (state := mlp.unfinished) is not None:
+            print(f"going on in epoch {state.epoch + 1}, after step {state.step}")
+        print(f"results go to {out}\n", flush=True)
     try:
-        with report.compiling(is_cold_for(mlp)):
+        with ranks.together(), report.compiling(is_cold_for(mlp)):
             compile_for(mlp)
-        history = _fit(data.name, mlp, parts.arguments(preset, seed), job.checkpoint(out))
+        history = _fit(data.name, mlp, parts.arguments(preset, seed), job, out)
     except KeyboardInterrupt as interrupt:
         terminated = isinstance(interrupt, Terminated)
-        kept = _keep_unfinished(out, mlp, parts)
+        kept = _keep_unfinished(out, mlp, parts) if ranks.rank == 0 else ""
         message = f"{'terminated' if terminated else 'interrupted'} in {kept}"
         raise CommandError(message, TERMINATED if terminated else INTERRUPTED) from None
+    if ranks.rank > 0:
+        return
     parts.undo(mlp)
     rows = len(parts.train[1])
     _write_and_show(out, data, mlp, history, _samples_per_second(history, preset, rows))
@@ -95,7 +106,7 @@ def test_figures(data: Dataset, mlp: MLP) -> list[tuple[str, str]]:
     return [("test loss", f"{figures.loss:.4f}"), ("test accuracy", accuracy)]
 
 
-def _fit(name: str, mlp: MLP, arguments: dict[str, Any], checkpoint: Checkpoint) -> History:
+def _fit(name: str, mlp: MLP, arguments: dict[str, Any], job: Job, out: Path) -> History:
     """Train, or go on with an unfinished fit, with progress on standard output.
 
     Raises CommandError, which names the data set, when fit refuses the data, and when the loss does
@@ -104,7 +115,10 @@ def _fit(name: str, mlp: MLP, arguments: dict[str, Any], checkpoint: Checkpoint)
     try:
         with ProgressBar() as bar, warnings.catch_warnings():
             warnings.simplefilter("error", NotFiniteWarning)
-            return mlp.fit(**arguments, callbacks=[bar, checkpoint], resume="auto")
+            return mlp.fit(
+                **arguments, callbacks=[bar, job.checkpoint(out)], resume="auto",
+                comm=job.ranks.comm, shards=job.options["shards"],
+            )  # fmt: skip
     except ValueError as error:
         raise CommandError(f"{name}: {error}") from None
     except NotFiniteWarning as warning:
@@ -180,7 +194,21 @@ def _update(preset: Preset) -> str:
     return f"{name}momentum {preset.momentum:g}"
 
 
-def _announce(data: Dataset, parts: Parts, mlp: MLP, preset: Preset, seed: int) -> None:
+def _together(processes: list[int], job: Job) -> str:
+    """Which processes train together, and on how many shards of a batch; nothing of one.
+
+    Of one that dies mpiexec tells the number.
+    """
+    shards, count = job.options["shards"], len(processes)
+    says = "" if shards is None else f", shards {shards}"
+    if count == 1:
+        return says
+    return f" in each of {count} processes ({', '.join(map(str, processes))}){says}"
+
+
+def _announce(
+    data: Dataset, parts: Parts, mlp: MLP, preset: Preset, seed: int, together: str
+) -> None:
     held = 0 if parts.validation is None else len(parts.validation[1])
     sizes = "-".join(map(str, (mlp.input_size, *preset.hidden, mlp.output_size)))
     extras = ", batch norm" if preset.batchnorm else ""
@@ -196,6 +224,6 @@ def _announce(data: Dataset, parts: Parts, mlp: MLP, preset: Preset, seed: int) 
         + f"{sizes} {preset.activation}{extras}, {mlp.dtype}{computed}, "
         f"batch {preset.batch_size}, lr {preset.lr:g} ({preset.lr_schedule}), "
         f"{_update(preset)}, seed {seed}, "
-        f"threads {get_num_threads()}",
+        f"threads {get_num_threads()}{together}",
         flush=True,
     )

@@ -9,6 +9,9 @@ in history.py.
 One whose course is a part of the fit's has two more: state_dict(), a dictionary of numbers, texts,
 lists of them and arrays, and load_state_dict(state), called after on_train_begin where a fit goes
 on that was interrupted. Such a callback is never cut short by Ctrl-C: that is answered after it.
+
+Where several processes train one network, each calls its callbacks; but one with an attribute
+``writes = True`` is called by the first process alone, and must leave the network as it is.
 """
 
 from __future__ import annotations

@@ -45,6 +45,8 @@ class Checkpoint:
     validation data to watch.
     """
 
+    writes = True
+
     def __init__(
         self,
         path: str | os.PathLike[str],

@@ -24,6 +24,8 @@ class CSVLogger:
     and ValueError when what is to be appended to has other columns.
     """
 
+    writes = True
+
     def __init__(self, path: str | os.PathLike[str], append: bool = False) -> None:
         self.path, self.append = path, append
         self._file: TextIO | None = None
@@ -89,6 +91,8 @@ class TensorBoard:
     tensorboardX, in a thread of its own, or, if that is not there, by PyTorch, which needs the
     package tensorboard. Raises ImportError when neither is installed.
     """
+
+    writes = True
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = folder

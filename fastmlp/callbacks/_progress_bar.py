@@ -26,6 +26,8 @@ class LinesAndBar(ABC):
     Raises ImportError when Rich is not installed.
     """
 
+    writes = True
+
     def __init__(self, file: TextIO | None = None) -> None:
         """file : where to write, by default standard output."""
         require("rich", "cli")

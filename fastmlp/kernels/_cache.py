@@ -42,7 +42,7 @@ def _digest_of_sources() -> str:
 
 # Taken when the package is first imported, before any kernel: should a file change meanwhile, new
 # code is kept under an old digest, which nobody asks for again, never old code under a new one.
-_DIGEST = _digest_of_sources()
+DIGEST = _digest_of_sources()
 
 _CHECKSUM = hashlib.sha256
 _CHECKSUM_BYTES = _CHECKSUM().digest_size
@@ -135,7 +135,7 @@ class KernelCache(FunctionCache):
 
     def __init__(self, py_func):
         super().__init__(py_func)
-        stamp = numba.__version__, _DIGEST, self._impl.locator.get_source_stamp()
+        stamp = numba.__version__, DIGEST, self._impl.locator.get_source_stamp()
         self._cache_file = _Files(self._cache_path, self._impl.filename_base, stamp)
 
     def load_overload(self, sig, target_context):

@@ -58,7 +58,10 @@ class _ReferenceModel(PrimitiveModel):
 
 @intrinsic
 def refer(typingctx, value):
-    """A Reference to a named tuple, in the memory of the function that calls it."""
+    """A Reference to a named tuple, in the memory of the function that calls it.
+
+    It must not be returned: a helper's memory is gone then.
+    """
 
     def codegen(context, builder, sig, args):
         return cgutils.alloca_once_value(builder, args[0])

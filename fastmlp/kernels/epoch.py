@@ -12,11 +12,12 @@ from ._jit import entry, inline
 from ._reference import refer
 from ._sync import barrier
 from ._vocabulary import Rules, needs
+from .apart import Turn, update_apart
 from .embed import has_embedding
 from .gather import Batch, gather, gather_labels
 from .network import BACKWARD, FORWARD, WHOLE_STEP
 from .scale import has_scale
-from .step import Turn, backward_pass, forward_pass, loss_of_rows, update_apart
+from .step import backward_pass, forward_pass, loss_of_rows
 from .update import squares_of_weights
 
 
@@ -68,23 +69,27 @@ def _part_of_step(team, network, data, plan, schedule):
 
 @inline
 def _rows_of_step(plan, data, step):
-    """Rows of a batch; the last of an epoch may be short."""
-    return min(plan.batch_size, data.order.size - step * plan.batch_size)
+    """(first, end) of the rows of a step's batch that are trained on: a shard, or all of them.
+
+    The last batch of an epoch may be short.
+    """
+    rows = min(plan.batch_size, data.order.size - step * plan.batch_size)
+    return plan.shard * rows // plan.shards, (plan.shard + 1) * rows // plan.shards
 
 
 @inline
 def _batch_of(plan, data, step, before, at):
     """What follows on so many rows of a step's batch, to lie at ``at`` in the input buffer."""
-    first = step * plan.batch_size + before
-    rows = min(plan.microbatch_rows, _rows_of_step(plan, data, step) - before)
+    rows = min(plan.microbatch_rows, _rows_of_step(plan, data, step)[1] - before)
     dropout = data.dropout[step] if data.dropout.size > 0 else 1.0
-    return Batch(first, at, Geometry(rows, plan.chunk_rows, plan.pitch), step, before, dropout)
+    geometry = Geometry(rows, plan.chunk_rows, plan.pitch)
+    return Batch(step * plan.batch_size + before, at, geometry, step, before, dropout)
 
 
 @inline
 def _ends_step(plan, data, batch):
-    """Whether a microbatch is the last of its step's batch."""
-    return batch.before + batch.geometry.rows == _rows_of_step(plan, data, batch.step)
+    """Whether a microbatch is the last of its step's rows."""
+    return batch.before + batch.geometry.rows == _rows_of_step(plan, data, batch.step)[1]
 
 
 @inline
@@ -96,9 +101,9 @@ def _turn_of(plan, data, schedule, batch):
     last = complete and _ends_step(plan, data, batch)
     return Turn(
         schedule[step],
-        number == 0 and batch.before == 0,
+        number == 0 and batch.before == _rows_of_step(plan, data, step)[0],
         last and not plan.apart,
-        last and plan.apart,
+        last and plan.apart and plan.shards == 1,
         scale,
         scale if plan.mean_reduction else data.scales.dtype.type(1),
     )
@@ -121,7 +126,7 @@ def train_steps(team, network, data, plan, schedule, first, last, steps_out):
     packed = network.packed
     half = packed.inputs.by_row.size // 2
     step, loss, errors = first, 0.0, 0.0
-    batch = _batch_of(plan, data, first, 0, 0)
+    batch = _batch_of(plan, data, first, _rows_of_step(plan, data, first)[0], 0)
     gather(team, network, data, batch)
     barrier(team)
     while step < last:
@@ -146,8 +151,10 @@ def train_steps(team, network, data, plan, schedule, first, last, steps_out):
             return step
         before = batch.before + batch.geometry.rows
         if ends:
-            step, before, loss, errors = step + 1, 0, 0.0, 0.0
+            step, loss, errors = step + 1, 0.0, 0.0
         if step < last:
+            if ends:
+                before = _rows_of_step(plan, data, step)[0]
             # The other half of the input buffer was last read one microbatch ago, and the labels
             # in this one's loss; all threads have passed a barrier since.
             batch = _batch_of(plan, data, step, before, half - batch.at)

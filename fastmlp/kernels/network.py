@@ -148,6 +148,8 @@ class Plan(NamedTuple):
     mean_reduction: bool  # scale dgamma and dbeta as other gradients
     loss: Loss
     squares: bool  # tell the sum of the squares of all weights before every step
+    shard: int = 0  # of every batch, the part that is trained on
+    shards: int = 1  # how many of these there are; of several, gradients are left in memory
     part: int = WHOLE_STEP  # the others need gradients apart
 
 

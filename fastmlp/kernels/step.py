@@ -16,15 +16,12 @@ second-level cache, and the updates are made in the backward of the last. Only b
 batch whole, which then lies in chunks of rows. Where gradients are clipped together, added up over
 batches, or parameters averaged, or where the input has learnt scales or embeddings, they are
 *apart* from the update: each phase above writes them, and one more phase updates all parameters.
+Those of shards of a batch are left in memory: see ``apart``.
 
 ``network`` is a ``Network``, ``index`` counts its layers, and ``batch`` is a microbatch.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
-
-import numpy as np
 
 from ._jit import inline
 from ._memory import load, load_numbers, load_partial, squares_on_stack, store
@@ -32,7 +29,7 @@ from ._operands import Rectangle, operand_of, publish
 from ._simd import vector_lanes
 from ._sync import barrier, share
 from ._tile import tile_height
-from ._vocabulary import Rules, Whole, needs
+from ._vocabulary import Whole, needs
 from .activation import NO_ACTIVATION, activation_slope, formula_of
 from .batchnorm import (
     Affine,
@@ -61,7 +58,7 @@ from .extras import (
     update_affine,
     update_vectors,
 )
-from .gather import input_of, scaled_layer
+from .gather import input_of
 from .layernorm import has_layernorm
 from .loss import (
     SQUARES,
@@ -87,19 +84,6 @@ from .matmul import (
 from .mix import early_formula
 from .packing import ceil_div, chunk_count, panel_count
 from .rules import FACTORS
-from .scale import has_scale, scale_gradients
-from .update import Instructions, update_network
-
-
-class Turn(NamedTuple):
-    """What becomes of a batch's gradients."""
-
-    factors: np.ndarray  # (groups * FACTORS,) of this step's update
-    first: bool  # they replace those in memory, or are added to them
-    fused: bool  # the update is made where they are complete
-    apart: bool  # it follows in a phase of its own; neither: further microbatches come
-    scale: float  # of the gradients in the update
-    norm_scale: float  # of those of batch norm
 
 
 @inline
@@ -326,16 +310,3 @@ def backward_pass(team, network, data, batch, turn):
     if has_embedding(table[0]):
         backward_embedding(team, network, data, batch, turn)
     update_linear(team, network, 0, batch, turn)
-
-
-@needs(Rules)
-def update_apart(team, network, plan, turn):
-    """Update all parameters from the gradients in memory."""
-    table, packed = network.table, network.packed
-    if has_scale(table[0]):
-        scale_gradients(team, scaled_layer(network), turn.scale)
-        barrier(team)
-    instructions = Instructions(
-        plan.options, turn.factors, turn.scale, turn.norm_scale, packed.terms, packed.staged
-    )
-    update_network(team, table, packed.learnt, packed.gradients, True, instructions)
