@@ -252,7 +252,7 @@ def test_data_that_fit_refuses(command, monkeypatch):
         raise ValueError("x[12, 5] must be finite, got nan")
 
     # The warm-up fits, too.
-    monkeypatch.setattr("fastmlp._cli.train.compile_kernels", lambda *dtypes: None)
+    monkeypatch.setattr("fastmlp._cli.train.compile_for", lambda mlp: None)
     monkeypatch.setattr(MLP, "fit", refuse)
     status, _, errors = command("train digits")
     assert (status, errors) == (1, "fastmlp: digits: x[12, 5] must be finite, got nan\n")
@@ -265,7 +265,7 @@ def test_a_fit_that_ends_before_a_loss_that_is_not_finite(command, monkeypatch):
     def lost(*arguments, **options):
         warnings.warn("the loss is nan in epoch 2, step 7", NotFiniteWarning, stacklevel=2)
 
-    monkeypatch.setattr("fastmlp._cli.train.compile_kernels", lambda *dtypes: None)
+    monkeypatch.setattr("fastmlp._cli.train.compile_for", lambda mlp: None)
     monkeypatch.setattr(MLP, "fit", lost)
     status, output, errors = command("train digits --lr 0.5 --epochs 2")
     assert status == 1

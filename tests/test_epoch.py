@@ -144,7 +144,7 @@ def _poisoned(run):
 
     def poison(function, wanted, arguments):
         if function is engine.train_steps:
-            packed = arguments[0].packed
+            packed = arguments[0].value.packed
             blocks = packed.inputs, packed.activations, packed.normals, packed.deltas
             for buffer in (
                 packed.labels, packed.row_weights, packed.means, packed.variances,

@@ -37,6 +37,7 @@ def test_fits_arguments_stand_in_its_signature():
         "self", "x", "labels", "epochs", "batch_size", "max_steps", "shuffle", "window",
         "seed", "sample_weight", "validation_data", "callbacks", "progress", "lr_schedule",
         "check_finite", "accumulate", "drop_last", "decay_schedule", "dropout_schedule", "resume",
+        "comm", "shards",
     ]  # fmt: skip
     assert parameters["batch_size"].default == 128
     assert parameters["epochs"].kind is inspect.Parameter.KEYWORD_ONLY

@@ -264,7 +264,7 @@ def test_a_step_of_the_kernels_has_as_many_barriers_as_phases(sizes, monkeypatch
 
     with _measure.at_most(2):
         bench = _measure.Bench(workload, 19)
-    monkeypatch.setattr(Trainer, "_run", alone)
+    monkeypatch.setattr(Trainer, "run", alone)
     monkeypatch.setattr(_measure, "least", lambda burst, *_: [burst(1), burst(3)])
     bench.step_seconds(2, 0.0)
     assert met[1] - met[0] == 2 * len(Step(sizes, 19, "float32").phases)

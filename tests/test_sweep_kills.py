@@ -21,7 +21,7 @@ pytestmark = [posix, pytest.mark.usefixtures("command")]
 
 KINDS = {"drawn": DRAWN, "asked": ASKED}
 # So many that a life does not see the end.
-EPOCHS = 20
+EPOCHS = 60
 
 
 def live(folder):

@@ -142,7 +142,7 @@ def test_refusals():
         ([(mlp, options()), (network(1), [X, LABELS])], r"fits\[1\]\[1\] must be a mapping"),
         ([(mlp, options()), (network(1), options(epoch=3))],
          r"fits\[1\]\[1\]: fit has no argument 'epoch'; did you mean 'epochs'"),
-        ([(mlp, options()), (network(1), {"x": X})], r"fits\[1\]\[1\]: missing .*'labels'"),
+        ([(mlp, options()), (network(1), {"labels": LABELS})], r"fits\[1\]\[1\]: missing .*'x'"),
     ):  # fmt: skip
         with pytest.raises((ValueError, TypeError), match=message):
             train_many(entries)

@@ -41,6 +41,7 @@ ROOT = Path(__file__).parent.parent
 TARGETS = (
     "fastmlp/kernels/*.py", "fastmlp/engine.py", "fastmlp/training.py",
     "fastmlp/_session.py", "fastmlp/_pace.py", "fastmlp/_measures.py", "fastmlp/_buffers.py",
+    "fastmlp/_by_hand.py", "fastmlp/_shards.py",
 )  # fmt: skip
 COPIED = "fastmlp", "tests", "benchmarks", "pyproject.toml", "README.md", "CONTRIBUTING.md"
 
@@ -59,7 +60,8 @@ FIRST = {
     "_tile_amx": "amx", "_tile_bf16": "bfloat16", "_units": "bfloat16", "activation": "activation",
     "batchnorm": "batchnorm", "linear": "linear", "loss": "loss", "matmul": "linear",
     "packing": "packing linear", "update": "update", "rules": "update", "gather": "packing",
-    "_cache": "jit kernel_files cached_kernels",
+    "_cache": "jit kernel_files cached_kernels", "_reference": "vocabulary",
+    "_vocabulary": "vocabulary", "_compiled": "vocabulary", "_by_hand": "by_hand",
     "training": "fit_ends fit_at_rest buffers fit_input fit_events training_stats",
     "_buffers": "buffers fit_at_rest mlp fit_input", "engine": "measured fit_ends fit_at_rest",
 }  # fmt: skip
