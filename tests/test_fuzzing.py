@@ -14,7 +14,7 @@ import pytest
 from fastmlp.datasets import DatasetError
 from tests import fuzzing
 from tests.hostile import READERS
-from tests.memory import takes
+from tests.memory import forget_peak
 from tests.mutation import mutated, mutated_json
 from tests.processes import output_of
 
@@ -104,4 +104,8 @@ def test_what_is_a_fault(fault, found, tmp_path):
 
 
 def test_memory_that_is_given_back_is_noticed():
-    assert 60 < takes(lambda: bytes(range(256)) * (1 << 18)) < 80
+    """In a process of its own: what other tests have freed may go back to the system meanwhile."""
+    if not forget_peak():
+        pytest.skip("this system does not tell how much memory a process has")
+    code = "from tests.memory import takes; print(takes(lambda: bytes(range(256)) * (1 << 18)))"
+    assert 60 < float(output_of("-c", code)) < 80
