@@ -3,7 +3,6 @@
 import math
 import os
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -191,16 +190,23 @@ def test_the_probe_measures_the_peak():
         process.close()
 
 
-def test_a_burst_runs_on_all_threads_at_once(monkeypatch):
-    asked = []
+def test_a_burst_is_over_when_its_last_thread_has_multiplied(monkeypatch):
+    """Ones: every sum of every thread's tile counts the steps of all turns."""
+    arrays, zeros, turns = [], _rates.aligned_zeros, 20_000
 
-    def run(function, parts, arguments):
-        asked.append(parts)
-        return threads.run(function, parts, arguments)
+    def ones(size, dtype):
+        arrays.append(zeros(size, dtype))
+        arrays[-1] += 1
+        return arrays[-1]
 
-    monkeypatch.setattr(_rates, "threads", SimpleNamespace(run=run))
-    assert _rates.seconds_of_burst(_rates.unit_for("float32"), np.float32, 3, 10, 2) > 0
-    assert asked == [3, 3]
+    before = threads.get_num_threads()
+    monkeypatch.setattr(_rates, "aligned_zeros", ones)
+    threads.set_num_threads(3)
+    try:
+        assert _rates.seconds_of_burst(_rates.unit_for("float32"), np.float32, 3, turns, 1) > 0
+    finally:
+        threads.set_num_threads(before)
+    assert (arrays[-1] == turns * _rates._STEPS).all()
 
 
 def test_threads_together_are_compared_with_as_many_alone(monkeypatch):
