@@ -3,18 +3,23 @@
 An epoch of each network on rows of MNIST's size, on one thread, on all, and on as many as ``fit``
 finds best while it runs; alone, and beside 1, 2 and 4 processes that do nothing but count. Then two
 processes that train side by side, beside one alone. The median and the worst of some epochs.
+
+``--way`` measures ``fit``, ``predict`` of all rows, or the loop of forward, backward and step.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import multiprocessing
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -45,8 +50,44 @@ def busy(processes: int) -> Iterator[list[subprocess.Popen[bytes]]]:
             process.wait()
 
 
-def seconds_of_epochs(name: str, epochs: int, threads: int | None = None) -> list[float]:
-    """Of one fit.
+def _fit(mlp: Any, data: tuple[np.ndarray, np.ndarray], batch: int, epochs: int) -> list[float]:
+    return list(mlp.fit(*data, epochs=epochs, batch_size=batch).epoch_seconds)
+
+
+def _timed(function: Callable[[], Any], times: int) -> list[float]:
+    found = []
+    for _ in range(times):
+        started = time.perf_counter()
+        function()
+        found.append(time.perf_counter() - started)
+    return found
+
+
+def _predict(mlp: Any, data: tuple[np.ndarray, np.ndarray], batch: int, epochs: int) -> list[float]:
+    mlp.predict(data[0])
+    return _timed(lambda: mlp.predict(data[0]), epochs)
+
+
+def _loop(mlp: Any, data: tuple[np.ndarray, np.ndarray], batch: int, epochs: int) -> list[float]:
+    x, y = data
+
+    def epoch() -> None:
+        for first in range(0, len(x), batch):
+            mlp.zero_grads()
+            mlp.forward(x[first : first + batch])
+            mlp.backward(y[first : first + batch])
+            mlp.step()
+
+    return _timed(epoch, epochs)
+
+
+WAYS = {"fit": _fit, "predict": _predict, "loop": _loop}
+
+
+def seconds_of_epochs(
+    name: str, epochs: int, threads: int | None = None, way: str = "fit"
+) -> list[float]:
+    """Of one training, or of so many predictions of all rows.
 
     threads : None to find out while it runs
     """
@@ -58,18 +99,18 @@ def seconds_of_epochs(name: str, epochs: int, threads: int | None = None) -> lis
     try:
         fastmlp.set_num_threads(threads or before)
         _pace.FIRST_INTERVAL = interval if threads is None else float("inf")
-        return list(mlp.fit(x, y, epochs=epochs, batch_size=network.batch_size).epoch_seconds)
+        return WAYS[way](mlp, (x, y), network.batch_size, epochs)
     finally:
         fastmlp.set_num_threads(before)
         _pace.FIRST_INTERVAL = interval
 
 
-def measure(name: str, epochs: int, loads: Sequence[int]) -> list[list[str]]:
+def measure(name: str, epochs: int, loads: Sequence[int], way: str = "fit") -> list[list[str]]:
     """A row for each load: median and worst epoch on one thread, on all, and found."""
     most, rows = fastmlp.get_num_threads(), []
     for load in loads:
         with busy(load):
-            times = [seconds_of_epochs(name, epochs, threads) for threads in (1, most, None)]
+            times = [seconds_of_epochs(name, epochs, count, way) for count in (1, most, None)]
         best, found = min(map(statistics.median, times[:2])), times[2]
         cells = [f"{statistics.median(t):.3g} ({max(t):.3g})" for t in times]
         share = f"{statistics.median(found) / best:.2f} ({max(found) / best:.2f})"
@@ -77,23 +118,26 @@ def measure(name: str, epochs: int, loads: Sequence[int]) -> list[list[str]]:
     return rows
 
 
-def side_by_side(name: str, epochs: int) -> list[str]:
+def side_by_side(name: str, epochs: int, way: str = "fit") -> list[str]:
     """A row: one training, and two in processes of their own, as often as one in the same time."""
-    alone = statistics.median(seconds_of_epochs(name, epochs))
+    seconds = functools.partial(seconds_of_epochs, name, threads=None, way=way)
+    alone = statistics.median(seconds(epochs))
     # Twice as many epochs, the middle of which both processes surely share.
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-        both = list(pool.map(seconds_of_epochs, [name] * 2, [2 * epochs] * 2))
-    each = [statistics.median(seconds[epochs // 2 : -epochs // 2]) for seconds in both]
-    together = sum(alone / seconds for seconds in each)
-    found = " and ".join(f"{seconds:.3g}" for seconds in each)
+        both = list(pool.map(seconds, [2 * epochs] * 2))
+    each = [statistics.median(times[epochs // 2 : -epochs // 2]) for times in both]
+    together = sum(alone / median for median in each)
+    found = " and ".join(f"{median:.3g}" for median in each)
     return [name, "another training", "", "", found, f"{together:.2f}"]
 
 
-def rows(names: Sequence[str], epochs: int, loads: Sequence[int]) -> list[list[str]]:
+def rows(
+    names: Sequence[str], epochs: int, loads: Sequence[int], way: str = "fit"
+) -> list[list[str]]:
     """All of them, network by network."""
     found = []
     for name in names:
-        found += [*measure(name, epochs, loads), side_by_side(name, epochs)]
+        found += [*measure(name, epochs, loads, way), side_by_side(name, epochs, way)]
     return found
 
 
@@ -115,9 +159,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--loads", type=int, nargs="+", default=LOADS)
+    parser.add_argument("--way", choices=WAYS, default="fit")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NAMES, metavar="NAME")
     arguments = parser.parse_args()
-    found = rows(arguments.networks, arguments.epochs, arguments.loads)
+    found = rows(arguments.networks, arguments.epochs, arguments.loads, arguments.way)
     Console().print(Markdown(table(found, arguments.epochs)))
 
 

@@ -17,8 +17,9 @@ def few_rows(monkeypatch):
     monkeypatch.setattr(load, "SAMPLES", 300)
 
 
-def test_a_row_for_every_load():
-    rows = load.measure(NAME, 2, [0, 1])
+@pytest.mark.parametrize("way", load.WAYS)
+def test_a_row_for_every_load(way):
+    rows = load.measure(NAME, 2, [0, 1], way)
     assert [row[:2] for row in rows] == [[NAME, "0"], [NAME, "1"]]
     heads = load.table([], 2).splitlines()[0].count("|") - 1
     assert all(len(row) == heads for row in rows)
