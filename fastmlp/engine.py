@@ -369,4 +369,6 @@ def _infer_packed(out: np.ndarray, layout: Layout, network: PackedWeights, x: np
     workspace = allocate_workspace(
         network.unit, layout.dtype, [blocks, blocks], [], wanted * scratch
     )
-    threads.run(infer_rows, wanted, (out.reshape(-1), network, strided(x), geometry, workspace))
+    taken = np.zeros(1, np.int64)
+    arguments = out.reshape(-1), network, strided(x), geometry, workspace, taken
+    threads.run(infer_rows, wanted, arguments)

@@ -1,4 +1,5 @@
-"""The barrier's memory orders, which x86-64 would forgive: read off its code for aarch64."""
+"""Pieces of work are taken once; the barrier's memory orders, which x86-64 would forgive, are read
+off its code for aarch64."""
 
 import re
 
@@ -6,9 +7,35 @@ import numba
 import numpy as np
 import pytest
 
-from fastmlp.kernels._sync import barrier
+from fastmlp import threads
+from fastmlp.kernels._jit import entry
+from fastmlp.kernels._sync import barrier, take
 from fastmlp.threads import SLOT, Team
 from tests.arm64 import assembly
+
+
+@entry
+def _take_all(team, taken, by):
+    """by[i] += 1 for every piece i that a thread takes; they begin together."""
+    barrier(team)
+    i = take(taken)
+    while i < by.size:
+        by[i] += 1
+        i = take(taken)
+    barrier(team)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_every_piece_is_taken_once(parts):
+    taken, by = np.zeros(1, np.int64), np.zeros(1_000_000, np.int64)
+    before = threads.get_num_threads()
+    threads.set_num_threads(parts)
+    try:
+        threads.run(_take_all, parts, (taken, by))
+    finally:
+        threads.set_num_threads(before)
+    assert (by == 1).all()
+    assert len(by) < taken[0] <= len(by) + parts
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,8 @@
 
 All threads of a ``threads.Team`` call a kernel at once, as ``kernel(team, ...)``, and each does its
 share. Phases that depend on each other are kept apart by ``barrier``. Shares are whole tiles, so
-the number of threads never changes an order of summation.
+the number of threads never changes an order of summation. Where pieces are many and independent
+each thread may ``take`` the next one instead, so that one without a core keeps none waiting.
 
 Memory order. What any thread wrote before a barrier must be what every thread reads after it. In
 the model of C++20 and LLVM that takes two orders:
@@ -120,6 +121,22 @@ def barrier(team):
             _sleep()
         elif looks > _LOOKS:
             _yield_core()
+
+
+@intrinsic
+def take(typingctx, counter):
+    """The next piece of work, from 0, that no thread of the team has taken.
+
+    counter : (1,) int64, 0 before the first call. It orders nothing: what the pieces hold was
+        there before the kernel began, and whoever reads what they make waits at a barrier.
+    """
+
+    def codegen(context, builder, sig, args):
+        zero = context.get_constant(types.intp, 0)
+        address = address_ir(context, builder, counter, args[0], zero)
+        return builder.atomic_rmw("add", address, context.get_constant(types.int64, 1), "monotonic")
+
+    return signature(types.int64, counter), codegen
 
 
 @inline

@@ -9,7 +9,7 @@ from ._jit import entry, inline
 from ._memory import Place, load, load_numbers, load_partial, store
 from ._operands import Chunk, Operand, Rectangle, in_step, publish, rounded_for
 from ._simd import fma, sqrt, vector_lanes
-from ._sync import barrier, share
+from ._sync import barrier, take
 from .activation import NO_ACTIVATION, formula_of, store_activated
 from .batchnorm import EPS, Affine, BatchBlock, batchnorm_normalise, has_batchnorm
 from .embed import clear_row, embed_row, has_embedding, raw_width, sizes_of
@@ -116,13 +116,14 @@ def _layer_blocks(alone, network, layer, y, x, scratch):
 
 
 @entry
-def infer_rows(team, out, network, matrix, geometry, workspace):
+def infer_rows(team, out, network, matrix, geometry, workspace, taken):
     """out = the network's outputs for the rows of a strided matrix.
 
     out : (rows, K) flattened    network : ``PackedWeights``    geometry : ``Geometry``
     workspace : for every part a chunk of the widest layer in two ``Blocks``, and a piece of scratch
-    Chunks are shared among the parts; each takes its own through all layers, so the activations
-    stay in its cache.
+    taken : (1,) int64, how many chunks have been taken, 0
+    Each part takes one chunk after the other through all layers, so the activations stay in its
+    cache, and a part that gets no core for a while takes fewer.
     """
     rows, chunk_rows, pitch = geometry
     lanes = vector_lanes(network.weights)
@@ -133,7 +134,9 @@ def infer_rows(team, out, network, matrix, geometry, workspace):
     piece = whole_scratch.size // team.parts
     scratch = whole_scratch[team.part * piece : (team.part + 1) * piece]
     alone = Team(0, 1, team.sync)
-    for number in range(*share(team, ceil_div(rows, chunk_rows))):
+    chunks = ceil_div(rows, chunk_rows)
+    number = take(taken)
+    while number < chunks:
         start = number * chunk_rows
         count = min(chunk_rows, rows - start)
         for row in range(count):
@@ -156,6 +159,7 @@ def infer_rows(team, out, network, matrix, geometry, workspace):
         for row in range(count):
             at = own_at + row * lanes
             write_row(out, (start + row) * classes, classes, x.values, at, pitch * lanes)
+        number = take(taken)
     barrier(team)
 
 
