@@ -8,11 +8,13 @@ is fetched when it is asked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ._layout import Layout
+from ._pace import Pace
 from .engine import Objective, Trainer, data_of
 from .kernels._geometry import geometry_of, padded_width
 from .kernels._rates import unit_for
@@ -64,6 +66,32 @@ def _present_needs(mlp: NetworkParts) -> tuple[Any, ...]:
     return mlp.layout, unit, get_num_threads(), *kept
 
 
+class _PaceByHand:
+    """On how many threads the parts of a step run, found as ``fit`` finds it: see ``_pace``."""
+
+    def __init__(self, most: int) -> None:
+        self._pace = Pace(most)
+        self._call = self._pace.next()
+        self._steps, self._seconds, self._of_step = 0, 0.0, 0.0
+
+    @property
+    def threads(self) -> int:
+        """For the next part."""
+        return self._call.threads
+
+    def took(self, part: int, seconds: float) -> None:
+        """Say how long a part took. Only those from the last forward to an update are a step."""
+        self._of_step = seconds + (0 if part == FORWARD else self._of_step)
+        if part != UPDATE:
+            return
+        self._steps += 1
+        self._seconds += self._of_step
+        if self._steps >= self._call.steps:
+            self._pace.took(self._call, self._seconds)
+            self._call = self._pace.next()
+            self._steps, self._seconds = 0, 0.0
+
+
 class ByHand:
     """The panels of a network between the calls of its ``forward``, ``backward`` and ``step``.
 
@@ -78,9 +106,8 @@ class ByHand:
         learnt, statistics = self._buffers.for_writing()
         objective = Objective(mlp.optimizer.options, apart=True)
         self._trainer = Trainer(layout, learnt, statistics, rows, objective, needs[1])
-        self._trainer.parts = max(
-            1, min(self._trainer.threads, 3 * layout.multiply_adds * rows // WORK_PER_THREAD)
-        )
+        most = min(self._trainer.threads, 3 * layout.multiply_adds * rows // WORK_PER_THREAD)
+        self._pace = _PaceByHand(max(1, most))
         self._order = np.arange(rows, dtype=np.int64)
         self._classes = np.zeros(rows, np.int64)
         self._scale: Any = layout.dtype.type(1)
@@ -197,8 +224,10 @@ class ByHand:
                 self._learnt_is_stale = False
             self._learnt_is_newer |= part == UPDATE
             trainer.objective = Objective(mlp.optimizer.options, apart=True, loss=loss)
-            trainer.part = part
+            trainer.part, trainer.parts = part, self._pace.threads
+            started = perf_counter()
             trainer.train(data, self._factors, 0, 0, _NO_FIGURES)
+            self._pace.took(part, perf_counter() - started)
             trainer.part = WHOLE_STEP
 
     def _leave_to_others(self) -> None:

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 import fastmlp
-from fastmlp import _pace, _session, threads
+from fastmlp import _by_hand, _pace, _session, threads
+from fastmlp._by_hand import _PaceByHand
 from fastmlp._pace import Call, Pace
 from fastmlp.kernels.epoch import train_steps
+from fastmlp.kernels.network import BACKWARD, FORWARD, UPDATE
 from tests.networks import assert_same_state, batch, build, state
 
 
@@ -132,16 +134,48 @@ def test_one_thread_tries_nothing():
     assert {call.threads for call, _ in machine.calls} == {1}
 
 
+def test_by_hand_only_whole_steps_tell():
+    """Forward passes of an evaluation between them take a while, and are none of a step."""
+    by_hand, seen = _PaceByHand(2), []
+    for _ in range(3000):
+        for part in (FORWARD, FORWARD, FORWARD, BACKWARD, UPDATE):
+            by_hand.took(part, crowded(by_hand.threads, 0))
+        seen.append(by_hand.threads)
+    assert seen[0] == 2
+    assert seen[-1] == by_hand._pace.threads == 1
+    assert by_hand._pace._per_step == pytest.approx(3 * crowded(1, 0))
+
+
+def fitted(mlp, x, labels):
+    return mlp.fit(x, labels, epochs=3, batch_size=16, seed=0).step_loss
+
+
+def stepped(mlp, x, labels):
+    losses = []
+    for first in range(0, len(x), 16):
+        mlp.zero_grads()
+        mlp.forward(x[first : first + 16])
+        mlp.backward(labels[first : first + 16])
+        losses.append(mlp.total_loss(labels[first : first + 16]))
+        mlp.step()
+    return losses
+
+
+# The loop by hand leaves what has norms or dropout to the layers.
+@pytest.mark.parametrize(
+    ("train", "options"), [(fitted, {"num_bn_layers": 1, "dropout": 0.2}), (stepped, {})]
+)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, "bfloat16"])
-def test_the_bits_do_not_depend_on_how_threads_change(dtype, monkeypatch):
+def test_the_bits_do_not_depend_on_how_threads_change(dtype, train, options, monkeypatch):
     """Every call of a few steps on another number of threads, with all that has a phase."""
     monkeypatch.setattr("fastmlp.engine.STEP_WORK_PER_THREAD", 1)
+    monkeypatch.setattr(_by_hand, "WORK_PER_THREAD", 1)
     x, labels, _ = batch(300, 19, 5, dtype=dtype)
 
     def trained():
-        mlp = build([19, 33, 17, 5], dtype=dtype, num_bn_layers=1, dropout=0.2)
-        history = mlp.fit(x, labels, epochs=3, batch_size=16, seed=0)
-        return state(mlp) | {"losses": np.array(history.step_loss)}
+        mlp = build([19, 33, 17, 5], dtype=dtype, **options)
+        losses = train(mlp, x, labels)
+        return state(mlp) | {"losses": np.array(losses)}
 
     before = fastmlp.get_num_threads()
     fastmlp.set_num_threads(4)
@@ -157,6 +191,7 @@ def test_the_bits_do_not_depend_on_how_threads_change(dtype, monkeypatch):
 
         expected = trained()
         monkeypatch.setattr(_session, "Pace", Restless)
+        monkeypatch.setattr(_by_hand, "Pace", Restless)
         run = threads.run
 
         def watched(function, wanted, arguments):
