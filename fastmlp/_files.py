@@ -64,7 +64,7 @@ def _new_partial(target: Path) -> BinaryIO:
         # A name of our own rather than tempfile's, whose files only their owner may read.
         partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
         file = partial.open("xb")
-        if _lock(file) is not False and os.fstat(file.fileno()).st_nlink > 0:
+        if _lock(file.fileno()) is not False and os.fstat(file.fileno()).st_nlink > 0:
             return file
         # Taken for that of a dead writer before it was locked.
         file.close()
@@ -78,16 +78,36 @@ def remove_left_by_the_dead(folder: Path, pattern: str) -> None:
     for left in folder.glob(f".{pattern}.*.partial"):
         # Gone, somebody else's, or on a file system without locks: then it stays.
         with contextlib.suppress(OSError), left.open("rb") as file:
-            if _lock(file):
+            if _lock(file.fileno()):
                 left.unlink()
 
 
-def _lock(file: BinaryIO) -> bool | None:
+@contextlib.contextmanager
+def to_oneself(folder: Path) -> Iterator[None]:
+    """Keep other processes that ask for it out of a folder, until the end or this one's death.
+
+    Raises BlockingIOError where another has it. Does nothing on systems without locks.
+    """
+    descriptor = None
+    if fcntl is not None:
+        # Files can be written into a folder that nobody may list.
+        with contextlib.suppress(PermissionError):
+            descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if descriptor is not None and _lock(descriptor) is False:
+            raise BlockingIOError(errno.EWOULDBLOCK, "another process has it", os.fspath(folder))
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool | None:
     """Whether the lock of a file, which a dead process has lost, is ours; None without locks."""
     if fcntl is None:
         return None
     try:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:

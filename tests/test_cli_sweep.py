@@ -12,6 +12,7 @@ import pytest
 
 from fastmlp import MLP, datasets
 from fastmlp._cli import samplers, sweep_file
+from fastmlp._files import to_oneself
 from tests.command_line import clusters, files, posix, shown_on_a_terminal, start
 
 pytestmark = pytest.mark.usefixtures("command")
@@ -389,6 +390,20 @@ def test_a_folder_of_something_else(sweep, command):
         assert "line 1: must be the result of a trial" in sweep(GRID, "--out one")[2]
     Path("file").write_text("")
     assert "--out file must be a folder to write to" in sweep(GRID, "--out file")[2]
+
+
+@posix
+def test_a_folder_has_one_sweep_at_a_time(sweep):
+    Path("runs/it").mkdir(parents=True)
+    with to_oneself(Path("runs/it")):
+        status, _, errors = sweep(GRID)
+        assert files("runs/it") == set()
+    assert status == 2
+    assert errors == (
+        "fastmlp: runs/it is being written by another sweep: wait for its end, or give another "
+        "--out\n"
+    )
+    assert sweep(GRID)[0] == 0
 
 
 def test_data_that_have_changed_are_another_sweep(sweep):

@@ -143,11 +143,11 @@ def test_a_partial_file_that_is_taken_for_a_dead_one(path, monkeypatch):
     """Removed between its opening and its lock: another one takes its place."""
     lock, removed = _files._lock, []
 
-    def remove_first(file):
+    def remove_first(descriptor):
         if not removed:
-            removed.append(file.name)
-            os.unlink(file.name)
-        return lock(file)
+            removed.extend(path.parent.glob(".*.partial"))
+            removed[0].unlink()
+        return lock(descriptor)
 
     monkeypatch.setattr(_files, "_lock", remove_first)
     write_whole(path, b"one")

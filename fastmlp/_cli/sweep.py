@@ -28,7 +28,7 @@ from .parts import DTypes, Parts, network_of, parts_of
 from .resume import Terminated, answering_sigterm, wherever
 from .samplers import Sampler, sampler_of
 from .sweep_file import Sweep
-from .sweep_results import MODEL, RESULTS, Results
+from .sweep_results import MODEL, RESULTS, Results, results_in
 from .train import test_figures
 
 MOST_SHOWN = 20
@@ -54,10 +54,11 @@ def run_sweep(
         "dataset": wherever(plan.fixed.get("dataset", data.name)),
         "data": digests((data.train_x, data.train_y)),
     }
-    trials = Trials(plan, defaults, data, Results(out or Path("runs", config.stem), kept))
-    with answering_sigterm():
-        trials.run(sampler)
-    trials.show()
+    with results_in(out or Path("runs", config.stem), kept) as results:
+        trials = Trials(plan, defaults, data, results)
+        with answering_sigterm():
+            trials.run(sampler)
+        trials.show()
 
 
 class _Trial(NamedTuple):

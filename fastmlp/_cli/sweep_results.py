@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .._files import in_one_line, write_whole
+from .._files import in_one_line, to_oneself, write_whole
 from ..history import History
 from ..mlp import MLP
 from .errors import CommandError
@@ -15,19 +16,35 @@ from .errors import CommandError
 PLAN, RESULTS, MODEL, HISTORY = "sweep.json", "results.jsonl", "model.safetensors", "history.csv"
 
 
-class Results:
-    """Those in a folder; every file is whole at any moment, except history.csv.
+@contextlib.contextmanager
+def results_in(folder: Path, plan: Mapping[str, Any]) -> Iterator[Results]:
+    """Those of a sweep in a folder, which is this process's own meanwhile.
 
-    Raises CommandError where the folder has those of another sweep, or cannot be one's.
+    Raises CommandError where it has those of another sweep, cannot be one's, or where another
+    process is at it.
     """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"--out {folder} must be a folder to write to: {error}", 2) from None
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(to_oneself(folder))
+        except BlockingIOError:
+            raise CommandError(
+                f"{folder} is being written by another sweep: wait for its end, or give another "
+                "--out",
+                2,
+            ) from None
+        yield Results(folder, plan)
+
+
+class Results:
+    """Those in a folder; every file is whole at any moment, except history.csv."""
 
     def __init__(self, folder: Path, plan: Mapping[str, Any]) -> None:
         self.folder = folder
         self.of_trials: dict[int, dict[str, Any]] = {}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CommandError(f"--out {folder} must be a folder to write to: {error}", 2) from None
         path = folder / PLAN
         if path.exists():
             self._check_plan(_read_json(path), plan)
