@@ -16,6 +16,9 @@ from numpy.testing import assert_allclose
 import fastmlp
 from fastmlp import MLP, History, callbacks, datasets, initializers, optimizers, schedules
 from fastmlp.history import FitPlan
+from fastmlp.kernels.activation import ACTIVATIONS
+from fastmlp.layers import activation_named
+from fastmlp.layers.loss import CRITERIA
 from tests.processes import ROOT
 
 PAGE = (ROOT / "docs" / "migrating.md").read_text(encoding="utf-8")
@@ -141,6 +144,20 @@ def loss_of(criterion):
     shares = criterion.class_shares(targets)
     total = len(outputs) if shares is None else shares.sum()
     return outputs, targets, losses.sum() / total, criterion.derivative() / total
+
+
+def names_beside(title):
+    """The classes of fastmlp's in a table."""
+    return {code_of(right)[0].partition("(")[0] for _, right, _ in TABLES[title]}
+
+
+def test_nothing_is_missing_from_the_tables():
+    """Every activation; every criterion and optimizer, but those that PyTorch has not."""
+    activations = {type(activation_named(name)).__name__ for name in ACTIVATIONS}
+    assert names_beside("Activations of PyTorch") == {*activations, "parametric_activations=True"}
+    assert names_beside("Losses of PyTorch") == CRITERIA.keys() - {"Quantile"}
+    known = optimizers.BY_NAME.keys() - {"Lion", "Momentum"}
+    assert names_beside("Optimizers of PyTorch") == known
 
 
 # PyTorch

@@ -41,16 +41,29 @@ print(sum(increased.stats.cache_misses.values()), sum(increased.stats.cache_hits
 """
 
 
+def compiled_and_loaded(program, cache):
+    return tuple(map(int, output_of(program, NUMBA_CACHE_DIR=str(cache)).split()))
+
+
+def test_code_serves_one_version_in_one_place(tmp_path):
+    """There and unchanged it is loaded; changed, or elsewhere, it is compiled."""
+    program, cache = tmp_path / "tiny.py", tmp_path / "kernels"
+    program.write_text(TINY)
+    assert [compiled_and_loaded(program, cache) for _ in range(2)] == [(1, 0), (0, 1)]
+    program.write_text(TINY.replace("x + 1", "x + 2"))
+    assert compiled_and_loaded(program, cache) == (1, 0)
+    elsewhere = tmp_path / "elsewhere" / "tiny.py"
+    elsewhere.parent.mkdir()
+    elsewhere.write_text(program.read_text())
+    assert compiled_and_loaded(elsewhere, cache) == (1, 0)
+
+
 def test_code_serves_the_processor_that_it_was_made_for(tmp_path, least, monkeypatch):
     """One folder has that of both; neither is taken for the other's."""
     program, cache = tmp_path / "tiny.py", tmp_path / "kernels"
     program.write_text(TINY)
-
-    def compiled_and_loaded():
-        return output_of(program, NUMBA_CACHE_DIR=str(cache)).split()
-
-    assert [compiled_and_loaded() for _ in range(2)] == [["1", "0"], ["0", "1"]]
+    assert [compiled_and_loaded(program, cache) for _ in range(2)] == [(1, 0), (0, 1)]
     for name in LEAST:
         monkeypatch.delenv(name)
-    assert compiled_and_loaded() == ["1", "0"]
+    assert compiled_and_loaded(program, cache) == (1, 0)
     assert len(files(cache)) == 2
