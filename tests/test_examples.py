@@ -1,7 +1,6 @@
-"""The examples: the server's application by itself, and the server in a process, under load."""
+"""The example server: the application by itself, and the server in a process, under load."""
 
 import asyncio
-import importlib.util
 import json
 
 import numpy as np
@@ -13,17 +12,10 @@ pytest.importorskip("safetensors", reason="files of networks need the extra io")
 pytest.importorskip("rich", reason="the benchmarks' extra is not installed")
 
 from benchmarks import serve as load
+from tests.examples import example
 from tests.networks import build
-from tests.processes import ROOT
 
 JSON, BYTES = "application/json", "application/octet-stream"
-
-
-def example(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 serve = example("serve")
