@@ -300,7 +300,8 @@ def predict(
 ) -> None:
     """Classify images.
 
-    Prints the class of each, and the probability that the network gives it.
+    Prints the class of each, and the probability that the network gives it; the probability of
+    every label where a sample may have several; or the values of a regression.
     """
     mlp = load(model)
     try:
