@@ -9,16 +9,12 @@ import pytest
 
 from fastmlp.callbacks import ProgressBar
 from fastmlp.history import FitPlan, History, Progress
+from tests.command_line import without_codes
 from tests.networks import batch, build
 
 pytest.importorskip("rich", reason="the progress bar needs Rich")
 
 COMPILING = "compiling kernels, once per installation ..."
-
-
-def plain(text):
-    """What is written, without control codes."""
-    return re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", text)
 
 
 def fit(bar, epochs=3, **options):
@@ -85,7 +81,7 @@ def test_what_is_left_takes_as_long_per_step_as_since_the_first_call(
     assert " left" not in terminal.getvalue()
     clock.now += seconds
     bar.on_progress(progress(0, 40))
-    assert left in plain(terminal.getvalue())
+    assert left in without_codes(terminal.getvalue())
 
 
 def test_a_training_cut_off_by_max_steps_is_at_its_end_there(terminal, clock):
@@ -93,9 +89,9 @@ def test_a_training_cut_off_by_max_steps_is_at_its_end_there(terminal, clock):
     bar.on_progress(progress(0, 50))
     clock.now = 10.0
     bar.on_progress(progress(1, 0))
-    assert "0:10 left" in plain(terminal.getvalue())
+    assert "0:10 left" in without_codes(terminal.getvalue())
     bar.on_progress(progress(1, 50))
-    assert "0:00 left" in plain(terminal.getvalue())
+    assert "0:00 left" in without_codes(terminal.getvalue())
 
 
 # What drawing costs
@@ -143,7 +139,9 @@ def test_lines_are_written_where_the_training_is_interrupted(terminal):
     x, labels, _ = batch(40, 5, 3)
     with pytest.raises(KeyboardInterrupt):
         build([5, 7, 3]).fit(x, labels, epochs=3, callbacks=[ProgressBar(terminal), Interrupt()])
-    assert re.findall(r"^\s*(\d)/3 +\d", plain(terminal.getvalue()), re.MULTILINE)[-1] == "2"
+    assert (
+        re.findall(r"^\s*(\d)/3 +\d", without_codes(terminal.getvalue()), re.MULTILINE)[-1] == "2"
+    )
     assert terminal.getvalue().rindex("\x1b[?25h") > terminal.getvalue().rindex("\x1b[?25l")
 
 
@@ -155,7 +153,7 @@ def test_no_line_is_wider_than_the_terminal(columns, terminal, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setattr(ProgressBar, "pause", 0)
     fit(ProgressBar(terminal))
-    lines = plain(terminal.getvalue()).replace("\r", "\n").splitlines()
+    lines = without_codes(terminal.getvalue()).replace("\r", "\n").splitlines()
     assert max(map(len, lines)) <= columns
     bars = [line for line in lines if "━" in line]
     assert bars
@@ -168,7 +166,7 @@ def test_no_line_is_wider_than_the_terminal(columns, terminal, monkeypatch):
 def test_short_lines_have_both_losses_and_both_errors(terminal, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     history = fit(ProgressBar(terminal))
-    text = plain(terminal.getvalue())
+    text = without_codes(terminal.getvalue())
     assert "  epoch    loss   error     val   error" in text
     for epoch in range(3):
         figures = (
