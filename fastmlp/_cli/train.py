@@ -19,6 +19,7 @@ from . import report, targets
 from .classes import check_classes, table_remarks
 from .errors import INTERRUPTED, TERMINATED, CommandError
 from .live import progress_bar
+from .page import write_page
 from .parts import DTypes, Parts, network_of, parts_of
 from .resume import CHECKPOINT, Job, Terminated, answering_sigterm
 
@@ -74,6 +75,7 @@ def _train_into(
     parts.undo(mlp)
     files = report.write_model(out, mlp, history)
     files += report.write_mistakes(out, mlp, data)
+    files += write_page(out, data, mlp, preset, job, _rows(data, parts))
     (out / CHECKPOINT).unlink(missing_ok=True)
     figures = [
         *test_figures(data, mlp),
@@ -82,6 +84,14 @@ def _train_into(
     ]
     print(flush=True)
     report.results(figures, files)
+
+
+def _rows(data: Dataset, parts: Parts) -> list[tuple[str, str]]:
+    """How many the training had, and what was done to their targets."""
+    held = 0 if parts.validation is None else len(parts.validation[1])
+    counts = ("training samples", len(parts.train[1])), ("validation samples", held)
+    rows = [(name, f"{count:,}") for name, count in counts]
+    return rows if parts.units is None else [*rows, ("targets", targets.remark(data, parts.units))]
 
 
 def _samples_per_second(history: History, preset: Preset, parts: Parts) -> float:
