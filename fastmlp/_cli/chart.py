@@ -38,7 +38,8 @@ class Means:
     """Means of values over equal parts of a training, as many as a chart has columns."""
 
     def __init__(self, columns: int) -> None:
-        self._sums, self._counts = np.zeros(columns), np.zeros(columns)
+        # Lists: to add to a single number takes a tenth of an array's time.
+        self._sums, self._counts = [0.0] * columns, [0] * columns
 
     def add(self, share: float, value: float) -> None:
         """A value at a share of the training, above 0 and up to 1; left out unless positive."""
@@ -50,5 +51,5 @@ class Means:
     @property
     def values(self) -> np.ndarray:
         """(columns,), NaN where there is none."""
-        counted = self._counts > 0
-        return np.where(counted, self._sums / np.where(counted, self._counts, 1), np.nan)
+        counts = np.array(self._counts)
+        return np.where(counts > 0, np.array(self._sums) / np.maximum(counts, 1), np.nan)

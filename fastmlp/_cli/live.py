@@ -64,7 +64,7 @@ class LiveCurves(ProgressBar):
     def __init__(self, most_samples: float | None) -> None:
         """most_samples : that the processor's peak would allow a second, if that is known"""
         super().__init__()
-        self._most_samples, self._reached = most_samples, ""
+        self._most_samples = most_samples
         self._columns_of_chart = min(self._console.width, _MOST_COLUMNS) - _MARGIN - 1
         # The loss summed over the epoch's samples so far, and how many these are.
         self._so_far = 0.0, 0
@@ -89,9 +89,6 @@ class LiveCurves(ProgressBar):
         self._done = self._share(progress)
         if samples > counted:
             self._train.add(self._done, (total - before) / (samples - counted))
-        if self._most_samples is not None:
-            reached = progress.samples_per_second / self._most_samples
-            self._reached = f"{100 * reached:.0f} % of peak"
         super().on_progress(progress)
 
     def on_epoch_end(self, mlp: Any, history: History) -> None:
@@ -108,8 +105,12 @@ class LiveCurves(ProgressBar):
     def _columns(self) -> list[ProgressColumn | str]:
         return [*super()._columns(), "{task.fields[reached]}"]
 
-    def _show(self, **shown: Any) -> None:
-        super()._show(reached=self._reached, **shown)
+    def _shown(self, progress: Progress) -> dict[str, Any]:
+        reached = ""
+        if self._most_samples is not None:
+            share = progress.samples_per_second / self._most_samples
+            reached = f"{100 * share:.0f} % of peak"
+        return super()._shown(progress) | {"reached": reached}
 
     def _picture(self) -> RenderableType:
         from rich.console import Group

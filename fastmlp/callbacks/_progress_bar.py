@@ -33,7 +33,7 @@ class LinesAndBar(ABC):
     """
 
     writes = True
-    # How long nothing is drawn afterwards, in times of what the drawing took.
+    # How long the next drawing need not come, in times of what the last one took.
     pause: ClassVar[float] = 0
 
     def __init__(self, file: TextIO | None = None) -> None:
@@ -77,8 +77,8 @@ class LinesAndBar(ABC):
         return self._bar
 
     def _show(self, **shown: Any) -> None:
-        """Bring the bar up to date, if it is time to."""
-        if not self._live or time.perf_counter() < self._due:
+        """Bring the bar up to date, with the lines that wait."""
+        if not self._live:
             return
         if self._display is None:
             self._begin(shown)
@@ -144,7 +144,7 @@ class ProgressBar(LinesAndBar):
     Raises ImportError when Rich is not installed.
     """
 
-    pause = 150
+    pause = 200
 
     def __init__(self, file: TextIO | None = None) -> None:
         """file : where to write, by default standard output."""
@@ -163,16 +163,8 @@ class ProgressBar(LinesAndBar):
         self._write(self._heading("epoch", self._in_percent))
 
     def on_progress(self, progress: Progress) -> None:
-        if self._live:
-            self._show(
-                completed=progress.step,
-                total=progress.steps,
-                epoch=f"{progress.epoch + 1}/{progress.epochs}",
-                loss=progress.loss,
-                error=_error_text(progress.error, self._in_percent),
-                speed=progress.samples_per_second,
-                left=self._left(self._share(progress)),
-            )
+        if self._live and time.perf_counter() >= self._due:
+            self._show(**self._shown(progress))
 
     def on_epoch_end(self, mlp: Any, history: History) -> None:
         epoch = f"{len(history.train_loss)}/{self._epochs}"
@@ -180,6 +172,18 @@ class ProgressBar(LinesAndBar):
 
     def on_train_end(self, mlp: Any, history: History) -> None:
         self.close()
+
+    def _shown(self, progress: Progress) -> dict[str, Any]:
+        """What the columns of the bar are made of."""
+        return {
+            "completed": progress.step,
+            "total": progress.steps,
+            "epoch": f"{progress.epoch + 1}/{progress.epochs}",
+            "loss": progress.loss,
+            "error": _error_text(progress.error, self._in_percent),
+            "speed": progress.samples_per_second,
+            "left": self._left(self._share(progress)),
+        }
 
     def _share(self, progress: Progress) -> float:
         """Of all steps, how many are done."""
