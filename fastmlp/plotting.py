@@ -1,15 +1,21 @@
-"""Figures of a training run, written to files, without a display or Matplotlib's global state."""
+"""Figures of a training run, written to files, without a display or Matplotlib's global state.
+
+A ``page`` has them all in one file of HTML; it needs no Matplotlib.
+"""
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ._extras import require
 from ._files import naming
+from ._page import More, write_page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,6 +98,30 @@ def mistakes(images: np.ndarray, labels: np.ndarray, predicted: np.ndarray, path
         axes.imshow(pictures[index], cmap="gray", interpolation="nearest")
         axes.set_title(f"{labels[index]} → {predicted[index]}", fontsize=10, pad=3)
     write_figure(figure, path, dpi=120)
+
+
+def page(
+    mlp: Any, x: Any, y: Any, path: SavePath, *, title: str = "Trained network",
+    image_shape: tuple[int, int] | None = None, names: Sequence[str] | None = None,
+    more: More = MappingProxyType({}),
+) -> None:  # fmt: skip
+    """Write a page about a network: what it was trained by, and how good it is on test data.
+
+    x, y : (N, D) rows and their targets, as of ``mlp.evaluate``
+    path : of a file of HTML, which refers to no other file, and runs no program
+    image_shape : (H, W) where the rows of x are pictures: the worst mistakes are then shown
+    names : of the classes, labels or targets, (K,), by default their numbers
+    more : sections of your own by their headings: (name, value) pairs for a table, or code
+
+    It has the curves of ``mlp.history``, if there are any; of classes a matrix of confusions, the
+    worst mistakes and the calibration; of several labels a sample figures of each; of values their
+    residuals; then the network, its optimizer and the machine that writes the page. All texts are
+    escaped: names may have any characters.
+
+    Raises ValueError where shapes do not fit, OSError, which names the file, when it cannot be
+    written.
+    """
+    write_page(path, title, mlp, (x, y), image_shape, names, more)
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -9,36 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from .engine import Objective, vocabulary_of
+from ._cold import is_cold, is_cold_for, measured
 from .initializers import he_normal, zeros
 from .kernels._cache import NotKeptWarning
-from .kernels._compiled import is_compiled
 from .kernels._jit import keep_code
-from .kernels._rates import unit_for
-from .kernels._vocabulary import Vocabulary, Whole
 from .layers import Identity, ReLU, SoftmaxCrossEntropy
 from .mlp import MLP
 from .validation import check_compute_dtype, check_dtype
 
-EVERYTHING = Whole()
-
-
-def is_cold(
-    dtype: Any = np.float32, compute_dtype: str | None = None, vocabulary: Vocabulary = EVERYTHING
-) -> bool:
-    """Whether machine code of the compiled epoch is still to be made for these dtypes.
-
-    vocabulary : what a training needs of it
-    """
-    name = check_dtype(dtype).name
-    units = map(unit_for, _measured(compute_dtype))
-    return not all(is_compiled(name, unit, vocabulary) for unit in units)
-
-
-def is_cold_for(mlp: MLP) -> bool:
-    """Whether machine code of the epoch that trains a network is still to be made."""
-    least = vocabulary_of(mlp.layout, Objective(apart=mlp.optimizer.apart))
-    return is_cold(mlp.dtype, mlp.compute_dtype, least)
+__all__ = ["compile_for", "compile_kernels", "is_cold", "is_cold_for", "warmup"]
 
 
 def compile_for(mlp: MLP) -> None:
@@ -50,11 +29,6 @@ def compile_for(mlp: MLP) -> None:
     x, labels = np.zeros((8, mlp.input_size), mlp.dtype), np.zeros((8, mlp.output_size))
     trial.fit(x, labels, max_steps=0)
     trial.figures(x, labels)
-
-
-def _measured(compute_dtype: str | None) -> tuple[str | None, ...]:
-    """The compute dtypes that a fit with this one needs code for."""
-    return (None, "bfloat16") if compute_dtype == "auto" else (compute_dtype,)
 
 
 def warmup(dtype: Any = np.float32, compute_dtype: str | None = None) -> float:
@@ -78,7 +52,7 @@ def compile_kernels(dtype: Any = np.float32, compute_dtype: str | None = None) -
     """``warmup``, whether or not machine code can be kept."""
     dtype = check_dtype(dtype)
     check_compute_dtype(compute_dtype, dtype)
-    for name in _measured(compute_dtype):
+    for name in measured(compute_dtype):
         _compile(dtype, name)
 
 

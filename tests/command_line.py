@@ -12,7 +12,7 @@ import pytest
 
 import fastmlp
 
-RESULTS = {"model.safetensors", "history.csv", "curves.png", "mistakes.png"}
+RESULTS = {"model.safetensors", "history.csv", "curves.png", "mistakes.png", "report.html"}
 MODEL = "runs/digits/model.safetensors"
 
 # Processes start in a folder of the test's, where the checkout is not found.
@@ -70,7 +70,11 @@ def written_to_a_terminal(line, **environment):
 
 def shown_on_a_terminal(line, **environment):
     """The same without control codes."""
-    text = written_to_a_terminal(line, TERM="xterm", **environment)
+    return without_codes(written_to_a_terminal(line, TERM="xterm", **environment))
+
+
+def without_codes(text):
+    """What is written to a terminal, without control codes; "\\r" begins a line anew."""
     return re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", text).replace("\r\n", "\n")
 
 

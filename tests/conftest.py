@@ -90,3 +90,23 @@ def command(alone, capsys):
         return status, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """Have the next fit of a command interrupted at a step."""
+    from tests.resumes import Interrupt
+
+    fit = fastmlp.MLP.fit
+
+    def at(step):
+        def interrupted(mlp, *arguments, callbacks=(), **options):
+            if not callbacks:
+                # What compiles the kernels.
+                return fit(mlp, *arguments, **options)
+            monkeypatch.setattr(fastmlp.MLP, "fit", fit)
+            return fit(mlp, *arguments, callbacks=[*callbacks, Interrupt(step)], **options)
+
+        monkeypatch.setattr(fastmlp.MLP, "fit", interrupted)
+
+    return at

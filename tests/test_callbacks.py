@@ -75,7 +75,8 @@ def test_fit_shows_it_on_standard_output(capsys):
     assert len(capsys.readouterr().out.splitlines()) == 5
 
 
-def test_a_bar_on_a_terminal(terminal):
+def test_a_bar_on_a_terminal(terminal, monkeypatch):
+    monkeypatch.setattr(ProgressBar, "pause", 0)
     fit([ProgressBar(terminal)])
     shown = terminal.getvalue()
     assert re.search(r"1/4 .*━.* loss \d\.\d{4}  error \d+\.\d\d % [\d,]+ samples/s", shown)

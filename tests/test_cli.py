@@ -301,6 +301,7 @@ def test_the_preset_for_mnist(command, monkeypatch):
     assert output.startswith("mnist: 55,000 training, 5,000 validation, 10,000 test samples\n")
     assert float(re.search(r"test accuracy +(\S+) %", output)[1]) >= 98
     assert files("runs/mnist") == RESULTS
+    assert Path("runs/mnist/report.html").stat().st_size < 1_000_000
 
 
 def test_a_loss_that_is_lost(command):

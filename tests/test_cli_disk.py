@@ -14,7 +14,7 @@ from fastmlp._files import in_words, naming
 from fastmlp.recipes import _report
 from fastmlp.recipes._experiment import Measure, Outcome, Recipe
 from fastmlp.recipes._figures import LOSS, Line, Panel, draw
-from tests.command_line import MODEL, files
+from tests.command_line import MODEL, RESULTS, files
 
 pytestmark = pytest.mark.usefixtures("command")
 
@@ -49,7 +49,7 @@ def test_a_disk_too_full_for_the_model(command, monkeypatch):
 
 
 @on_a_full_disk
-@pytest.mark.parametrize("name", ["history.csv", "curves.png", "mistakes.png"])
+@pytest.mark.parametrize("name", sorted(RESULTS - {"model.safetensors"}))
 def test_a_disk_too_full_for_what_follows(name, command):
     Path("results").mkdir()
     Path("results", name).symlink_to("/dev/full")
@@ -58,7 +58,7 @@ def test_a_disk_too_full_for_what_follows(name, command):
     assert told(errors, os.path.join("results", name))
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "history.csv", "curves.png", "mistakes.png"])
+@pytest.mark.parametrize("name", sorted(RESULTS))
 def test_a_folder_in_place_of_a_result(name, command):
     Path("results", name).mkdir(parents=True)
     status, _, errors = command(QUICK)

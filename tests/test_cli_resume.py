@@ -13,7 +13,6 @@ import pytest
 from fastmlp import MLP
 from tests.command_line import clusters, files, posix, start
 from tests.networks import build
-from tests.resumes import Interrupt
 
 pytestmark = pytest.mark.usefixtures("command")
 
@@ -22,24 +21,6 @@ CHECKPOINT = "checkpoint.safetensors"
 
 def model(folder):
     return Path(folder, "model.safetensors").read_bytes()
-
-
-@pytest.fixture
-def interrupt(monkeypatch):
-    """Have the next fit interrupted at a step."""
-    fit = MLP.fit
-
-    def at(step):
-        def interrupted(mlp, *arguments, callbacks=(), **options):
-            if not callbacks:
-                # What compiles the kernels.
-                return fit(mlp, *arguments, **options)
-            monkeypatch.setattr(MLP, "fit", fit)
-            return fit(mlp, *arguments, callbacks=[*callbacks, Interrupt(step)], **options)
-
-        monkeypatch.setattr(MLP, "fit", interrupted)
-
-    return at
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import fastmlp
-from fastmlp import MLP, datasets
+from fastmlp import MLP, BinaryCrossEntropy, datasets
 from tests.command_line import MODEL, files, start
+from tests.networks import build
 
 # Prediction
 
@@ -86,6 +87,20 @@ def test_predict_an_archive(model, command):
     expected = model.predict(digits.test_x[:5])
     for row, (line, label) in enumerate(zip(output.splitlines(), expected, strict=True)):
         assert line.startswith(f"rows.npz[{row}]: {label} (")
+
+
+def test_predict_tells_every_label_where_a_sample_may_have_several(command):
+    mlp = build([5, 4, 3])
+    mlp.criterion = BinaryCrossEntropy()
+    mlp.save("labels.safetensors")
+    x = np.random.default_rng(0).standard_normal((4, 5))
+    np.savez("rows.npz", x=x)
+    status, output, _ = command("predict labels.safetensors rows.npz")
+    assert status == 0
+    shares = [re.fullmatch(r"rows\.npz\[\d\]: (.*) %", line)[1] for line in output.splitlines()]
+    expected = 100 / (1 + np.exp(-mlp.forward(x)))
+    found = np.array([[float(share) for share in line.split()] for line in shares])
+    np.testing.assert_allclose(found, expected, atol=0.0501)
 
 
 def test_predict_refuses_what_does_not_fit(command, seven):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 from collections.abc import Iterable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fastmlp import _machine
 from fastmlp._cores import usable_cores
 from fastmlp.kernels._host import vector_registers
 
@@ -25,10 +24,10 @@ _SUPPLIES = Path("/sys/class/power_supply")
 def describe() -> dict[str, Any]:
     """Processor, cores, vector width, operating system; no name of the machine."""
     return {
-        "cpu": _cpu_model(),
+        "cpu": _machine.processor(),
         "cores": usable_cores(),
         "vector_bits": vector_registers().bits,
-        "system": f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}",
+        "system": _machine.system(),
         "python": platform.python_version(),
         "numpy_blas": _blas(),
     }
@@ -36,17 +35,7 @@ def describe() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Installed versions of all that takes part."""
-    found = {}
-    for name in DISTRIBUTIONS:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    if found["fastmlp"] == "not installed":
-        import fastmlp
-
-        found["fastmlp"] = fastmlp.__version__
-    return found
+    return _machine.versions(DISTRIBUTIONS)
 
 
 def warnings(threads: int) -> list[str]:
@@ -66,16 +55,6 @@ def _on_battery(supplies: Iterable[Path]) -> bool:
         (supply / "status").is_file() and (supply / "status").read_text().strip() == "Discharging"
         for supply in supplies
     )
-
-
-def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        fields = dict(re.findall(r"^([\w ]+?)\s*: (.*)$", cpuinfo.read_text(), re.MULTILINE))
-        if "model name" in fields:
-            family, model = fields.get("cpu family", "?"), fields.get("model", "?")
-            return f"{fields['model name']} (family {family}, model {model})"
-    return platform.processor() or platform.machine()
 
 
 def _blas() -> str:

@@ -218,7 +218,8 @@ def train(
 ) -> None:
     """Train a network on a data set, and test it.
 
-    Writes model.safetensors, history.csv, curves.png and, if the data are pictures, mistakes.png.
+    Writes model.safetensors, history.csv, curves.png, report.html, a page with all there is to see
+    of it, and, if the data are pictures, mistakes.png.
     An .npz has pictures if x is (N, H, W), or uint8 with a square number of pixels, at least 8×8.
 
     What is not given comes from the data set's preset.
@@ -236,7 +237,7 @@ def train(
             set_num_threads(threads)
         for package, extra in (("matplotlib", "plot"), ("safetensors", "io")):
             require(package, extra)
-    _train(options, given, Job({}, checkpoint, network, ranks))
+    _train(options, given, Job({}, checkpoint, network, ranks, data_dir))
 
 
 def _train(o: SimpleNamespace, given: dict[str, Any], job: Job) -> None:
@@ -300,7 +301,8 @@ def predict(
 ) -> None:
     """Classify images.
 
-    Prints the class of each, and the probability that the network gives it.
+    Prints the class of each, and the probability that the network gives it; the probability of
+    every label where a sample may have several; or the values of a regression.
     """
     mlp = load(model)
     try:

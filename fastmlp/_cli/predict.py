@@ -14,6 +14,7 @@ import numpy as np
 from .._extras import require
 from .._files import in_one_line
 from ..datasets._npz import as_rows, read_npz
+from ..layers import BinaryCrossEntropy
 from .png import read_png
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 def lines(mlp: MLP, path: Path, invert: bool) -> Iterator[str]:
     """A line for the PNG image, or for each row of the .npz archive.
 
-    It has the class and how probable that is, or the values that a network of a regression gives.
+    It has the class and how probable that is; of a network with several labels a sample, how
+    probable each of them is; or the values that a network of a regression gives.
 
     Raises ValueError or DatasetError, which name the file, when it cannot be read or does not fit
     the network.
@@ -42,8 +44,12 @@ def lines(mlp: MLP, path: Path, invert: bool) -> Iterator[str]:
         for name, row in zip(names, mlp.predict(x).reshape(len(x), -1), strict=True):
             yield f"{name}: {' '.join(f'{value:.6g}' for value in row)}"
         return
+    several = isinstance(mlp.criterion, BinaryCrossEntropy)
     for name, row in zip(names, mlp.predict_proba(x), strict=True):
-        yield f"{name}: {row.argmax()} ({100 * row.max():.1f} %)"
+        if several:
+            yield f"{name}: {' '.join(f'{100 * share:.1f}' for share in row)} %"
+        else:
+            yield f"{name}: {row.argmax()} ({100 * row.max():.1f} %)"
 
 
 def _read_image(path: Path, pixels: int, invert: bool) -> np.ndarray:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import plotting
+from ..callbacks._progress_bar import COMPILING
 from ..datasets import Dataset
 
 if TYPE_CHECKING:
@@ -49,10 +52,32 @@ def compiling(cold: bool) -> Iterator[None]:
     started = time.perf_counter()
     # On a terminal the library announces it itself.
     if cold and not sys.stderr.isatty():
-        print("compiling kernels, once per installation ...", flush=True)
+        print(COMPILING, flush=True)
     yield
     if cold:
         print(f"compiled in {time.perf_counter() - started:.0f} s\n", flush=True)
+
+
+def say(text: str) -> None:
+    """Print lines; on a terminal, those that are too long are broken between words."""
+    if sys.stdout.isatty():
+        wrap = functools.partial(
+            textwrap.fill, width=shutil.get_terminal_size().columns, break_long_words=False,
+            break_on_hyphens=False,
+        )  # fmt: skip
+        text = "\n".join(map(wrap, text.split("\n")))
+    print(text, flush=True)
+
+
+def results(figures: Sequence[tuple[str, str]], files: Sequence[Path]) -> None:
+    """Print a table of figures, and the files below them: beside a word if they have room there."""
+    paths = [str(path) for path in files]
+    rows = [*figures, *(("" if index else "files", path) for index, path in enumerate(paths))]
+    widest = max(map(len, _aligned(rows)))
+    if sys.stdout.isatty() and widest > shutil.get_terminal_size().columns:
+        print("\n".join([*_aligned(figures), "", *paths]), flush=True)
+    else:
+        table(("", ""), rows)
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -46,6 +46,7 @@ class Job(NamedTuple):
     seconds: float  # between two checkpoints
     unfinished: MLP | None  # to go on with
     ranks: Ranks
+    data_dir: Path | None
 
     def checkpoint(self, folder: Path) -> Checkpoint:
         return CommandCheckpoint(folder / CHECKPOINT, self.seconds, self.options)

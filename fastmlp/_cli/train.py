@@ -9,7 +9,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ..callbacks import ProgressBar
 from ..datasets import CLASSIFICATION, Dataset
 from ..history import History, NotFiniteWarning
 from ..mlp import MLP
@@ -19,6 +18,8 @@ from ..warmup import compile_for, is_cold_for
 from . import report, targets
 from .classes import check_classes, table_remarks
 from .errors import INTERRUPTED, TERMINATED, CommandError
+from .live import progress_bar
+from .page import write_page
 from .parts import DTypes, Parts, network_of, parts_of
 from .resume import CHECKPOINT, Job, Terminated, answering_sigterm
 
@@ -56,7 +57,7 @@ def _train_into(
         mlp = job.unfinished or network_of(data, preset, seed, dtypes)
         _announce(data, parts, mlp, preset, seed, _together(processes, job))
         if parts.units is not None:
-            print(targets.remark(data, parts.units))
+            report.say(targets.remark(data, parts.units))
         if (state := mlp.unfinished) is not None:
             print(f"going on in epoch {state.epoch + 1}, after step {state.step}")
         print(f"results go to {out}\n", flush=True)
@@ -72,29 +73,31 @@ def _train_into(
     if ranks.rank > 0:
         return
     parts.undo(mlp)
-    rows = len(parts.train[1])
-    _write_and_show(out, data, mlp, history, _samples_per_second(history, preset, rows))
-    (out / CHECKPOINT).unlink(missing_ok=True)
-
-
-def _samples_per_second(history: History, preset: Preset, rows: int) -> float:
-    """Of the training alone; the last batch of an epoch may be short."""
-    samples = len(history.step_loss) * preset.batch_size
-    return min(samples, len(history.epoch_seconds) * rows) / sum(history.epoch_seconds)
-
-
-def _write_and_show(out: Path, data: Dataset, mlp: MLP, history: History, speed: float) -> None:
-    """The files in the folder, and a table of how well and how fast it went."""
     files = report.write_model(out, mlp, history)
     files += report.write_mistakes(out, mlp, data)
+    files += write_page(out, data, mlp, preset, job, _rows(data, parts))
+    (out / CHECKPOINT).unlink(missing_ok=True)
     figures = [
         *test_figures(data, mlp),
         ("training time", f"{sum(history.epoch_seconds):.2f} s"),
-        ("training speed", f"{speed:,.0f} samples/s"),
-        *(("" if index else "files", str(path)) for index, path in enumerate(files)),
+        ("training speed", f"{_samples_per_second(history, preset, parts):,.0f} samples/s"),
     ]
     print(flush=True)
-    report.table(("", ""), figures)
+    report.results(figures, files)
+
+
+def _rows(data: Dataset, parts: Parts) -> list[tuple[str, str]]:
+    """How many the training had, and what was done to their targets."""
+    held = 0 if parts.validation is None else len(parts.validation[1])
+    counts = ("training samples", len(parts.train[1])), ("validation samples", held)
+    rows = [(name, f"{count:,}") for name, count in counts]
+    return rows if parts.units is None else [*rows, ("targets", targets.remark(data, parts.units))]
+
+
+def _samples_per_second(history: History, preset: Preset, parts: Parts) -> float:
+    """Of the training alone; the last batch of an epoch may be short."""
+    samples, rows = len(history.step_loss) * preset.batch_size, len(parts.train[1])
+    return min(samples, len(history.epoch_seconds) * rows) / sum(history.epoch_seconds)
 
 
 def test_figures(data: Dataset, mlp: MLP) -> list[tuple[str, str]]:
@@ -113,7 +116,8 @@ def _fit(name: str, mlp: MLP, arguments: dict[str, Any], job: Job, out: Path) ->
     not stay finite: such a network is not worth writing.
     """
     try:
-        with ProgressBar() as bar, warnings.catch_warnings():
+        threads = get_num_threads() if job.ranks.size == 1 else None
+        with progress_bar(mlp, threads) as bar, warnings.catch_warnings():
             warnings.simplefilter("error", NotFiniteWarning)
             return mlp.fit(
                 **arguments, callbacks=[bar, job.checkpoint(out)], resume="auto",
@@ -217,13 +221,12 @@ def _announce(
     extras += f", input dropout {preset.input_dropout:g}" if preset.input_dropout else ""
     extras += f", label smoothing {preset.label_smoothing:g}" if preset.label_smoothing else ""
     computed = f" computed in {mlp.compute_dtype}" if mlp.compute_dtype != mlp.dtype.name else ""
-    print(
+    report.say(
         f"{data.name}: {len(parts.train[1]):,} training, {held:,} validation, "
         f"{len(data.test_y):,} test samples\n"
         + "".join(f"{remark}\n" for remark in table_remarks(data))
         + f"{sizes} {preset.activation}{extras}, {mlp.dtype}{computed}, "
         f"batch {preset.batch_size}, lr {preset.lr:g} ({preset.lr_schedule}), "
         f"{_update(preset)}, seed {seed}, "
-        f"threads {get_num_threads()}{together}",
-        flush=True,
+        f"threads {get_num_threads()}{together}"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._files import in_one_line
-from ..callbacks._progress_bar import LinesAndBar, figures, heading
+from ..callbacks._progress_bar import LinesAndBar
 from ..history import History
 from ..mlp import MLP
 
@@ -29,9 +29,10 @@ class FitsDone(LinesAndBar):
         in_percent = not mlp.criterion.of_values
         if in_percent != self._in_percent:
             self._in_percent = in_percent
-            self._write(heading(self._what, in_percent))
+            self._write(self._heading(self._what, in_percent))
         if isinstance(result, History) and result.train_loss:
-            self._write(figures(f"{index}", result, in_percent, sum(result.epoch_seconds)))
+            seconds = sum(result.epoch_seconds)
+            self._write(self._figures(f"{index}", result, in_percent, seconds))
         elif isinstance(result, History):
             self._write(f"{index:>7}   no epoch")
         else:
