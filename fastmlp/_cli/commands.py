@@ -223,7 +223,10 @@ def train(
 
     What is not given comes from the data set's preset.
     """
-    options, ranks = SimpleNamespace(**context.params), world(mpi)
+    # Not context.params, where versions of Typer have paths as text.
+    options = SimpleNamespace(**locals())
+    del options.context
+    ranks = world(mpi)
     if shards is None and ranks.size > 1:
         options.shards = ranks.size
     with ranks.together():
