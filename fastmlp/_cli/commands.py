@@ -15,7 +15,7 @@ from .._extras import require
 from .._ranks import RankError
 from ..threads import set_num_threads
 from ..warmup import is_cold, warmup
-from . import report
+from . import completion, report
 from .choices import at_least, check_dtypes, checked, data_of, positive, preset_of
 from .errors import INTERRUPTED, CommandError
 from .export import export
@@ -35,18 +35,21 @@ from .train import train_and_report
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     # Rich's help takes a third of 80 columns for frames and breaks lines where this file does.
     rich_markup_mode=None,
 )
 
-DType = Annotated[str, typer.Option(metavar="NAME", help="float32 or float64.")]
+DType = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="float32 or float64.", autocompletion=completion.dtype),
+]
 
 ComputeDType = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
+        autocompletion=completion.compute_dtype,
         help="What matrix products are computed in, if not in the dtype: bfloat16, or auto for "
         "the faster of the two.",
     ),
@@ -106,6 +109,7 @@ def train(
         str | None,
         typer.Argument(
             metavar="DATASET",
+            autocompletion=completion.dataset,
             help="A name that `fastmlp datasets` lists, or the path of an .npz with x and y, or of "
             "a .csv or .parquet table. By default mnist, or digits if mnist is neither found nor "
             "downloaded.",
@@ -120,7 +124,12 @@ def train(
         ),
     ] = None,
     task: Annotated[
-        str, typer.Option(metavar="NAME", help="classification, or regression of a file's targets.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            autocompletion=completion.task,
+            help="classification, or regression of a file's targets.",
+        ),
     ] = datasets.CLASSIFICATION,
     hidden: Annotated[
         str | None,
@@ -128,7 +137,11 @@ def train(
     ] = None,
     activation: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Of the hidden layers: relu, gelu, tanh and so on."),
+        typer.Option(
+            metavar="NAME",
+            autocompletion=completion.activation,
+            help="Of the hidden layers: relu, gelu, tanh and so on.",
+        ),
     ] = None,
     batchnorm: Annotated[
         bool | None,
@@ -156,6 +169,7 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
+            autocompletion=completion.schedule,
             help="one-cycle: the rate rises, then falls to zero; or constant, step, exponential, "
             "cosine, inverse-scaling, plateau.",
         ),
@@ -164,6 +178,7 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
+            autocompletion=completion.optimizer,
             help="momentum, sgd, adam, adamw, nadam, radam, rmsprop, adagrad, adamax or lion; "
             "without --lr at its usual rate.",
         ),
@@ -176,6 +191,7 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
+            autocompletion=completion.preset,
             help="Instead of the data set's own: speedrun, the least training that reaches 98 % on "
             "mnist; or accurate, a long one that ends with fewer errors.",
         ),
