@@ -197,7 +197,7 @@ def test_threads_on_one_core_reach_half_of_their_peaks():
         pytest.skip("no affinity on this system")
     alone = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
     code = "import fastmlp; fastmlp.set_num_threads(2); "
-    code += "from benchmarks.compare._probe import peak_gflops as p, share_together as s; "
+    code += "from fastmlp._speed import peak_gflops as p, share_together as s; "
     code += "print(s('float32', 2, p('float32')))"
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", alone + code], cwd=root, capture_output=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp._cores import usable_cores
+from fastmlp._machine import cpu_model
 from fastmlp.kernels._host import vector_registers
 
 DISTRIBUTIONS = (
@@ -25,7 +25,7 @@ _SUPPLIES = Path("/sys/class/power_supply")
 def describe() -> dict[str, Any]:
     """Processor, cores, vector width, operating system; no name of the machine."""
     return {
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "cores": usable_cores(),
         "vector_bits": vector_registers().bits,
         "system": f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}",
@@ -66,16 +66,6 @@ def _on_battery(supplies: Iterable[Path]) -> bool:
         (supply / "status").is_file() and (supply / "status").read_text().strip() == "Discharging"
         for supply in supplies
     )
-
-
-def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        fields = dict(re.findall(r"^([\w ]+?)\s*: (.*)$", cpuinfo.read_text(), re.MULTILINE))
-        if "model name" in fields:
-            family, model = fields.get("cpu family", "?"), fields.get("model", "?")
-            return f"{fields['model name']} (family {family}, model {model})"
-    return platform.processor() or platform.machine()
 
 
 def _blas() -> str:
