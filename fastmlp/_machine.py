@@ -26,6 +26,11 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
+def system() -> str:
+    """The operating system, without what its builder added to its version."""
+    return f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}"
+
+
 class Memory(NamedTuple):
     """Bytes of the machine's memory."""
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp._cores import usable_cores
-from fastmlp._machine import cpu_model
+from fastmlp._machine import cpu_model, system
 from fastmlp.kernels._host import vector_registers
 
 DISTRIBUTIONS = (
@@ -28,7 +28,7 @@ def describe() -> dict[str, Any]:
         "cpu": cpu_model(),
         "cores": usable_cores(),
         "vector_bits": vector_registers().bits,
-        "system": f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}",
+        "system": system(),
         "python": platform.python_version(),
         "numpy_blas": _blas(),
     }

@@ -17,6 +17,7 @@ from ..threads import set_num_threads
 from ..warmup import is_cold, warmup
 from . import completion, report
 from .choices import at_least, check_dtypes, checked, data_of, positive, preset_of
+from .doctor import doctor
 from .errors import INTERRUPTED, CommandError
 from .export import export
 from .inspect import inspect
@@ -358,6 +359,7 @@ def list_datasets(data_dir: DataDir = None) -> None:
 
 
 app.command()(inspect)
+app.command()(doctor)
 app.command(short_help="Run the experiments of course write-ups.")(reproduce)
 app.command(short_help="Write a network as a file for other programs.")(export)
 
