@@ -16,7 +16,7 @@ from . import speed_check
 from .findings import CHECKS, Finding, Found, Line
 
 # Columns of names, and where the output is no terminal, of all.
-_NAME, _WIDTH = 12, 80
+_NAME, _WIDTH = 13, 80
 
 
 def doctor(
