@@ -24,9 +24,9 @@ from sklearn.model_selection import GridSearchCV
 
 import fastmlp
 from fastmlp import datasets, estimators
+from fastmlp._speed import peak_gflops, share_together
 
 from .compare._machine import describe, versions
-from .compare._probe import peak_gflops, share_together
 from .compare._readme import ROOT, rewrite
 from .compare._rounds import OWN_CORES, SETTLE_SECONDS
 

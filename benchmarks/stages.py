@@ -21,6 +21,7 @@ from rich.table import Table
 
 from fastmlp import threads
 from fastmlp._layout import LayerSpec, Layout
+from fastmlp._speed import peak_gflops
 from fastmlp.engine import Objective, Trainer, data_of
 from fastmlp.kernels import apart, epoch, step
 from fastmlp.kernels._jit import OPTIONS, inline
@@ -33,7 +34,7 @@ from fastmlp.kernels.network import Data, Network, Plan
 from fastmlp.kernels.update import Learnt
 from fastmlp.optimizers import Momentum
 
-from .compare._probe import peak_gflops, triad_gbytes
+from .compare._probe import triad_gbytes
 
 SECONDS = 0.02
 ROUNDS = 9

@@ -4,10 +4,9 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from ._version import __version__ as __version__
-
 if TYPE_CHECKING:
     from . import datasets
+    from ._version import __version__ as __version__
     from .history import History
     from .layers import (
         ELU,
@@ -80,7 +79,7 @@ __all__ = [
     "train_many",
 ]
 
-# The names above that are neither modules nor from layers, and their modules.
+# The names that are neither modules nor from layers, and their modules.
 _MODULES = {
     "MLP": "mlp",
     "History": "history",
@@ -89,6 +88,7 @@ _MODULES = {
     "PeriodicEmbeddings": "layers.embedding",
     "get_num_threads": "threads",
     "set_num_threads": "threads",
+    "__version__": "_version",
 }
 
 if not TYPE_CHECKING:  # To a type checker any name at all would be here.
@@ -101,7 +101,7 @@ if not TYPE_CHECKING:  # To a type checker any name at all would be here.
         """
         if find_spec(f"{__name__}.{name}") is not None:
             return import_module(f"{__name__}.{name}")
-        if name not in __all__:
+        if name not in __all__ and name not in _MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(import_module(f"{__name__}.{_MODULES.get(name, 'layers')}"), name)
         globals()[name] = value

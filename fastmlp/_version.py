@@ -1,3 +1,8 @@
-"""The version, where modules below the package's own file can read it."""
+"""The version: the tags of the repository give it to an installation, which says it here."""
 
-__version__ = "0.1.0"
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("fastmlp")
+except PackageNotFoundError:  # A clone that is not installed.
+    __version__ = "0+unknown"

@@ -62,6 +62,8 @@ def _check_environment() -> None:
         get_num_threads()
     except ValueError as error:
         raise CommandError(str(error), 2) from None
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
+        raise CommandError("NUMBA_DISABLE_JIT must not be set: kernels run only compiled", 2)
 
 
 def _complain(message: str, status: int) -> int:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from benchmarks import networks
-from benchmarks.compare import _fastmlp, _machine, _probe, _rounds, _worker
+from benchmarks.compare import _fastmlp, _machine, _rounds, _worker
 from benchmarks.compare._data import generated, orders
 from benchmarks.compare._peers import PEERS, PROBE, Peer
 from benchmarks.compare._workloads import WORKLOADS, Workload
-from fastmlp import threads
+from fastmlp import _speed, threads
 from fastmlp.kernels import _rates
 from tests.networks import build
 
@@ -213,7 +213,7 @@ def test_threads_together_are_compared_with_as_many_alone(monkeypatch):
     """A turn of 2 GFLOP in half a second on each of four threads: a fifth of 20 GFLOP/s."""
     monkeypatch.setattr(_rates, "flops_of_burst", lambda unit, sums: 2e9)
     monkeypatch.setattr(_rates, "seconds_of_burst", lambda *arguments: 0.5)
-    assert _probe.share_together("float32", 4, 20.0) == pytest.approx(0.2)
+    assert _speed.share_together("float32", 4, 20.0) == pytest.approx(0.2)
 
 
 def test_missing_and_old_packages_are_named():

@@ -1,7 +1,6 @@
 """The machine's own limits: FMA peak, memory bandwidth, and how fast weights come from cache.
 
-The peak is that of the register tile on operands in the first-level cache, on one thread.
-Bandwidths count the bytes that the program reads or writes.
+The peak is ``fastmlp._speed``'s. Bandwidths count the bytes that the program reads or writes.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import numba
 import numpy as np
 
 from fastmlp import threads
-from fastmlp.kernels import _rates
+from fastmlp._speed import peak_gflops, share_together
 from fastmlp.kernels._host import aligned_zeros, lanes
 from fastmlp.kernels._jit import OPTIONS
 from fastmlp.kernels._memory import load, store
@@ -23,10 +22,7 @@ from fastmlp.kernels._sync import barrier, share
 
 from ._workloads import Workload
 
-_BURST_SECONDS = 0.01
 _BURSTS = 5
-# Neighbours and the system's scheduler come and go in tenths of a second.
-_TOGETHER_SECONDS = 0.2
 _ARRAY_BYTES = 1 << 28
 
 
@@ -59,30 +55,6 @@ def _triad(team, a, b, c):
     for i in range(begin * lanes, end * lanes, lanes):
         store(a, i, load(b, i) + 3 * load(c, i))
     barrier(team)
-
-
-def peak_gflops(dtype: Any) -> float:
-    """Best of a few bursts of the register tile on one thread; "bfloat16" by the fastest unit."""
-    unit, sums = _unit_and_sums(dtype)
-    return _rates.peak_gflops(unit, sums, _BURST_SECONDS, _BURSTS)
-
-
-def share_together(dtype: Any, parts: int, gflops: float) -> float:
-    """Share of ``parts`` times a thread's peak that so many reach side by side for a while.
-
-    1 where each has a core to itself; two virtual cores may be one of metal.
-    """
-    unit, sums = _unit_and_sums(dtype)
-    flops = _rates.flops_of_burst(unit, sums)
-    times = int(_TOGETHER_SECONDS * gflops * 1e9 / flops)
-    return flops / _rates.seconds_of_burst(unit, sums, parts, times, 1) / 1e9 / gflops
-
-
-def _unit_and_sums(dtype: Any) -> tuple[Any, Any]:
-    """What multiplies operands of a dtype, and the dtype of its sums."""
-    if dtype == "bfloat16":
-        return _rates.unit_for("bfloat16"), np.float32
-    return _rates.unit_for(np.dtype(dtype).name), dtype
 
 
 def read_gbytes(size: int, parts: int) -> float:

@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from fastmlp._cores import usable_cores
+from fastmlp._speed import peak_gflops, share_together
 
 from ..compare._machine import describe, versions, warnings
-from ..compare._probe import peak_gflops, read_gbytes, share_together
+from ..compare._probe import read_gbytes
 from ..compare._readme import ROOT, rewrite
 from ..compare._workloads import WORKLOADS
 from ..tabular import load, save

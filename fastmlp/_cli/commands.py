@@ -15,8 +15,9 @@ from .._extras import require
 from .._ranks import RankError
 from ..threads import set_num_threads
 from ..warmup import is_cold, warmup
-from . import report
+from . import completion, report
 from .choices import at_least, check_dtypes, checked, data_of, positive, preset_of
+from .doctor import doctor
 from .errors import INTERRUPTED, CommandError
 from .export import export
 from .inspect import inspect
@@ -35,18 +36,21 @@ from .train import train_and_report
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     # Rich's help takes a third of 80 columns for frames and breaks lines where this file does.
     rich_markup_mode=None,
 )
 
-DType = Annotated[str, typer.Option(metavar="NAME", help="float32 or float64.")]
+DType = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="float32 or float64.", autocompletion=completion.dtype),
+]
 
 ComputeDType = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
+        autocompletion=completion.compute_dtype,
         help="What matrix products are computed in, if not in the dtype: bfloat16, or auto for "
         "the faster of the two.",
     ),
@@ -106,6 +110,7 @@ def train(
         str | None,
         typer.Argument(
             metavar="DATASET",
+            autocompletion=completion.dataset,
             help="A name that `fastmlp datasets` lists, or the path of an .npz with x and y, or of "
             "a .csv or .parquet table. By default mnist, or digits if mnist is neither found nor "
             "downloaded.",
@@ -120,7 +125,12 @@ def train(
         ),
     ] = None,
     task: Annotated[
-        str, typer.Option(metavar="NAME", help="classification, or regression of a file's targets.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            autocompletion=completion.task,
+            help="classification, or regression of a file's targets.",
+        ),
     ] = datasets.CLASSIFICATION,
     hidden: Annotated[
         str | None,
@@ -128,7 +138,11 @@ def train(
     ] = None,
     activation: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Of the hidden layers: relu, gelu, tanh and so on."),
+        typer.Option(
+            metavar="NAME",
+            autocompletion=completion.activation,
+            help="Of the hidden layers: relu, gelu, tanh and so on.",
+        ),
     ] = None,
     batchnorm: Annotated[
         bool | None,
@@ -156,6 +170,7 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
+            autocompletion=completion.schedule,
             help="one-cycle: the rate rises, then falls to zero; or constant, step, exponential, "
             "cosine, inverse-scaling, plateau.",
         ),
@@ -164,6 +179,7 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
+            autocompletion=completion.optimizer,
             help="momentum, sgd, adam, adamw, nadam, radam, rmsprop, adagrad, adamax or lion; "
             "without --lr at its usual rate.",
         ),
@@ -176,6 +192,7 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
+            autocompletion=completion.preset,
             help="Instead of the data set's own: speedrun, the least training that reaches 98 % on "
             "mnist; or accurate, a long one that ends with fewer errors.",
         ),
@@ -224,7 +241,10 @@ def train(
 
     What is not given comes from the data set's preset.
     """
-    options, ranks = SimpleNamespace(**context.params), world(mpi)
+    # Not context.params, where versions of Typer have paths as text.
+    options = SimpleNamespace(**locals())
+    del options.context
+    ranks = world(mpi)
     if shards is None and ranks.size > 1:
         options.shards = ranks.size
     with ranks.together():
@@ -341,6 +361,7 @@ def list_datasets(data_dir: DataDir = None) -> None:
 
 
 app.command()(inspect)
+app.command()(doctor)
 app.command(short_help="Run the experiments of course write-ups.")(reproduce)
 app.command(short_help="Write a network as a file for other programs.")(export)
 

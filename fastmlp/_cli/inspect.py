@@ -18,6 +18,7 @@ from ..layers.activation import name_of, parameter_of
 from ..layers.loss import arguments_of
 from .models import ModelFile, load
 from .report import records, table
+from .units import in_bytes, in_seconds
 
 if TYPE_CHECKING:
     from ..mlp import MLP
@@ -121,11 +122,11 @@ def _sizes(mlp: MLP, path: Path) -> Iterator[tuple[str, str]]:
     """Of the file and of its arrays in memory."""
     version, stored = _header(path)
     rounded = "" if stored == mlp.dtype.name else f", weights in {stored}"
-    yield "file", f"format {version}{rounded}, {_bytes(path.stat().st_size)}"
+    yield "file", f"format {version}{rounded}, {in_bytes(path.stat().st_size)}"
     predicting = [mlp.parameters, mlp.statistics]
     training = [*predicting, mlp.gradients, mlp.velocities, mlp.squares, mlp.averages]
-    yield "memory to train", _bytes(sum(array.nbytes for array in training))
-    yield "memory to predict", _bytes(sum(array.nbytes for array in predicting))
+    yield "memory to train", in_bytes(sum(array.nbytes for array in training))
+    yield "memory to predict", in_bytes(sum(array.nbytes for array in predicting))
 
 
 def _header(path: Path) -> tuple[int, str]:
@@ -142,11 +143,11 @@ def _costs(mlp: MLP) -> Iterator[tuple[str, str]]:
     """Of a row by count, and of one and many as they were measured."""
     yield "a row takes", f"{mlp.layout.multiply_adds:,} multiply-adds"
     read = mlp.parameters.nbytes + mlp.statistics.nbytes
-    yield "and reads", _bytes(read + mlp.input_size * mlp.dtype.itemsize)
+    yield "and reads", in_bytes(read + mlp.input_size * mlp.dtype.itemsize)
     x = np.random.default_rng(0).standard_normal((_ROWS, mlp.input_size)).astype(mlp.dtype)
     for rows in (1, _ROWS):
         seconds = _median_seconds(mlp, x[:rows])
-        yield f"{rows:,} row{'s' * (rows > 1)} in", _duration(seconds)
+        yield f"{rows:,} row{'s' * (rows > 1)} in", in_seconds(seconds)
 
 
 def _median_seconds(mlp: MLP, x: np.ndarray) -> float:
@@ -158,20 +159,3 @@ def _median_seconds(mlp: MLP, x: np.ndarray) -> float:
         mlp.predict(x)
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds)
-
-
-def _bytes(count: int) -> str:
-    """With three digits, in the unit that suits."""
-    return _scaled(count, ("bytes", "kB", "MB", "GB", "TB"))
-
-
-def _duration(seconds: float) -> str:
-    return _scaled(seconds * 1e9, ("ns", "µs", "ms", "s"))
-
-
-def _scaled(number: float, units: tuple[str, ...]) -> str:
-    """A number of the first unit in the largest of which there is one at least, thousands each."""
-    exponent = 0
-    while number >= 999.5 and exponent + 1 < len(units):
-        number, exponent = number / 1000, exponent + 1
-    return f"{number:.3g} {units[exponent]}"

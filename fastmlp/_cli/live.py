@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._peak import peak_gflops
+from .._speed import peak_together
 from ..callbacks import ProgressBar
 from ..mlp import MLP
 from .chart import Means, curve
@@ -40,7 +40,7 @@ def progress_bar(mlp: MLP, threads: int | None) -> ProgressBar:
         or console.width < LEAST_COLUMNS or console.height < LEAST_ROWS
     ):  # fmt: skip
         return ProgressBar()
-    peak = None if threads is None else peak_gflops(mlp.compute_dtype, threads)
+    peak = None if threads is None else peak_together(mlp.compute_dtype, threads)
     return LiveCurves(None if peak is None else 1e9 * peak / flops_per_sample(mlp))
 
 

@@ -12,6 +12,7 @@ import typer
 
 from .._extras import require
 from ..warmup import compile_kernels
+from .completion import recipe
 from .errors import CommandError
 from .options import DataDir
 from .report import table
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 def reproduce(
     name: Annotated[
-        str | None, typer.Argument(help="A recipe that --list shows; or --all.")
+        str | None,
+        typer.Argument(help="A recipe that --list shows; or --all.", autocompletion=recipe),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Run all recipes.")] = False,
     names: Annotated[bool, typer.Option("--list", help="List the recipes and stop.")] = False,
