@@ -110,6 +110,9 @@ class LayerPath(NetworkParts):
         panels = self.buffers.panels
         if panels is not None and panels.know(self):
             panels.backward(self, labels, weights, scale)
+            # One that has taken another's place since the forward goes back from what that kept.
+            for i in reversed(range(self.nlayers)):
+                self.activations[i].state = self._states[i]
         else:
             self._back_through_layers(output, labels, weights, scale)
         self._gradient_scale = scale

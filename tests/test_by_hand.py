@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
@@ -131,8 +131,9 @@ class Steps:
         return self.mlp.predict_proba(batch(rows, 6, 3, dtype=self.dtype)[0])
 
     def fit(self, rows):
-        x, labels, _ = batch(rows, 6, 3, dtype=self.dtype)
-        self.mlp.fit(x, labels, batch_size=4, seed=rows)
+        if not isinstance(self.mlp.criterion, HalfSquares):
+            x, labels, _ = batch(rows, 6, 3, dtype=self.dtype)
+            self.mlp.fit(x, labels, batch_size=4, seed=rows)
 
     def pickle(self, rows):
         self.held.clear()
@@ -195,6 +196,7 @@ USUAL = ["forward", "backward", "step"]
         max_size=14,
     )
 )
+@example([("forward", 1), ("other_activation", 1), ("backward", 1)])
 def test_whatever_is_done_between_the_steps(dtype, actions):
     """Every answer, and all that is left in the end, as of the layers."""
 
