@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from ..history import FitPlan, Progress
 
-# Columns of a terminal that has room for: a line with all figures, a bar with the speed, with the
-# loss and the error too, and with one of 20 columns.
-_WHOLE_LINE, _SPEED, _LOSS, _LONG_BAR = 58, 60, 80, 104
+# Columns of a terminal that has room for a line with all figures; for the speed beside the bar, and
+# for the loss and the error too. The bar itself is as short as it must be.
+_WHOLE_LINE, _SPEED, _LOSS = 58, 60, 80
 
 
 class LinesAndBar(ABC):
@@ -204,7 +204,7 @@ class ProgressBar(LinesAndBar):
         width = self._console.width
         return [
             "{task.fields[epoch]:>7}",
-            BarColumn(bar_width=20 if width >= _LONG_BAR else 8),
+            BarColumn(bar_width=20),
             *["loss {task.fields[loss]:.4f}  error {task.fields[error]}"] * (width >= _LOSS),
             *["{task.fields[speed]:,.0f} samples/s"] * (width >= _SPEED),
             "{task.fields[left]}",
