@@ -45,6 +45,10 @@ class LinesAndBar(ABC):
         self._console = Console(file=self._file, highlight=False)
         # Not Rich's is_terminal, which FORCE_COLOR turns on in a pipe.
         self._live = self._file.isatty() and not self._console.is_dumb_terminal
+        if self._live:
+            # They take longer to import than all drawing does: before anything is timed.
+            for part in ("rich.live", "rich.progress"):
+                require(part, "cli")
         self._narrow = self._file.isatty() and self._console.width < _WHOLE_LINE
         # Rich's, while they are shown.
         self._bar: Any = None
