@@ -398,7 +398,11 @@ def test_figures_of_values(tmp_path):
         np.testing.assert_allclose([float(cell) for cell in row[1:]], expected, rtol=1e-5)
     assert len(page.all("values", "circle", class_="point")) == 2 * ROWS
     counts = [int(text.rsplit(": ", 1)[1]) for text in page.texts["residuals"] if " to " in text]
-    assert sum(counts) == 2 * ROWS
+    for k in range(2):
+        off = predicted[:, k] - y[:, k]
+        reach = np.abs(off).max()
+        expected, _ = np.histogram(off, 31, (-reach, reach))
+        assert counts[31 * k : 31 * (k + 1)] == expected.tolist()
     off = np.abs(predicted - y) / y.std(axis=0)
     worst = np.argsort(-off.max(axis=1))[:24]
     assert [int(row[0]) for row in page.tables["mistakes"][0][1:]] == worst.tolist()

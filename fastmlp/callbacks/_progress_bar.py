@@ -148,7 +148,7 @@ class ProgressBar(LinesAndBar):
     Raises ImportError when Rich is not installed.
     """
 
-    pause = 200
+    pause = 300
 
     def __init__(self, file: TextIO | None = None) -> None:
         """file : where to write, by default standard output."""
