@@ -1,7 +1,6 @@
-"""What the system says of the machine: its processor, its memory, who else is busy on it, and what
-is installed.
+"""What the system says of the machine: its processor, its memory, and who else is busy on it.
 
-Figures are None where the system does not say.
+Each is None where the system does not say.
 """
 
 from __future__ import annotations
@@ -10,17 +9,14 @@ import os
 import platform
 import re
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
-
-from ._version import __version__
 
 _STAT = Path("/proc/stat")
 
 
-def processor() -> str:
-    """What the processor is called, with its family and model where the system tells them."""
+def cpu_model() -> str:
+    """The processor's name, with its family and model on x86."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         fields = dict(re.findall(r"^([\w ]+?)\s*: (.*)$", cpuinfo.read_text(), re.MULTILINE))
@@ -31,19 +27,8 @@ def processor() -> str:
 
 
 def system() -> str:
-    """The operating system and the processor's instruction set; no name of the machine."""
+    """The operating system, without what its builder added to its version."""
     return f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}"
-
-
-def versions(distributions: tuple[str, ...]) -> dict[str, str]:
-    """Installed versions of packages, or "not installed"; that of fastmlp is its own."""
-    found = {}
-    for name in distributions:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = __version__ if name == "fastmlp" else "not installed"
-    return found
 
 
 class Memory(NamedTuple):

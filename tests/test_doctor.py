@@ -35,7 +35,7 @@ def healthy(command, monkeypatch):
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(_machine, "memory", lambda: _machine.Memory(8 << 30, 4 << 30))
-    monkeypatch.setattr(_machine, "processor", lambda: ZEN4)
+    monkeypatch.setattr(_machine, "cpu_model", lambda: ZEN4)
     monkeypatch.setattr(findings, "usable_cores", lambda: 2)
     monkeypatch.setattr(findings, "cores_to_run_on", lambda: {0, 1})
     monkeypatch.setattr(findings, "get_num_threads", lambda: 2)

@@ -159,8 +159,24 @@ def test_no_line_is_wider_than_the_terminal(columns, terminal, monkeypatch):
     assert bars
     assert all(("samples/s" in bar) == (columns >= 60) for bar in bars)
     assert all(("loss" in bar) == (columns >= 80) for bar in bars)
-    assert any(" left" in bar for bar in bars)
+    # Nothing is cut off at the end.
+    assert bars[-1].endswith(" left")
+    assert "…" not in bars[-1]
     assert any("seconds" in line for line in lines) == (columns >= 58)
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 104])
+def test_large_numbers_have_room_too(columns, terminal, clock, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    bar = begun(terminal)
+    bar.on_progress(progress(0, 20, 1_234_567.0))
+    clock.now = 1000.0
+    bar.on_progress(progress(0, 40, 1_234_567.0))
+    shown = without_codes(terminal.getvalue()).split("\r")[-1]
+    assert shown.endswith(" 5:00:00 left")
+    assert ("1,234,567 samples/s" in shown) == (columns >= 60)
+    assert ("error 25.00 %" in shown) == (columns >= 80)
+    assert len(shown) <= columns
 
 
 def test_short_lines_have_both_losses_and_both_errors(terminal, monkeypatch):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastmlp import _machine
 from fastmlp._cores import usable_cores
+from fastmlp._machine import cpu_model, system
 from fastmlp.kernels._host import vector_registers
 
 DISTRIBUTIONS = (
@@ -24,10 +25,10 @@ _SUPPLIES = Path("/sys/class/power_supply")
 def describe() -> dict[str, Any]:
     """Processor, cores, vector width, operating system; no name of the machine."""
     return {
-        "cpu": _machine.processor(),
+        "cpu": cpu_model(),
         "cores": usable_cores(),
         "vector_bits": vector_registers().bits,
-        "system": _machine.system(),
+        "system": system(),
         "python": platform.python_version(),
         "numpy_blas": _blas(),
     }
@@ -35,7 +36,17 @@ def describe() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Installed versions of all that takes part."""
-    return _machine.versions(DISTRIBUTIONS)
+    found = {}
+    for name in DISTRIBUTIONS:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    if found["fastmlp"] == "not installed":
+        import fastmlp
+
+        found["fastmlp"] = fastmlp.__version__
+    return found
 
 
 def warnings(threads: int) -> list[str]:

@@ -45,7 +45,7 @@ def doctor(
         found: Found = iter([_NOT_COMPILED])
         if measured is not None:
             figures = measured._asdict()
-            found = speed_check.judge(measured, _machine.processor())
+            found = speed_check.judge(measured, _machine.cpu_model())
         _take("Speed", found, report, findings, shown=not as_json)
     if as_json:
         listed = [finding._asdict() for finding in findings]

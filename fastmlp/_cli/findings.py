@@ -50,7 +50,7 @@ _LEAST_DISK, _LEAST_MEMORY = 100_000_000, 500_000_000
 
 def machine() -> Found:
     """Processor, vectors, cores, threads, memory."""
-    yield Line("processor", _machine.processor())
+    yield Line("processor", _machine.cpu_model())
     yield Line("system", _machine.system())
     yield from _vectors()
     yield from _threads()

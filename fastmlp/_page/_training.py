@@ -6,10 +6,12 @@ import dataclasses
 import math
 import platform
 from collections.abc import Iterator, Sequence
+from importlib import metadata
 from typing import Any
 
 from .._cores import usable_cores
-from .._machine import processor, system, versions
+from .._machine import cpu_model, system
+from .._version import __version__
 from ..kernels._host import vector_registers
 from ..layers.activation import name_of
 from ..layers.loss import arguments_of
@@ -19,7 +21,7 @@ from ._subject import percent, words
 from ._svg import Axes, chart, figure, line
 
 _MOST_EPOCHS = 200
-_PACKAGES = "fastmlp", "numpy", "numba", "llvmlite"
+_PACKAGES = "numpy", "numba", "llvmlite"
 
 
 def summary(mlp: Any, found: Any, samples: int) -> list[tuple[str, str]]:
@@ -103,12 +105,21 @@ def network(mlp: Any) -> list[tuple[str, str]]:
 def machine() -> str:
     """The table of what it was trained on: the machine that writes the page."""
     registers = vector_registers()
-    found = {"Python": platform.python_version()} | versions(_PACKAGES)
+    found = {"fastmlp": __version__, "Python": platform.python_version()}
+    found |= {name: _version(name) for name in _PACKAGES}
     return facts([
-        ("processor", processor()),
+        ("processor", cpu_model()),
         ("vectors", f"{registers.bits} bits"),
         ("cores", str(usable_cores())),
         ("threads", str(get_num_threads())),
         ("system", system()),
         ("versions", ", ".join(f"{name} {version}" for name, version in found.items())),
     ])  # fmt: skip
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        # Where programs are bundled without it.
+        return "of unknown version"

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from ..history import FitPlan, Progress
 
-# Columns of a terminal that has room for: a line with all figures, a bar with the speed, with the
-# loss and the error too, and with one of 20 columns.
-_WHOLE_LINE, _SPEED, _LOSS, _LONG_BAR = 58, 60, 80, 104
+# Columns of a terminal that has room for a line with all figures; for the speed beside the bar, and
+# for the loss and the error too. The bar itself is as short as it must be.
+_WHOLE_LINE, _SPEED, _LOSS = 58, 60, 80
 
 
 class LinesAndBar(ABC):
@@ -45,6 +45,10 @@ class LinesAndBar(ABC):
         self._console = Console(file=self._file, highlight=False)
         # Not Rich's is_terminal, which FORCE_COLOR turns on in a pipe.
         self._live = self._file.isatty() and not self._console.is_dumb_terminal
+        if self._live:
+            # They take longer to import than all drawing does: before anything is timed.
+            for part in ("rich.live", "rich.progress"):
+                require(part, "cli")
         self._narrow = self._file.isatty() and self._console.width < _WHOLE_LINE
         # Rich's, while they are shown.
         self._bar: Any = None
@@ -144,7 +148,7 @@ class ProgressBar(LinesAndBar):
     Raises ImportError when Rich is not installed.
     """
 
-    pause = 200
+    pause = 300
 
     def __init__(self, file: TextIO | None = None) -> None:
         """file : where to write, by default standard output."""
@@ -204,7 +208,7 @@ class ProgressBar(LinesAndBar):
         width = self._console.width
         return [
             "{task.fields[epoch]:>7}",
-            BarColumn(bar_width=20 if width >= _LONG_BAR else 8),
+            BarColumn(bar_width=20),
             *["loss {task.fields[loss]:.4f}  error {task.fields[error]}"] * (width >= _LOSS),
             *["{task.fields[speed]:,.0f} samples/s"] * (width >= _SPEED),
             "{task.fields[left]}",
