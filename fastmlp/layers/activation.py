@@ -246,7 +246,7 @@ class Softplus(_Parametric):
 
 
 class Softsign(_Compiled):
-    """z / (1 + |z|)."""
+    """``z / (1 + |z|)``."""
 
     name = "softsign"
 
