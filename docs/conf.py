@@ -1,4 +1,4 @@
-"""How Sphinx builds the site: ``python -m sphinx -W --keep-going -b html docs docs/_build/html``."""
+"""The site, built by ``python -m sphinx -W --keep-going -b html docs docs/_build/html``."""
 
 import sys
 from pathlib import Path
