@@ -6,6 +6,7 @@ page of one module; others that have it too refer to that.
 """
 
 import ast
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -36,6 +37,7 @@ def setup(app):
     return {"parallel_read_safe": True}
 
 
+@functools.cache
 def modules():
     """The names of the public modules that have a page, fastmlp itself first."""
     found = [info.name for info in pkgutil.iter_modules(fastmlp.__path__)]
@@ -116,6 +118,7 @@ def _module(name, homes, names):
             yield from _elsewhere(path, value, homes[id(value)])
 
 
+@functools.cache
 def names_of(name):
     """{full name: value} of what a module has for others, in the order in which it has them."""
     module = importlib.import_module(name)
