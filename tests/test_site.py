@@ -112,15 +112,29 @@ def test_files_of_the_repository_are_pages(site):
     assert (site / download).read_bytes() == (ROOT / "examples" / "serve.py").read_bytes()
 
 
+def test_docstrings_of_the_house_are_marked_up(site):
+    """An argument begins a line of a list, and a page that is named is a link."""
+    page = (site / "reference" / "fastmlp.html").read_text(encoding="utf-8")
+    terms = " ".join(re.findall(r"<dt>.*?</dt>", page))
+    arguments = [name for name in inspect.signature(fastmlp.MLP.fit).parameters if name != "self"]
+    described = re.findall(r"^ +(\w+) : ", fastmlp.MLP.fit.__doc__, re.MULTILINE)
+    assert {*described} == {*arguments} - {"epochs"}
+    for name in (*described, "output_size", "dropout_seed"):
+        assert f'<span class="pre">{name}</span>' in terms, name
+    assert 'href="../ranks.html"' in page
+
+
 @pytest.mark.parametrize("attribute", ["href", "src"])
 def test_links_lead_somewhere(site, attribute):
-    """Of the site's own; others begin with https."""
-    missing = []
+    """Those of the site's own. Of others the form alone: nothing is asked of the network."""
+    missing, others = [], set()
     for path in site.rglob("*.html"):
         if "_static" in path.parts:
             continue
         for target in re.findall(rf'<[^>]* {attribute}="([^"]*)"', path.read_text("utf-8")):
-            if target.startswith(("https://", "#", "data:", "mailto:")) or not target:
+            if re.match("https?:", target):
+                others.add(target)
+            if re.match("[a-z]+:|#|$", target):
                 continue
             file, _, anchor = target.partition("?")[0].partition("#")
             there = (path.parent / file).resolve()
@@ -128,3 +142,6 @@ def test_links_lead_somewhere(site, attribute):
             if not there.is_file() or f'id="{anchor}"' not in text:
                 missing.append((path.name, target))
     assert missing == []
+    assert [
+        link for link in others if not re.fullmatch(r"https://[\w-]+(\.[\w-]+)+(/\S*)?", link)
+    ] == []

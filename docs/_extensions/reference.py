@@ -26,6 +26,8 @@ FIRST = [
 ]  # fmt: skip
 # Its one name has its text on the page of fastmlp itself.
 WITHOUT_PAGE = ["mlp"]
+# Bases that tell a reader nothing.
+UNSAID = {object, NearestNames}
 SHORT = 60
 
 
@@ -171,7 +173,7 @@ def _first_line(value):
 def _class(path, value):
     yield from (f".. autoclass:: {path}", "   :members:")
     bases = [base for base in value.__mro__[1:] if _has_text(base)]
-    if set(bases) - {object}:
+    if set(bases) - UNSAID:
         yield "   :show-inheritance:"
     # Members that come from a class that has a text of its own, or from a library, stand there.
     yield f"   :inherited-members: {', '.join(base.__name__ for base in bases)}"
@@ -200,7 +202,7 @@ def _skip_made_by_others(app, what, name, obj, skip, options):
 
 
 def _public_bases(app, name, obj, options, bases):
-    found = [base for base in obj.__mro__[1:] if base is not object and _has_text(base)]
+    found = [base for base in obj.__mro__[1:] if base not in UNSAID and _has_text(base)]
     bases[:] = found[:1]
 
 
