@@ -10,6 +10,7 @@ import pytest
 
 import fastmlp
 from tests.pages import PIECE, blocks, pages
+from tests.processes import ROOT
 from tests.tiny_mnist import TinySet
 
 for package in ("sklearn", "pandas", "pyarrow", "onnxruntime", "loky", "distributed"):
@@ -54,6 +55,14 @@ def at_home(tmp_path, monkeypatch):
 
 
 @every_page
+def test_no_block_is_overlooked(path):
+    fences = re.findall(r"^ *```+\w*$", PAGES[path], re.MULTILINE)
+    directives = re.findall(r"^```\{\w+\}", PAGES[path], re.MULTILINE)
+    shown = [block for block in blocks(PAGES[path]) if block.language != "hidden"]
+    assert len(fences) + len(directives) == 2 * (len(shown) + len(directives))
+
+
+@every_page
 @pytest.mark.filterwarnings("ignore:Stochastic Optimizer. Maximum iterations")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork")
 def test_the_programs_run(path, at_home):
@@ -94,6 +103,7 @@ def commands_of(text):
 def parsed(command, arguments):
     """What click makes of the arguments, those of the command's own commands included."""
     context = command.make_context("fastmlp", [], resilient_parsing=True)
+    context.resilient_parsing = False
     inner = getattr(command, "commands", None)
     if inner and arguments[0] in inner:
         return parsed(inner[arguments[0]], arguments[1:])
@@ -108,3 +118,13 @@ def test_the_commands_have_their_options(path):
 
     for arguments in commands_of(PAGES[path]):
         parsed(typer.main.get_command(app), arguments)
+
+
+@every_page
+def test_links_lead_to_files_of_the_repository(path):
+    """The site's own are looked at where it is built; here, those of who reads the files."""
+    prose = PIECE.sub("", PAGES[path])
+    for target in re.findall(r"\]\((?![a-z]+:|#)([^)#\s]+)", prose):
+        file = (ROOT / path).parent / target
+        assert file.is_file(), target
+        assert (ROOT / "docs" / "reference") not in file.resolve().parents, target

@@ -124,6 +124,17 @@ def test_docstrings_of_the_house_are_marked_up(site):
     assert 'href="../ranks.html"' in page
 
 
+def test_formulas_are_markup(monkeypatch):
+    """Browsers draw them: no script of another server is asked for."""
+    from docutils.utils.math import MathError
+
+    monkeypatch.syspath_prepend(ROOT / "docs" / "_extensions")
+    mathml = importlib.import_module("mathml")
+    assert "<mfrac>" in mathml.markup(r"\frac{\partial L}{\partial \texttt{delta}_1 \dots}")
+    with pytest.raises(MathError, match="unknown"):
+        mathml.markup(r"\unknown")
+
+
 @pytest.mark.parametrize("attribute", ["href", "src"])
 def test_links_lead_somewhere(site, attribute):
     """Those of the site's own. Of others the form alone: nothing is asked of the network."""
