@@ -1,89 +1,61 @@
-"""Reads a page of HTML, and demands that it is well formed and stands alone."""
+"""The pages, README.md and those below docs/, and the blocks of code on them.
+
+Blocks of Python on a page run in order, with the same names. Between them ``<!-- setup ... -->``
+and ``<!-- check ... -->`` have Python that a reader need not see; ``<!-- not run: why -->`` in
+front of a block leaves it out. Where a comment behind a print has a figure, it is what is printed.
+"""
 
 import re
-from html.parser import HTMLParser
+import textwrap
+from typing import NamedTuple
 
-# Elements that have no end.
-_EMPTY = {"meta", "img", "br"}
-_SVG = {"svg", "path", "circle", "rect", "text", "title"}
+from tests.processes import ROOT
 
+# Made by the build, from docstrings and from the command's help, or not a page of the site's own.
+GENERATED = "_build", "reference"
 
-class Page(HTMLParser):
-    """The texts, tables and elements of a page, by the ids of its sections."""
-
-    def __init__(self, source):
-        super().__init__()
-        self.source = source
-        self.texts, self.tables, self.elements = {}, {}, {}
-        self._open, self._section = [], ""
-        self.feed(source)
-        self.close()
-        assert self._open == []
-
-    def handle_starttag(self, tag, attrs):
-        attributes = dict(attrs)
-        assert len(attributes) == len(attrs), f"an attribute twice: {tag} {attrs}"
-        _check_alone(tag, attributes)
-        if tag == "section":
-            self._section = attributes["id"]
-            assert self._section not in self.texts, "an id twice"
-            self.texts[self._section], self.tables[self._section] = [], []
-        self.elements.setdefault(self._section, []).append((tag, attributes))
-        if tag == "table":
-            self.tables[self._section].append([])
-        elif tag == "tr":
-            self.tables[self._section][-1].append([])
-        elif tag in ("td", "th"):
-            self.tables[self._section][-1][-1].append("")
-        if tag not in _EMPTY:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        assert tag in _SVG
-        _check_alone(tag, dict(attrs))
-        self.elements.setdefault(self._section, []).append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self._open.pop() == tag
-        if tag == "section":
-            self._section = ""
-
-    def handle_data(self, data):
-        if not data.strip() or "style" in self._open:
-            return
-        self.texts.setdefault(self._section, []).append(data)
-        if {"td", "th"} & set(self._open):
-            self.tables[self._section][-1][-1][-1] += data
-
-    def text(self, section):
-        return " ".join(self.texts[section])
-
-    def facts(self, section):
-        """The last table of a section as a dictionary."""
-        return dict(self.tables[section][-1])
-
-    def all(self, section, tag, **wanted):
-        """The attributes of a section's elements with that name and these attributes."""
-        names = {name.rstrip("_"): value for name, value in wanted.items()}
-        return [
-            attributes for name, attributes in self.elements[section]
-            if name == tag and names.items() <= attributes.items()
-        ]  # fmt: skip
+PIECE = re.compile(
+    r"<!-- (?:setup|check):?\n(?P<hidden>.*?)-->"
+    r"|(?:<!-- not run: (?P<reason>[^>]*?) -->\s*)?"
+    r"^(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```$",
+    re.DOTALL | re.MULTILINE,
+)
+SAID = re.compile(r"print\(.*\)  # (.*\d.*)")
 
 
-def _check_alone(tag, attributes):
-    """Nothing from elsewhere, and nothing that runs."""
-    assert tag not in {"script", "link", "iframe", "object", "embed", "form", "base"}
-    for name, value in attributes.items():
-        assert not name.startswith("on")
-        assert name not in {"href", "srcset", "action"}
-        assert name != "src" or value.startswith("data:image/png;base64,")
-        assert "url(" not in (value or "")
+class Block(NamedTuple):
+    """A block of code: where it begins, in which language, and why it is not run, if it is not."""
+
+    line: int
+    language: str
+    text: str
+    reason: str | None = None
+
+    def said(self):
+        """The lines that it says it prints."""
+        return SAID.findall(self.text)
 
 
-def read(path):
-    """The page in a file."""
-    source = path.read_text(encoding="utf-8")
-    assert source.startswith("<!DOCTYPE html>\n")
-    assert not re.search(r"https?:|@import|url\(", source)
-    return Page(source)
+def pages():
+    """{path from the root: text}"""
+    docs = ROOT / "docs"
+    found = [p for p in sorted(docs.rglob("*.md")) if p.relative_to(docs).parts[0] not in GENERATED]
+    return {
+        path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+        for path in (ROOT / "README.md", *found)
+    }
+
+
+def blocks(text):
+    """The blocks of a page in order; hidden ones are of the language "hidden"."""
+    for piece in PIECE.finditer(text):
+        name = "text" if piece["hidden"] is None else "hidden"
+        language = piece["language"] if name == "text" else "hidden"
+        line = text.count("\n", 0, piece.start(name)) + 1
+        yield Block(line, language, textwrap.dedent(piece[name]), piece["reason"])
+
+
+def block(text, language, words):
+    """The one block of that language that has those words."""
+    (found,) = (b for b in blocks(text) if b.language == language and words in b.text)
+    return found

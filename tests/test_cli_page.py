@@ -9,7 +9,7 @@ import pytest
 
 from fastmlp import MLP, datasets
 from tests.command_line import clusters, files, history
-from tests.pages import read
+from tests.html_pages import read
 from tests.test_page import NASTY
 
 pytestmark = pytest.mark.usefixtures("command")

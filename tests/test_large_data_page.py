@@ -1,37 +1,9 @@
-"""The page on data larger than the memory: its programs run, and what it says of them is so."""
+"""The page on data larger than the memory: what it says of files and sizes is so."""
 
-import re
-
-import numpy as np
-import pytest
-
-from fastmlp import datasets
 from fastmlp._windows import STOP_SECONDS
-from tests.networks import build
 from tests.processes import ROOT
 
 PAGE = (ROOT / "docs" / "large-data.md").read_text(encoding="utf-8")
-PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-
-for package in ("pandas", "pyarrow", "sklearn"):
-    pytest.importorskip(package, reason="the page uses the extras tables and sklearn")
-
-
-def test_the_programs_run_one_after_the_other(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    digits = datasets.load("digits")
-    np.save("x.npy", digits.train_x[:1000])
-    np.save("labels.npy", digits.train_y[:1000])
-    names = {"mlp": build([64, 16, 10], dtype=np.float32)}
-    names["mlp"].fit(digits.train_x, digits.train_y)
-    before = names["mlp"].evaluate(digits.test_x, digits.test_y)[0]
-    for program in PROGRAMS:
-        exec(compile(program, "docs/large-data.md", "exec"), names)
-    assert names["mlp"].evaluate(digits.test_x, digits.test_y)[0] < before
-    said = re.findall(r"print\(.*?\)  # (.*)", PAGE)
-    assert capsys.readouterr().out.splitlines() == said
-    x, labels = names["x"], names["labels"]
-    assert names["classifier"].score(x / 255, labels) > 0.5
 
 
 def test_every_kind_of_file_is_named():

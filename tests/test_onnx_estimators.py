@@ -1,7 +1,5 @@
 """to_onnx of estimators: onnxruntime gives the labels, probabilities and values that they give."""
 
-import re
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,8 +9,7 @@ from sklearn.exceptions import NotFittedError
 
 from fastmlp import MLP, Activation
 from fastmlp.estimators import MLPClassifier, MLPRegressor, RealMLPClassifier, RealMLPRegressor
-from tests.onnx_models import AGREEMENT, network, onnx, run, session_of
-from tests.processes import ROOT
+from tests.onnx_models import AGREEMENT, onnx, run, session_of
 from tests.test_realmlp import SMALL, diabetes, iris
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -257,22 +254,3 @@ def test_what_has_no_operators(path):
     with pytest.raises(ValueError, match="input_dtype must be one of float32, float64, got 'int8'"):
         model.to_onnx(path, input_dtype="int8")
     assert not path.exists()
-
-
-# The page
-
-
-def test_the_pages_examples(tmp_path, monkeypatch):
-    """They run one after the other, and give what the network and the estimator give."""
-    page = (ROOT / "docs" / "onnx.md").read_text(encoding="utf-8")
-    first, second = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    monkeypatch.chdir(tmp_path)
-    mlp = network([4, 5, 3], ["relu", "identity"], dtype=np.float32)
-    names = {"mlp": mlp, "x": X, "RealMLPClassifier": RealMLPClassifier}
-    exec(first, names)
-    assert_allclose(names["scores"], mlp._outputs(X.astype(np.float32)), rtol=0, atol=1e-5)
-    assert_array_equal(names["prediction"], mlp.predict(X.astype(np.float32)))
-    frame, y = table()
-    names |= {"frame": frame[["age", "job"]], "y": y}
-    exec(second, names)
-    classifies_alike(names["model"], names, frame[["age", "job"]])

@@ -13,7 +13,7 @@ from fastmlp._page._pictures import data_uri
 from fastmlp._page._svg import Axes, ticks
 from fastmlp.initializers import he_normal, zeros
 from tests.networks import build
-from tests.pages import read
+from tests.html_pages import read
 
 ROWS = 200
 NASTY = "</td><script>alert('&amp;')</script>\"<img src=x onerror=1>"

@@ -13,6 +13,7 @@ from fastmlp import MLP
 from fastmlp._cli.mpi import world
 from tests.command_line import ENTRY, files
 from tests.mpi import ended, needs_mpi, started
+from tests.pages import block
 from tests.processes import ROOT
 
 pytestmark = [needs_mpi, pytest.mark.usefixtures("command")]
@@ -89,7 +90,7 @@ def ranks_below(pid):
 def test_the_page_s_program_runs(tmp_path):
     """On four ranks and on one."""
     text = (ROOT / "docs" / "ranks.md").read_text(encoding="utf-8")
-    (program,) = re.findall(r"<!-- program -->\n```python\n(.*?)```", text, re.DOTALL)
+    program = block(text, "python", "MPI.COMM_WORLD").text
     found = []
     for count in (4, 1):
         folder = tmp_path / str(count)

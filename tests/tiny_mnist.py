@@ -1,4 +1,4 @@
-"""A stand-in for MNIST's files: 20 + 10 images of 4×4, known to the table under MNIST's name."""
+"""A stand-in for MNIST's files: 20 + 10 images, by default of 4×4, known by its name."""
 
 import gzip
 import hashlib
@@ -39,12 +39,12 @@ def pack(content):
 class TinySet:
     """The files by name: contents inflated, packed as a mirror serves them."""
 
-    def __init__(self, monkeypatch):
+    def __init__(self, monkeypatch, side=4):
         rng = np.random.default_rng(0)
         self.arrays = [
-            rng.integers(0, 256, (20, 4, 4), np.uint8),
+            rng.integers(0, 256, (20, side, side), np.uint8),
             rng.integers(0, 10, 20, np.uint8),
-            rng.integers(0, 256, (10, 4, 4), np.uint8),
+            rng.integers(0, 256, (10, side, side), np.uint8),
             rng.integers(0, 10, 10, np.uint8),
         ]
         self.contents = dict(zip(NAMES, map(idx_bytes, self.arrays), strict=True))

@@ -199,7 +199,7 @@ class RealMLPRegressor(RegressorMixin, RealMLP):
     Attributes are likewise, without ``classes_``, and
 
     y_mean_, y_std_ : float, or (K,) arrays
-        Of the targets; a network's output is (y - y_mean_) / y_std_.
+        Of the targets; a network's output is ``(y - y_mean_) / y_std_``.
     validation_scores_ : after every epoch, the larger the better: the metric below 0
     """
 

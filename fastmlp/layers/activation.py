@@ -140,7 +140,7 @@ class _Parametric(_Compiled):
     parameter: str
 
     def formula(self, dtype: Any) -> Formula:
-        """As in ``_Compiled``.
+        """What tells compiled code for that dtype which activation this is.
 
         Where the number is negative, the sign of the activation is not that of z: the slope cannot
         be taken from it.
@@ -170,7 +170,7 @@ class _Own(_Compiled):
         self.name = getattr(forward, "__name__", "forward") if name is None else str(name)
 
     def formula(self, dtype: Any) -> Formula:
-        """As in ``_Compiled``. Raises TypeError where the functions cannot be compiled."""
+        """Raises TypeError where the functions cannot be compiled for that dtype."""
         return Formula.of_own(*self._functions, dtype)
 
     def __repr__(self) -> str:
@@ -246,7 +246,7 @@ class Softplus(_Parametric):
 
 
 class Softsign(_Compiled):
-    """z / (1 + |z|)."""
+    """``z / (1 + |z|)``."""
 
     name = "softsign"
 

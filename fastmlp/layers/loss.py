@@ -333,13 +333,13 @@ class MeanSquaredError(_Pointwise):
 
 
 class MeanAbsoluteError(_Pointwise):
-    """|z - y|, whose derivative at 0 is 0. torch.nn.L1Loss."""
+    """``|z - y|``, whose derivative at 0 is 0. torch.nn.L1Loss."""
 
     code = ABSOLUTE
 
 
 class Huber(_Pointwise):
-    """(z - y)**2 / 2 up to |z - y| = delta, then delta * (|z - y| - delta / 2).
+    """``(z - y)**2 / 2`` up to ``|z - y| = delta``, then ``delta * (|z - y| - delta / 2)``.
 
     Reference: Huber, "Robust estimation of a location parameter", 1964; torch.nn.HuberLoss.
     """
