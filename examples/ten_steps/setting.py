@@ -58,10 +58,10 @@ def softmax_loss(logits, label, batch):
 
 @inline
 def gather(batch, x, rows):
-    """The rows of x, side by side."""
+    """The rows of x one after another in ``batch``, which is flat."""
     for i in range(rows.size):
         for k in range(x.shape[1]):
-            batch[i, k] = x[rows[i], k]
+            batch[i * x.shape[1] + k] = x[rows[i], k]
 
 
 def padded(parameters, width):
@@ -74,3 +74,13 @@ def padded(parameters, width):
 def unpadded(parameters, classes):
     w1, b1, w2, b2 = parameters
     return w1, b1, w2[:, :classes], b2[:, :classes]
+
+
+def in_blocks(p, width):
+    """A matrix, flat, in blocks of ``width`` columns."""
+    return p.reshape(len(p), -1, width).swapaxes(0, 1).ravel()
+
+
+def from_blocks(p, like):
+    rows, columns = like.shape
+    return p.reshape(-1, rows, 2*16).swapaxes(0, 1).reshape(rows, columns)

@@ -80,7 +80,7 @@ def epoch(parameters, velocities, gradients, work, x, labels, order):
             array[:] = 0
         for array in gradients:
             array[:] = 0
-        setting.gather(a, x, rows)
+        setting.gather(a.reshape(-1), x, rows)
         multiply(h, a, w1)
         add_bias(h, b1)
         for i in range(h.shape[0]):

@@ -75,7 +75,7 @@ def epoch(parameters, velocities, work, x, labels, order):
     a, h, z, dh, g1, g2 = work
     loss = 0.0
     for rows in order:
-        setting.gather(a, x, rows)
+        setting.gather(a.reshape(-1), x, rows)
         multiply(h, a, w1, b1)
         relu(h)
         multiply(z, h, w2, b2)

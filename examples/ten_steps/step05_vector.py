@@ -5,11 +5,11 @@ import numpy as np
 from fastmlp.kernels._host import lanes
 from fastmlp.kernels._jit import entry, inline
 from fastmlp.kernels._memory import load, store
-from fastmlp.kernels._simd import fma, vector_lanes, where
+from fastmlp.kernels._simd import fma, where
 
 from . import setting
 
-DTYPE = np.float32
+DTYPE, LANES = np.float32, lanes(4)
 RATE, MOMENTUM = DTYPE(setting.RATE), DTYPE(setting.MOMENTUM)
 
 
@@ -17,7 +17,7 @@ RATE, MOMENTUM = DTYPE(setting.RATE), DTYPE(setting.MOMENTUM)
 def add_rows(y, row, a0, a1, a2, a3, w, k):
     """y[row] += a0 * w[k] + ... + a3 * w[k + 3]"""
     columns = y.shape[1]
-    for j in range(0, columns, vector_lanes(y)):
+    for j in range(0, columns, LANES):
         at = k * columns + j
         s = fma(a0, load(w, at), load(y, row * columns + j))
         s = fma(a1, load(w, at + columns), s)
@@ -29,7 +29,7 @@ def add_rows(y, row, a0, a1, a2, a3, w, k):
 def multiply(y, x, w, b):
     """y = x @ w + b"""
     for i in range(y.shape[0]):
-        for j in range(0, y.shape[1], vector_lanes(y)):
+        for j in range(0, y.shape[1], LANES):
             store(y, i * y.shape[1] + j, load(b, j))
     for k in range(0, w.shape[0], 4):
         for i in range(y.shape[0]):
@@ -38,7 +38,7 @@ def multiply(y, x, w, b):
 
 @inline
 def relu(y):
-    for j in range(0, y.size, vector_lanes(y)):
+    for j in range(0, y.size, LANES):
         store(y, j, where(load(y, j) > 0, load(y, j), 0))
 
 
@@ -52,14 +52,14 @@ def back(dx, x, dz, w, wt):
     for k in range(0, wt.shape[0], 4):
         for i in range(dx.shape[0]):
             add_rows(dx, i, dz[i, k], dz[i, k + 1], dz[i, k + 2], dz[i, k + 3], wt, k)
-    for j in range(0, dx.size, vector_lanes(dx)):
+    for j in range(0, dx.size, LANES):
         store(dx, j, where(load(x, j) > 0, load(dx, j), 0))
 
 
 @inline
 def update(p, v, row, g):
     """The step of a row of parameters by its gradient, a single row."""
-    for j in range(0, p.shape[1], vector_lanes(p)):
+    for j in range(0, p.shape[1], LANES):
         at = row * p.shape[1] + j
         velocity = MOMENTUM * load(v, at) - RATE * load(g, j)
         store(v, at, velocity)
@@ -87,7 +87,7 @@ def epoch(parameters, velocities, work, x, labels, order, classes):
     a, h, z, dh, g1, g2, wt = work
     loss = 0.0
     for rows in order:
-        setting.gather(a, x, rows)
+        setting.gather(a.reshape(-1), x, rows)
         multiply(h, a, w1, b1)
         relu(h)
         multiply(z, h, w2, b2)
@@ -100,7 +100,7 @@ def epoch(parameters, velocities, work, x, labels, order, classes):
 
 
 def train(parameters, x, labels, epochs, seed):
-    parameters, classes = setting.padded(parameters, lanes(4)), parameters[3].size
+    parameters, classes = setting.padded(parameters, LANES), parameters[3].size
     velocities = tuple([np.zeros_like(p) for p in parameters])
     inputs, hidden, outputs = x.shape[1], *parameters[2].shape
     rows = setting.BATCH
