@@ -1,14 +1,15 @@
-"""Step 1, NumPy: the formulas as they stand in a textbook, a line each."""
+"""Step 1, NumPy: the formulas as a textbook has them, a line each."""
 
 import numpy as np
 
-from .setting import MOMENTUM, RATE, orders
+from . import setting
+from .setting import MOMENTUM, RATE
 
 DTYPE = np.float64
 
 
 def step(parameters, velocities, x, labels):
-    """A step of training on one batch, in place; returns the sum of its losses."""
+    """Train on one batch; returns the sum of its losses."""
     w1, b1, w2, b2 = parameters
     rows = np.arange(len(x))
     h = np.maximum(x @ w1 + b1, 0)
@@ -27,12 +28,17 @@ def step(parameters, velocities, x, labels):
 
 
 def train(parameters, x, labels, epochs, seed):
+    """(the trained parameters, the mean loss of every epoch); x is in ``DTYPE``."""
     parameters = [p.astype(DTYPE) for p in parameters]
     velocities = [np.zeros_like(p) for p in parameters]
     losses = []
-    for order in orders(len(x), epochs, seed):
+    for order in setting.orders(len(x), epochs, seed):
         loss = 0.0
         for rows in order:
             loss += step(parameters, velocities, x[rows], labels[rows])
         losses.append(loss / len(x))
     return parameters, losses
+
+
+if __name__ == "__main__":
+    setting.run(train, DTYPE)

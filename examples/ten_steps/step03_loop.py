@@ -1,13 +1,11 @@
-"""Step 3, one Numba loop: the whole epoch is compiled, every line of NumPy a loop or two."""
+"""Step 3, one Numba loop: the whole epoch is compiled, every line of NumPy a loop."""
 
 import numpy as np
 
-from fastmlp.kernels._jit import entry, inline
-
 from . import setting
+from .setting import MOMENTUM, RATE, gather, inline, softmax_loss
 
 DTYPE = np.float32
-RATE, MOMENTUM = DTYPE(setting.RATE), DTYPE(setting.MOMENTUM)
 
 
 @inline
@@ -44,73 +42,59 @@ def back(dx, dz, w):
             dx[i, k] = total
 
 
-@inline
-def add_bias(y, b):
-    for i in range(y.shape[0]):
-        for j in range(y.shape[1]):
-            y[i, j] += b[0, j]
-
-
-@inline
-def sum_rows(db, dz):
-    for i in range(dz.shape[0]):
-        for j in range(dz.shape[1]):
-            db[0, j] += dz[i, j]
-
-
-@inline
-def update(p, v, g):
-    for i in range(p.shape[0]):
-        for j in range(p.shape[1]):
-            v[i, j] = MOMENTUM * v[i, j] - RATE * g[i, j]
-    for i in range(p.shape[0]):
-        for j in range(p.shape[1]):
-            p[i, j] += v[i, j]
-
-
-@entry
+@setting.compiled
 def epoch(parameters, velocities, gradients, work, x, labels, order):
-    """All batches of an epoch; returns the sum of the losses."""
+    """Train on all batches; returns the sum of the losses."""
     w1, b1, w2, b2 = parameters
     dw1, db1, dw2, db2 = gradients
     a, h, z, dh = work
     loss = 0.0
     for rows in order:
-        for array in work:
+        for array in (h, z, dw1, db1, dw2, db2):
             array[:] = 0
-        for array in gradients:
-            array[:] = 0
-        setting.gather(a.reshape(-1), x, rows)
+        gather(a, x, rows)
         multiply(h, a, w1)
-        add_bias(h, b1)
         for i in range(h.shape[0]):
             for j in range(h.shape[1]):
-                h[i, j] = max(h[i, j], 0)
+                h[i, j] = max(h[i, j] + b1[0, j], 0)
         multiply(z, h, w2)
-        add_bias(z, b2)
-        for i in range(len(rows)):
-            loss += setting.softmax_loss(z[i], labels[rows[i]], len(rows))
+        for i in range(z.shape[0]):
+            for j in range(z.shape[1]):
+                z[i, j] += b2[0, j]
+            loss += softmax_loss(z[i], labels[rows[i]], len(rows))
         back(dh, z, w2)
         for i in range(dh.shape[0]):
             for j in range(dh.shape[1]):
                 dh[i, j] *= h[i, j] > 0
+                db1[0, j] += dh[i, j]
+            for j in range(z.shape[1]):
+                db2[0, j] += z[i, j]
         gradient(dw1, a, dh)
-        sum_rows(db1, dh)
         gradient(dw2, h, z)
-        sum_rows(db2, z)
         for p, v, g in zip(parameters, velocities, gradients):
-            update(p, v, g)
+            for i in range(p.shape[0]):
+                for j in range(p.shape[1]):
+                    v[i, j] = MOMENTUM * v[i, j] - RATE * g[i, j]
+            for i in range(p.shape[0]):
+                for j in range(p.shape[1]):
+                    p[i, j] += v[i, j]
     return loss
 
 
 def train(parameters, x, labels, epochs, seed):
+    """(the trained parameters, the mean loss of every epoch); x is in ``DTYPE``."""
     parameters = tuple([p.astype(DTYPE) for p in parameters])
     velocities = tuple([np.zeros_like(p) for p in parameters])
     gradients = tuple([np.zeros_like(p) for p in parameters])
-    inputs, hidden, outputs = x.shape[1], *parameters[2].shape
-    work = tuple([np.empty((setting.BATCH, n), DTYPE) for n in (inputs, hidden, outputs, hidden)])
+    hidden, classes = parameters[2].shape
+    widths = x.shape[1], hidden, classes, hidden
+    work = tuple([np.zeros((setting.BATCH, width), DTYPE) for width in widths])
     losses = [
         epoch(parameters, velocities, gradients, work, x, labels, order) / len(x)
         for order in setting.orders(len(x), epochs, seed)
     ]
     return parameters, losses
+
+
+if __name__ == "__main__":
+    setting.run(train, DTYPE)

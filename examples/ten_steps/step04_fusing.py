@@ -1,20 +1,10 @@
-"""Step 4, fusing: what is done with a sum is done when it is there, not in a pass of its own."""
+"""Step 4, fusing: what is done with a sum is done while it is at hand, not in a pass of its own."""
 
 import numpy as np
 
-from fastmlp.kernels._jit import entry, inline
-
 from . import setting
-
-DTYPE = np.float32
-RATE, MOMENTUM = DTYPE(setting.RATE), DTYPE(setting.MOMENTUM)
-
-
-@inline
-def add_rows(y, row, a0, a1, a2, a3, w, k):
-    """y[row] += a0 * w[k] + ... + a3 * w[k + 3]"""
-    for j in range(y.shape[1]):
-        y[row, j] += a0 * w[k, j] + a1 * w[k + 1, j] + a2 * w[k + 2, j] + a3 * w[k + 3, j]
+from .setting import MOMENTUM, RATE, gather, inline, softmax_loss
+from .step03_loop import DTYPE, add_rows
 
 
 @inline
@@ -29,10 +19,10 @@ def multiply(y, x, w, b):
 
 
 @inline
-def relu(y):
-    for i in range(y.shape[0]):
-        for j in range(y.shape[1]):
-            y[i, j] = max(y[i, j], 0)
+def relu(h):
+    for i in range(h.shape[0]):
+        for j in range(h.shape[1]):
+            h[i, j] = max(h[i, j], 0)
 
 
 @inline
@@ -48,7 +38,7 @@ def back(dx, x, dz, w):
 
 @inline
 def update(p, v, row, g):
-    """The step of a row of parameters by its gradient, a single row."""
+    """The step of a row of parameters by its gradient g, which becomes 0."""
     for j in range(p.shape[1]):
         v[row, j] = MOMENTUM * v[row, j] - RATE * g[0, j]
         p[row, j] += v[row, j]
@@ -57,7 +47,7 @@ def update(p, v, row, g):
 
 @inline
 def learn(w, b, vw, vb, g, x, dz):
-    """The step by dw = x.T @ dz, which is never whole: g has a row of it; and by that of b."""
+    """The steps by dw = x.T @ dz, of which g (1, outputs) has one row at a time, and by db."""
     for k in range(w.shape[0]):
         for i in range(0, x.shape[0], 4):
             add_rows(g, 0, x[i, k], x[i + 1, k], x[i + 2, k], x[i + 3, k], dz, i)
@@ -67,20 +57,20 @@ def learn(w, b, vw, vb, g, x, dz):
     update(b, vb, 0, g)
 
 
-@entry
+@setting.compiled
 def epoch(parameters, velocities, work, x, labels, order):
-    """All batches of an epoch; returns the sum of the losses."""
+    """Train on all batches; returns the sum of the losses."""
     w1, b1, w2, b2 = parameters
     vw1, vb1, vw2, vb2 = velocities
     a, h, z, dh, g1, g2 = work
     loss = 0.0
     for rows in order:
-        setting.gather(a.reshape(-1), x, rows)
+        gather(a, x, rows)
         multiply(h, a, w1, b1)
         relu(h)
         multiply(z, h, w2, b2)
         for i in range(len(rows)):
-            loss += setting.softmax_loss(z[i], labels[rows[i]], len(rows))
+            loss += softmax_loss(z[i], labels[rows[i]], len(rows))
         back(dh, h, z, w2)
         learn(w1, b1, vw1, vb1, g1, a, dh)
         learn(w2, b2, vw2, vb2, g2, h, z)
@@ -88,14 +78,19 @@ def epoch(parameters, velocities, work, x, labels, order):
 
 
 def train(parameters, x, labels, epochs, seed):
+    """(the trained parameters, the mean loss of every epoch); x is in ``DTYPE``."""
     parameters = tuple([p.astype(DTYPE) for p in parameters])
     velocities = tuple([np.zeros_like(p) for p in parameters])
-    inputs, hidden, outputs = x.shape[1], *parameters[2].shape
-    rows = setting.BATCH
-    shapes = (rows, inputs), (rows, hidden), (rows, outputs), (rows, hidden), (1, hidden), (1, outputs)
-    work = tuple([np.zeros(shape, DTYPE) for shape in shapes])
+    hidden, classes = parameters[2].shape
+    widths = x.shape[1], hidden, classes, hidden
+    work = [np.zeros((setting.BATCH, width), DTYPE) for width in widths]
+    work = (*work, np.zeros((1, hidden), DTYPE), np.zeros((1, classes), DTYPE))
     losses = [
         epoch(parameters, velocities, work, x, labels, order) / len(x)
         for order in setting.orders(len(x), epochs, seed)
     ]
     return parameters, losses
+
+
+if __name__ == "__main__":
+    setting.run(train, DTYPE)

@@ -1,23 +1,27 @@
-"""Step 7, a blocked layout: what a tile reads one after the other lies side by side."""
+"""Step 7, a blocked layout: what a tile reads one after the other lies side by side.
+
+A matrix lies in blocks of WIDTH columns, one below the other: element (i, j) is number
+j // WIDTH * (rows * WIDTH) + i * WIDTH + j % WIDTH. Arrays keep the shapes of their matrices.
+"""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from fastmlp.kernels._host import lanes
-from fastmlp.kernels._jit import entry, inline
 from fastmlp.kernels._memory import load, store
-from fastmlp.kernels._simd import fma, full_like, where
+from fastmlp.kernels._simd import full_like
 
 from . import setting
+from .setting import inline, softmax_loss
+from .step05_vector import DTYPE, LANES, keep_positive
+from .step06_tile import add_product, put, update
 
-DTYPE, LANES = np.float32, lanes(4)
-WIDTH = 2 * LANES  # of a block of columns: element (i, j) is at j // WIDTH * WIDTH * rows + i * WIDTH + j % WIDTH
-RATE, MOMENTUM = DTYPE(setting.RATE), DTYPE(setting.MOMENTUM)
+WIDTH = 2 * LANES
+TILE = 4 * WIDTH
 
 
 class Matrix(NamedTuple):
-    """A matrix in blocks or the transpose of one, by the steps to the next row, column, block."""
+    """A matrix in blocks, or the transpose of one: steps within a block and from block to block."""
 
     values: np.ndarray
     row: int
@@ -27,28 +31,23 @@ class Matrix(NamedTuple):
 
 
 @inline
-def blocks(values, rows):
-    return Matrix(values, WIDTH, WIDTH * WIDTH, 1, rows * WIDTH)
+def blocks(a):
+    return Matrix(a.reshape(-1), WIDTH, WIDTH * WIDTH, 1, len(a) * WIDTH)
 
 
 @inline
 def transposed(a):
-    return Matrix(a.values, a.column, a.columns, a.row, a.rows)
+    return Matrix(a.reshape(-1), 1, len(a) * WIDTH, WIDTH, WIDTH * WIDTH)
 
 
 @inline
-def add_product(c, a, b):
-    return fma(a, b[0], c[0]), fma(a, b[1], c[1])
-
-
-@inline
-def tile(a, i, b, j, depth, start):
-    """start + a[i : i + 4] @ b, of which the block of columns from j on."""
+def tile(a, i, b, j, start):
+    """start + a[i : i + 4] @ b, the block of columns from j on."""
     c0 = c1 = c2 = c3 = start
-    for k in range(depth):
-        at = i // WIDTH * a.rows + i % WIDTH * a.row + k // WIDTH * a.columns + k % WIDTH * a.column
-        of_b = j * depth + k * WIDTH
-        pair = load(b, of_b), load(b, of_b + LANES)
+    first, of_b = i // WIDTH * a.rows + i % WIDTH * a.row, j * b.shape[0]
+    for k in range(b.shape[0]):
+        at = first + k // WIDTH * a.columns + k % WIDTH * a.column
+        pair = load(b, of_b + k * WIDTH), load(b, of_b + k * WIDTH + LANES)
         c0 = add_product(c0, a.values[at], pair)
         c1 = add_product(c1, a.values[at + a.row], pair)
         c2 = add_product(c2, a.values[at + 2 * a.row], pair)
@@ -57,109 +56,100 @@ def tile(a, i, b, j, depth, start):
 
 
 @inline
-def put(y, at, c):
-    """The four rows of a tile."""
-    for r in range(4):
-        store(y, at + r * WIDTH, c[r][0])
-        store(y, at + r * WIDTH + LANES, c[r][1])
+def gather(batch, x, rows):
+    """batch = x[rows], in blocks"""
+    for i in range(rows.size):
+        for k in range(0, x.shape[1], LANES):
+            at = k // WIDTH * (rows.size * WIDTH) + i * WIDTH + k % WIDTH
+            store(batch, at, load(x, rows[i] * x.shape[1] + k))
 
 
 @inline
-def gather(batch, x, rows):
-    """Some rows of x, in blocks."""
-    for i in range(rows.size):
-        for k in range(0, x.shape[1], LANES):
-            at = k // WIDTH * rows.size * WIDTH + i * WIDTH + k % WIDTH
-            store(batch, at, load(x, rows[i] * x.shape[1] + k))
+def place(t, rows):
+    """(row, column) at which the tile begins that is number t in memory."""
+    return 4 * t % rows, 4 * t // rows * WIDTH
 
 
 @inline
 def multiply(y, x, w, b):
     """y = x @ w + b"""
-    rows = y.size // b.size
-    for j in range(0, b.size, WIDTH):
-        for i in range(0, rows, 4):
-            start = load(b, j), load(b, j + LANES)
-            put(y, j * rows + i * WIDTH, tile(x, i, w, j, w.size // b.size, start))
+    for t in range(y.size // TILE):
+        i, j = place(t, len(y))
+        put(y, t * TILE, tile(x, i, w, j, (load(b, j), load(b, j + LANES))), WIDTH)
 
 
 @inline
-def relu(y):
-    for j in range(0, y.size, LANES):
-        store(y, j, where(load(y, j) > 0, load(y, j), 0))
-
-
-@inline
-def back(dx, x, dz, w, wt, zeros):
-    """dx = dz @ w.T where x > 0, else 0; wt has room for w.T"""
-    hidden, outputs = zeros.size, w.size // zeros.size
-    for k in range(hidden):
-        for j in range(outputs):
-            at = k // WIDTH * outputs * WIDTH + j * WIDTH + k % WIDTH
-            wt[at] = w[j // WIDTH * hidden * WIDTH + k * WIDTH + j % WIDTH]
-    multiply(dx, blocks(dz, dx.size // hidden), wt, zeros)
-    for j in range(0, dx.size, LANES):
-        store(dx, j, where(load(x, j) > 0, load(dx, j), 0))
-
-
-@inline
-def update(p, v, at, gradient):
-    """The step of a vector of parameters."""
-    velocity = MOMENTUM * load(v, at) - RATE * gradient
-    store(v, at, velocity)
-    store(p, at, load(p, at) + velocity)
+def transpose(wt, w):
+    """wt = w.T; w has one block."""
+    for k in range(w.shape[0]):
+        at = k // WIDTH * (WIDTH * WIDTH) + k % WIDTH
+        for j in range(WIDTH):
+            wt[at + j * WIDTH] = w[k, j]
 
 
 @inline
 def learn(w, b, vw, vb, g, x, dz):
-    """The step by dw = x.T @ dz, which is never whole: g has a tile of it; and by that of b."""
-    inputs, rows = w.size // b.size, dz.size // b.size
-    zero = full_like(load(g, 0), 0)
+    """The steps by dw = x.T @ dz, of which g has one tile at a time, and by db."""
+    zero = full_like(load(w, 0), 0)
+    for t in range(w.size // TILE):
+        i, j = place(t, len(w))
+        put(g, 0, tile(x, i, dz, j, (zero, zero)), WIDTH)
+        for at in range(0, TILE, LANES):
+            update(w, vw, t * TILE + at, load(g, at))
     for j in range(0, b.size, WIDTH):
-        for i in range(0, inputs, 4):
-            put(g, 0, tile(x, i, dz, j, rows, (zero, zero)))
-            for r in range(0, 4 * WIDTH, LANES):
-                update(w, vw, j * inputs + i * WIDTH + r, load(g, r))
         total = zero, zero
-        for i in range(j * rows, (j + WIDTH) * rows, WIDTH):
-            total = total[0] + load(dz, i), total[1] + load(dz, i + LANES)
+        for at in range(j * len(dz), (j + WIDTH) * len(dz), WIDTH):
+            total = total[0] + load(dz, at), total[1] + load(dz, at + LANES)
         update(b, vb, j, total[0])
         update(b, vb, j + LANES, total[1])
 
 
-@entry
+@setting.compiled
 def epoch(parameters, velocities, work, x, labels, order, classes):
-    """All batches of an epoch; returns the sum of the losses."""
+    """Train on all batches; returns the sum of the losses."""
     w1, b1, w2, b2 = parameters
     vw1, vb1, vw2, vb2 = velocities
-    a, h, z, dh, g, wt, zeros = work
-    batch = order.shape[1]
+    a, h, z, dh, wt, zeros, g = work
     loss = 0.0
     for rows in order:
         gather(a, x, rows)
-        multiply(h, blocks(a, batch), w1, b1)
-        relu(h)
-        multiply(z, blocks(h, batch), w2, b2)
-        for i in range(batch):
-            row = z[i * WIDTH : i * WIDTH + classes]
-            loss += setting.softmax_loss(row, labels[rows[i]], batch)
-        back(dh, h, z, w2, wt, zeros)
-        learn(w1, b1, vw1, vb1, g, transposed(blocks(a, batch)), dh)
-        learn(w2, b2, vw2, vb2, g, transposed(blocks(h, batch)), z)
+        multiply(h, blocks(a), w1, b1)
+        keep_positive(h, h)
+        multiply(z, blocks(h), w2, b2)
+        for i in range(len(rows)):
+            loss += softmax_loss(z[i, :classes], labels[rows[i]], len(rows))
+        transpose(wt.reshape(-1), w2)
+        multiply(dh, blocks(z), wt, zeros)
+        keep_positive(dh, h)
+        learn(w1, b1, vw1, vb1, g, transposed(a), dh)
+        learn(w2, b2, vw2, vb2, g, transposed(h), z)
     return loss
 
 
+def in_blocks(p):
+    return p.reshape(len(p), -1, WIDTH).swapaxes(0, 1).reshape(p.shape)
+
+
+def from_blocks(p):
+    return p.reshape(-1, len(p), WIDTH).swapaxes(0, 1).reshape(p.shape)
+
+
 def train(parameters, x, labels, epochs, seed):
-    padded, classes = setting.padded(parameters, WIDTH), parameters[3].size
-    parameters = tuple([setting.in_blocks(p, WIDTH) for p in padded])
+    """(the trained parameters, the mean loss of every epoch); x is in ``DTYPE``."""
+    classes = parameters[3].size
+    parameters = tuple([in_blocks(p) for p in setting.padded(parameters, WIDTH)])
     velocities = tuple([np.zeros_like(p) for p in parameters])
-    inputs, hidden, outputs = x.shape[1] + WIDTH, *padded[2].shape
-    rows = setting.BATCH
-    sizes = rows * inputs, rows * hidden, rows * outputs, rows * hidden, 4 * WIDTH, hidden * outputs, hidden
-    work = tuple([np.zeros(size, DTYPE) for size in sizes])
+    (inputs, hidden), outputs = parameters[0].shape, parameters[3].size
+    whole = -(-inputs // WIDTH) * WIDTH
+    shapes = [(setting.BATCH, width) for width in (whole, hidden, outputs, hidden)]
+    shapes += [(outputs, hidden), (1, hidden), (4, WIDTH)]
+    work = tuple([np.zeros(shape, DTYPE) for shape in shapes])
     losses = [
         epoch(parameters, velocities, work, x, labels, order, classes) / len(x)
         for order in setting.orders(len(x), epochs, seed)
     ]
-    padded = [setting.from_blocks(p, like) for p, like in zip(parameters, padded, strict=True)]
-    return setting.unpadded(padded, classes), losses
+    return setting.unpadded([from_blocks(p) for p in parameters], classes), losses
+
+
+if __name__ == "__main__":
+    setting.run(train, DTYPE)
