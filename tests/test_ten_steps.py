@@ -134,11 +134,12 @@ def record(**changes):
         }  # fmt: skip
     workload = {
         "label": "a network", "batch_size": 16, "flops": 2e10, "peak_gflops": 100.0,
+        "samples": 60_000,
         "together": 0.98, "peers": peers,
     }  # fmt: skip
     machine = {"cpu": "a processor"}
     return {
-        "machine": machine, "threads": 2, "date": "2026-01-01", "warnings": [],
+        "machine": machine, "threads": 2, "date": "2026-01-01", "warnings": [], "data": "MNIST",
         "workload": workload,
     }  # fmt: skip
 

@@ -65,10 +65,11 @@ def _summary(record: dict[str, Any]) -> str:
     numpy_all = seconds(record, _steps.NUMPY_THREADS)
     alone = seconds(record, _steps.EPOCH_ALONE)
     notes = [
-        f"{row['label']}, batch {row['batch_size']}, on MNIST. {record['machine']['cpu']}, "
-        f"{threads} threads, {record['date']}. Steps 1 to 8 run on one thread; the peak is that of "
-        f"all {threads}, {threads * row['peak_gflops']:.0f} GFLOP/s in float32, measured in the same "
-        "rounds. ±: half of the distance between the quartiles.",
+        f"{row['label']}, batch {row['batch_size']}; an epoch is {row['samples']:,} rows, "
+        f"{record['data']}. {record['machine']['cpu']}, {threads} threads, {record['date']}. "
+        f"Steps 1 to 8 run on one thread; the peak is that of all {threads}, "
+        f"{threads * row['peak_gflops']:.0f} GFLOP/s in float32, measured in the same rounds. "
+        "±: half of the distance between the quartiles.",
         f"Step 2 with BLAS on {threads} threads takes {numpy_all:.3f} s, step 10 on one "
         f"{alone:.3f} s.",
         *(f"Beware: {warning}." for warning in record["warnings"]),
@@ -82,8 +83,9 @@ def _summary(record: dict[str, Any]) -> str:
 def _below(record: dict[str, Any], step: Step) -> str:
     """A step's code and its figures."""
     path = f"examples/ten_steps/{step.module}.py"
-    said = f"**{seconds(record, step.module):.3f} s an epoch, {share(record, step.module):.0%} of peak"
-    said += f"**, {gain(record, step)}." if step.number > 1 else "**."
+    own, part = seconds(record, step.module), share(record, step.module)
+    said = f"**{own:.3f} s an epoch, {part:.0%} of peak**"
+    said += f", {gain(record, step)}." if step.number > 1 else "."
     code = f"<!-- not run: an excerpt of {path} -->\n```python\n{_steps.excerpt(step)}\n```"
     return f"{code}\n\n[{step.module}.py](../{path}): {said}"
 

@@ -57,6 +57,11 @@ def unpadded(parameters: Arrays, classes: int) -> list[np.ndarray]:
     return [w1, b1, w2[:, :classes], b2[:, :classes]]
 
 
+def zeros(*shapes: tuple[int, int]) -> tuple[np.ndarray, ...]:
+    """Arrays in float32: a program's work space."""
+    return tuple([np.zeros(shape, np.float32) for shape in shapes])
+
+
 @inline
 def gather(batch, x, rows):
     """batch = x[rows]"""

@@ -71,7 +71,8 @@ def epoch(parameters, velocities, gradients, work, x, labels, order):
                 db2[0, j] += z[i, j]
         gradient(dw1, a, dh)
         gradient(dw2, h, z)
-        for p, v, g in zip(parameters, velocities, gradients):
+        for n in range(len(parameters)):
+            p, v, g = parameters[n], velocities[n], gradients[n]
             for i in range(p.shape[0]):
                 for j in range(p.shape[1]):
                     v[i, j] = MOMENTUM * v[i, j] - RATE * g[i, j]
@@ -84,11 +85,11 @@ def epoch(parameters, velocities, gradients, work, x, labels, order):
 def train(parameters, x, labels, epochs, seed):
     """(the trained parameters, the mean loss of every epoch); x is in ``DTYPE``."""
     parameters = tuple([p.astype(DTYPE) for p in parameters])
-    velocities = tuple([np.zeros_like(p) for p in parameters])
-    gradients = tuple([np.zeros_like(p) for p in parameters])
+    velocities = setting.zeros(*(p.shape for p in parameters))
+    gradients = setting.zeros(*(p.shape for p in parameters))
     hidden, classes = parameters[2].shape
     widths = x.shape[1], hidden, classes, hidden
-    work = tuple([np.zeros((setting.BATCH, width), DTYPE) for width in widths])
+    work = setting.zeros(*((setting.BATCH, width) for width in widths))
     losses = [
         epoch(parameters, velocities, gradients, work, x, labels, order) / len(x)
         for order in setting.orders(len(x), epochs, seed)

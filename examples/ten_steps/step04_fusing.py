@@ -1,7 +1,5 @@
 """Step 4, fusing: what is done with a sum is done while it is at hand, not in a pass of its own."""
 
-import numpy as np
-
 from . import setting
 from .setting import MOMENTUM, RATE, gather, inline, softmax_loss
 from .step03_loop import DTYPE, add_rows
@@ -80,11 +78,11 @@ def epoch(parameters, velocities, work, x, labels, order):
 def train(parameters, x, labels, epochs, seed):
     """(the trained parameters, the mean loss of every epoch); x is in ``DTYPE``."""
     parameters = tuple([p.astype(DTYPE) for p in parameters])
-    velocities = tuple([np.zeros_like(p) for p in parameters])
+    velocities = setting.zeros(*(p.shape for p in parameters))
     hidden, classes = parameters[2].shape
     widths = x.shape[1], hidden, classes, hidden
-    work = [np.zeros((setting.BATCH, width), DTYPE) for width in widths]
-    work = (*work, np.zeros((1, hidden), DTYPE), np.zeros((1, classes), DTYPE))
+    shapes = [(setting.BATCH, width) for width in widths]
+    work = setting.zeros(*shapes, (1, hidden), (1, classes))
     losses = [
         epoch(parameters, velocities, work, x, labels, order) / len(x)
         for order in setting.orders(len(x), epochs, seed)

@@ -99,12 +99,11 @@ def train(parameters, x, labels, epochs, seed):
     """(the trained parameters, the mean loss of every epoch); x is in ``DTYPE``."""
     classes = parameters[3].size
     parameters = tuple(setting.padded(parameters, LANES))
-    velocities = tuple([np.zeros_like(p) for p in parameters])
+    velocities = setting.zeros(*(p.shape for p in parameters))
     hidden, outputs = parameters[2].shape
     widths = x.shape[1], hidden, outputs, hidden
-    work = [np.zeros((setting.BATCH, width), DTYPE) for width in widths]
-    work += [np.zeros((rows, hidden), DTYPE) for rows in (outputs, 1, 1)]
-    work = (*work, np.zeros((1, outputs), DTYPE))
+    shapes = [(setting.BATCH, width) for width in widths]
+    work = setting.zeros(*shapes, (outputs, hidden), (1, hidden), (1, hidden), (1, outputs))
     losses = [
         epoch(parameters, velocities, work, x, labels, order, classes) / len(x)
         for order in setting.orders(len(x), epochs, seed)

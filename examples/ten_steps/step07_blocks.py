@@ -138,12 +138,11 @@ def train(parameters, x, labels, epochs, seed):
     """(the trained parameters, the mean loss of every epoch); x is in ``DTYPE``."""
     classes = parameters[3].size
     parameters = tuple([in_blocks(p) for p in setting.padded(parameters, WIDTH)])
-    velocities = tuple([np.zeros_like(p) for p in parameters])
+    velocities = setting.zeros(*(p.shape for p in parameters))
     (inputs, hidden), outputs = parameters[0].shape, parameters[3].size
     whole = -(-inputs // WIDTH) * WIDTH
     shapes = [(setting.BATCH, width) for width in (whole, hidden, outputs, hidden)]
-    shapes += [(outputs, hidden), (1, hidden), (4, WIDTH)]
-    work = tuple([np.zeros(shape, DTYPE) for shape in shapes])
+    work = setting.zeros(*shapes, (outputs, hidden), (1, hidden), (4, WIDTH))
     losses = [
         epoch(parameters, velocities, work, x, labels, order, classes) / len(x)
         for order in setting.orders(len(x), epochs, seed)
