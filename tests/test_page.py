@@ -12,8 +12,8 @@ from fastmlp._page._numbers import calibration, confusion, label_figures, worst_
 from fastmlp._page._pictures import data_uri
 from fastmlp._page._svg import Axes, ticks
 from fastmlp.initializers import he_normal, zeros
-from tests.networks import build
 from tests.html_pages import read
+from tests.networks import build
 
 ROWS = 200
 NASTY = "</td><script>alert('&amp;')</script>\"<img src=x onerror=1>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
@@ -48,8 +48,13 @@ class Measured:
 class Comparison:
     """The peers' processes, kept from workload to workload."""
 
-    def __init__(self, threads: int, say: Callable[[str], None] = print) -> None:
-        self.threads, self.say = threads, say
+    def __init__(
+        self,
+        threads: int,
+        say: Callable[[str], None] = print,
+        peers: Mapping[str, Peer] = PEERS,
+    ) -> None:
+        self.threads, self.say, self._peers = threads, say, peers
         self._processes: dict[str, Process] = {}
         self._patience = 0.0
 
@@ -62,7 +67,7 @@ class Comparison:
 
     def start(self, names: Iterable[str]) -> None:
         """Start the processes of the peers that can run."""
-        for peer in [PROBE, *(PEERS[name] for name in names)]:
+        for peer in [PROBE, *(self._peers[name] for name in names)]:
             if peer.name not in self._processes and not peer.missing():
                 self._processes[peer.name] = Process(peer, self.threads)
 
@@ -72,7 +77,7 @@ class Comparison:
         rounds : at most; fewer if they take long, more if the workload asks for more
         """
         self.start(names)
-        results = [Measured(PROBE), *(Measured(PEERS[name]) for name in names)]
+        results = [Measured(PROBE), *(Measured(self._peers[name]) for name in names)]
         for result in results:
             result.note = result.peer.missing() or ""
         self._prepare(workload, results)

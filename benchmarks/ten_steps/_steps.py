@@ -1,0 +1,112 @@
+"""What is measured: the ten programs, each a peer with a process of its own."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from examples.ten_steps import setting
+
+from ..compare._data import training_set
+from ..compare._peers import Peer
+from ..compare._readme import ROOT
+from ..compare._workloads import Workload
+from ..networks import Network
+
+FOLDER = ROOT / "examples" / "ten_steps"
+
+
+class Step(NamedTuple):
+    """A program, its title, the names in it that the page shows, and how it runs."""
+
+    module: str
+    title: str
+    shown: tuple[str, ...]
+    alone: bool = True  # on one thread
+
+    @property
+    def number(self) -> int:
+        return int(self.module[4:6])
+
+
+STEPS = (
+    Step("step01_numpy", "NumPy", ("step",)),
+    Step("step02_float32", "float32", ("DTYPE",)),
+    Step("step03_loop", "One Numba loop", ("add_rows", "multiply", "gradient")),
+    Step("step04_fusing", "Fusing", ("update", "learn")),
+    Step("step05_vector", "A vector type", ("add_rows",)),
+    Step("step06_tile", "A tile", ("add_product", "tile")),
+    Step("step07_blocks", "A blocked layout", ("blocks", "transposed", "tile")),
+    Step("step08_update", "The update in the tile", ("learn",)),
+    Step("step09_threads", "Threads and a barrier", ("multiply", "epoch"), alone=False),
+    Step("step10_epoch", "The compiled epoch", ("train",), alone=False),
+)
+
+# Beside the steps: what a library's own threads do for step 2, and step 10 without any.
+NUMPY_THREADS, EPOCH_ALONE = "step02_float32-threads", "step10_epoch-alone"
+
+
+def _peer(name: str, label: str, module: str, alone: bool) -> Peer:
+    threads = 1 if alone else None
+    return Peer(name, label, __name__, options={"module": module}, threads=threads)
+
+
+_ALL = [
+    *(_peer(step.module, step.title, step.module, step.alone) for step in STEPS),
+    _peer(NUMPY_THREADS, "float32, all threads", "step02_float32", False),
+    _peer(EPOCH_ALONE, "the compiled epoch, one thread", "step10_epoch", True),
+]
+PEERS = {peer.name: peer for peer in _ALL}
+
+_NAME = "-".join(map(str, setting.SIZES))
+WORKLOAD = Workload(
+    "ten-steps", f"{_NAME} ReLU", "train",
+    Network(
+        setting.SIZES, "relu", setting.BATCH, float(setting.RATE),
+        momentum=float(setting.MOMENTUM),
+    ),
+)  # fmt: skip
+
+
+class Training:
+    """Epochs of a program, from where the last one ended."""
+
+    def __init__(self, workload: Workload, module: str) -> None:
+        program = importlib.import_module(f"examples.ten_steps.{module}")
+        self.train = program.train
+        whole = workload.samples // setting.BATCH * setting.BATCH
+        self.x, self.labels = training_set(whole, program.DTYPE)
+        self.parameters = setting.initial()
+        self.loss = float("nan")
+
+    def run(self, seed: int) -> None:
+        self.parameters, losses = self.train(self.parameters, self.x, self.labels, 1, seed)
+        self.loss = float(losses[-1])
+
+    def figure(self) -> float:
+        """The mean loss of the last epoch, on which all programs must agree."""
+        return self.loss
+
+
+JOBS: dict[str, Any] = {"train": Training}
+
+
+def excerpt(step: Step) -> str:
+    """What the page shows of a program, as it stands in the file."""
+    source = (FOLDER / f"{step.module}.py").read_text(encoding="utf-8")
+    found = dict(_named(ast.parse(source)))
+    lines = source.splitlines()
+    parts = ["\n".join(lines[slice(*found[name])]) for name in step.shown]
+    return "\n\n\n".join(parts)
+
+
+def _named(tree: ast.Module) -> Iterator[tuple[str, tuple[int, int]]]:
+    """(name, its lines) of the functions, classes and constants of a file."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            first = min([node.lineno, *(mark.lineno for mark in node.decorator_list)])
+            yield node.name, (first - 1, node.end_lineno or first)
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            yield node.targets[0].id, (node.lineno - 1, node.end_lineno or node.lineno)
