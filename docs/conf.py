@@ -30,6 +30,9 @@ repository_pages = {
     "benchmarks": "benchmarks/results/README.md",
     "measuring": "benchmarks/README.md",
     "contributing": "CONTRIBUTING.md",
+    "changelog": "CHANGELOG.md",
+    "security": "SECURITY.md",
+    "notice": "fastmlp/data/NOTICE.md",
 }
 
 nitpicky = False  # Docstrings name types of other libraries, whose inventories need a network.
