@@ -35,7 +35,6 @@ repository_pages = {
     "notice": "fastmlp/data/NOTICE.md",
 }
 
-nitpicky = False  # Docstrings name types of other libraries, whose inventories need a network.
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

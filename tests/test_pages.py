@@ -20,7 +20,7 @@ typer = pytest.importorskip("typer", reason="the pages use the command")
 PAGES = pages()
 SHELL = "", "sh", "bash", "console"
 every_page = pytest.mark.parametrize("path", PAGES)
-# The page that packages show cannot have comments.
+# It is read as plain text, too, and has no comments for tests.
 SETUP = {
     "README.md": """
 import numpy as np
@@ -100,16 +100,23 @@ def commands_of(text):
             yield shlex.split(re.split(r" [|&>;]", command)[0], comments=True)
 
 
-def parsed(command, arguments):
-    """What click makes of the arguments, those of the command's own commands included."""
+def test_commands_are_found():
+    text = (
+        "```sh\nmpiexec -n 2 fastmlp train x --lr 1 | tee log\n```\n`fastmlp sweep`, fastmlp it\n"
+    )
+    assert [*commands_of(text)] == [["train", "x", "--lr", "1"], ["sweep"]]
+
+
+def parse(command, arguments):
+    """Raise an error of click's unless the command, or one of its own commands, knows them."""
     context = command.make_context("fastmlp", [], resilient_parsing=True)
     context.resilient_parsing = False
     inner = getattr(command, "commands", None)
     if inner and arguments[0] in inner:
-        return parsed(inner[arguments[0]], arguments[1:])
-    values, rest, _ = command.make_parser(context).parse_args(list(arguments))
-    assert not inner or not rest, f"no such command: {rest[0]}"
-    return values
+        parse(inner[arguments[0]], arguments[1:])
+    else:
+        _, rest, _ = command.make_parser(context).parse_args(list(arguments))
+        assert not inner or not rest, f"no such command: {rest[0]}"
 
 
 @every_page
@@ -117,7 +124,7 @@ def test_the_commands_have_their_options(path):
     from fastmlp._cli.commands import app
 
     for arguments in commands_of(PAGES[path]):
-        parsed(typer.main.get_command(app), arguments)
+        parse(typer.main.get_command(app), arguments)
 
 
 @every_page

@@ -1,7 +1,6 @@
 """The page of the `fastmlp` command, made from its own help."""
 
-from pathlib import Path
-
+import made
 import typer
 
 from fastmlp._cli.commands import app as application
@@ -13,11 +12,7 @@ def setup(app):
 
 
 def _write(app):
-    folder = Path(app.srcdir, "reference")
-    folder.mkdir(exist_ok=True)
-    path, text = folder / "command.md", page()
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        path.write_text(text, encoding="utf-8")
+    made.write(app, {"command.md": page()})
 
 
 def page():

@@ -11,8 +11,8 @@ import importlib
 import inspect
 import pkgutil
 import types
-from pathlib import Path
 
+import made
 from sphinx.util.inspect import signature as sphinx_signature
 from sphinx.util.inspect import stringify_signature
 
@@ -55,16 +55,11 @@ def _write(app):
     pages, homes = modules(), {}
     for name in (*pages[1:], pages[0]):  # The top has what no other page has.
         for path, value in names_of(name).items():
-            if not isinstance(value, types.ModuleType) and not _is_plain(value):
+            # Numbers and texts are shared by names that have nothing to do with each other.
+            if isinstance(value, type) or inspect.isroutine(value):
                 homes.setdefault(id(value), path)
-    texts = {name: "\n".join(_page(name, homes)) for name in pages}
-    texts["index"] = "\n".join(_index(pages))
-    folder = Path(app.srcdir, "reference")
-    folder.mkdir(exist_ok=True)
-    for name, text in texts.items():
-        path = folder / f"{name}.rst"
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
+    texts = {f"{name}.rst": "\n".join(_page(name, homes)) for name in pages}
+    made.write(app, {"index.rst": "\n".join(_index(pages)), **texts})
 
 
 def _index(pages):
@@ -130,8 +125,8 @@ def names_of(name):
 
 def kernels_of(name):
     """{full name: value} of the functions of a kernel module that Python calls."""
-    found = {path: value for path, value in names_of(name).items() if inspect.isroutine(value)}
-    return {path: value for path, value in found.items() if isinstance(value, types.FunctionType)}
+    names = names_of(name).items()
+    return {path: value for path, value in names if isinstance(value, types.FunctionType)}
 
 
 def _statements(module):
@@ -150,20 +145,15 @@ def _defined(module):
     return dict.fromkeys(name for name in names if name[0] != "_")
 
 
-def _is_plain(value):
-    """Whether it is one of Python's own, which may stand for several names."""
-    return not isinstance(value, type) and not inspect.isroutine(value)
-
-
 def _last(path):
     """The name alone: what follows ``automodule`` is in that module."""
     return path.rpartition(".")[2]
 
 
 def _elsewhere(path, value, home):
-    kind, role = ("class", "class") if isinstance(value, type) else ("function", "func")
+    kind = "class" if isinstance(value, type) else "function"
     yield from (f".. py:{kind}:: {_last(path)}", "   :no-typesetting:", "")
-    yield from (f":py:{role}:`{_last(path)} <{home}>`", f"    {_first_line(value)}", "")
+    yield from (f":py:obj:`{_last(path)} <{home}>`", f"    {_first_line(value)}", "")
 
 
 def _first_line(value):
