@@ -199,6 +199,7 @@ def test_a_training_fits_the_terminal(columns, monkeypatch):
         "train digits --epochs 3", TERM="xterm-256color", COLUMNS=str(columns), **SIZES[columns]
     )
     assert bool(re.search(r"\x1b\[[0-9;]*3[0-9]", written)) == (columns != 120)
+    assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")
     text = without_codes(written)
     lines = text.replace("\r", "\n").splitlines()
     assert max(map(len, lines)) <= columns
@@ -207,6 +208,8 @@ def test_a_training_fits_the_terminal(columns, monkeypatch):
     assert f"{100 * (1 - error):.2f} %" in text
     # Without colour the part of a bar that is not done is blank.
     assert "━" in text or columns == 120
+    assert ("│ test accuracy" in text) == (columns >= 80)
+    assert ("samples/s" in text[: text.index("test accuracy")]) == (columns >= 80)
     assert bool(DRAWN.search(text)) == ("% of peak" in text) == (columns == 120)
     epochs = [line for line in lines if re.match(r" +\d/3 +\d+\.\d", line)]
     assert [line.split()[0] for line in epochs] == ["1/3", "2/3", "3/3"]
