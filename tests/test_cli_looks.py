@@ -1,9 +1,9 @@
 """What a terminal shows of `fastmlp train`: curves where it is wide, else short lines."""
 
-import contextlib
 import io
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -198,6 +198,7 @@ def test_a_training_fits_the_terminal(columns, monkeypatch):
         "train digits --epochs 3", TERM="xterm-256color", COLUMNS=str(columns), **SIZES[columns]
     )
     assert bool(re.search(r"\x1b\[[0-9;]*3[0-9]", written)) == (columns != 120)
+    assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")
     text = without_codes(written)
     lines = text.replace("\r", "\n").splitlines()
     assert max(map(len, lines)) <= columns
@@ -206,6 +207,8 @@ def test_a_training_fits_the_terminal(columns, monkeypatch):
     assert f"{100 * (1 - error):.2f} %" in text
     # Without colour the part of a bar that is not done is blank.
     assert "━" in text or columns == 120
+    assert ("│ test accuracy" in text) == (columns >= 80)
+    assert ("samples/s" in text[: text.index("test accuracy")]) == (columns >= 80)
     assert bool(DRAWN.search(text)) == ("% of peak" in text) == (columns == 120)
     epochs = [line for line in lines if re.match(r" +\d/3 +\d+\.\d", line)]
     assert [line.split()[0] for line in epochs] == ["1/3", "2/3", "3/3"]
@@ -216,37 +219,48 @@ def test_a_training_fits_the_terminal(columns, monkeypatch):
         assert "× validation" in after
 
 
+def read_until(reader, process, sought):
+    """What comes from a terminal until there is something in it; None: until its end."""
+    shown = b""
+    while sought is None or sought not in shown:
+        assert select.select([reader], [], [], 60)[0], (process.poll(), shown)
+        try:
+            part = os.read(reader, 4096)
+        except OSError:  # How Linux says that the other side is closed.
+            part = b""
+        if not part:
+            assert sought is None, (process.wait(60), shown)
+            break
+        shown += part
+    return shown
+
+
 @posix
 def test_ctrl_c_leaves_a_wide_terminal_as_it_was():
     import pty
     import termios
 
     reader, writer = pty.openpty()
-    before = termios.tcgetattr(writer)
+    before = termios.tcgetattr(reader)
     environment = {"PYTHONPATH": ROOT, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, *ENTRY, "train", "synth", "--epochs", "2000"],
         env=os.environ | environment, stdout=writer, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    shown = b""
-    while b"3/2000" not in shown:
-        shown += os.read(reader, 4096)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert termios.tcgetattr(writer) == before
-    os.close(writer)
-    os.set_blocking(reader, False)
-    with contextlib.suppress(OSError):
-        while part := os.read(reader, 4096):
-            shown += part
+    ) as process:  # fmt: skip
+        os.close(writer)
+        shown = read_until(reader, process, b"3/2000")
+        process.send_signal(signal.SIGINT)
+        shown += read_until(reader, process, None)
+        assert process.wait(60) == 130
+        assert process.stderr.read().startswith("fastmlp: interrupted in epoch ")
+    assert termios.tcgetattr(reader) == before
     os.close(reader)
-    assert process.returncode == 130
-    assert errors.startswith("fastmlp: interrupted in epoch ")
     text = shown.decode(errors="replace")
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1
-    # Nothing but the chart, as it was in the end, follows the cursor's return.
-    assert "\x1b[?25l" not in text[text.index("\x1b[?25h") :]
-    assert DRAWN.search(text[text.index("\x1b[?25h") :])
+    # The chart, as it was in the end, follows the cursor's return.
+    end = text[text.index("\x1b[?25h") :]
+    assert "\x1b[?25l" not in end
+    assert DRAWN.search(end)
 
 
 def test_a_pipe_has_neither_curves_nor_control_codes(command, monkeypatch):
