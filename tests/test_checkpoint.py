@@ -292,16 +292,18 @@ def test_a_file_of_an_earlier_format_loads_for_ever(number):
 
 
 @pytest.mark.parametrize("weights_dtype", [None, "bfloat16"])
-def test_one_flipped_bit_anywhere_is_an_error(weights_dtype, path):
+@pytest.mark.parametrize("bits", [1, pytest.param(8, marks=pytest.mark.long)])
+def test_one_flipped_bit_anywhere_is_an_error(weights_dtype, bits, path):
+    """In every byte so many of its bits, one after the other."""
     build([1, 2], dtype=np.float32).save(path, weights_dtype)
     content = bytearray(path.read_bytes())
     for place in range(len(content)):
-        for bit in range(8):
-            content[place] ^= 1 << bit
+        for bit in range(place, place + bits):
+            content[place] ^= 1 << bit % 8
             path.write_bytes(content)
             with pytest.raises(ValueError, match="not a fastmlp network"):
                 MLP.load(path)
-            content[place] ^= 1 << bit
+            content[place] ^= 1 << bit % 8
     path.write_bytes(content)
     MLP.load(path)
 

@@ -47,6 +47,11 @@ class Crash(_fastmlp.Training):
 JOBS = {"train": Crash}
 
 
+@pytest.fixture(autouse=True)
+def _other_tests_are_not_waited_for(monkeypatch):
+    monkeypatch.setattr(_rounds, "PATIENCE_SECONDS", 0.0)
+
+
 @pytest.fixture(scope="module")
 def processes():
     """Started when first asked for, kept for the module."""
