@@ -54,6 +54,8 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_copy_source = False
+# Pages without a section have nothing for a sidebar to show.
+html_sidebars = {"ten-steps": [], "features": []}
 html_theme_options = {
     "navigation_with_keys": False,
     "show_toc_level": 2,
