@@ -46,15 +46,19 @@ class Measured:
 
 
 class Comparison:
-    """The peers' processes, kept from workload to workload."""
+    """The peers' processes, kept from workload to workload.
+
+    peers : by their names, by default those that are compared with fastmlp
+    """
 
     def __init__(
         self,
         threads: int,
         say: Callable[[str], None] = print,
-        peers: Mapping[str, Peer] = PEERS,
+        peers: Mapping[str, Peer] | None = None,
     ) -> None:
-        self.threads, self.say, self._peers = threads, say, peers
+        self.threads, self.say = threads, say
+        self._peers = PEERS if peers is None else peers
         self._processes: dict[str, Process] = {}
         self._patience = 0.0
 

@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         description="Measure an epoch of the ten programs of examples/ten_steps in interleaved "
         f"rounds, in less than four minutes; the record goes to {CASUAL}/.",
     )
-    parser.add_argument("--rounds", type=int, default=9, help="at most, default %(default)s")
+    parser.add_argument("--rounds", type=int, default=5, help="at most, default %(default)s")
     parser.add_argument("--samples", type=int,
         help="rows of the training set, for a rough answer; default all")  # fmt: skip
     task = parser.add_mutually_exclusive_group()

@@ -16,8 +16,8 @@ import numpy as np
 from fastmlp import datasets
 from fastmlp.kernels._jit import OPTIONS, inline
 
-SIZES = 784, 192, 10
-BATCH = 16
+SIZES = 784, 256, 10
+BATCH = 8
 # Sums of few powers of two: the same numbers in float32 and in float64.
 RATE, MOMENTUM = np.float32(1 / 256), np.float32(7 / 8)
 
