@@ -3,8 +3,6 @@
 import importlib
 import re
 from dataclasses import replace
-from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -109,18 +107,29 @@ def test_all_programs_are_on_the_page_in_their_order():
     assert files == [step.module for step in STEPS]
 
 
-def test_a_program_that_is_run_says_how_it_went(monkeypatch, capsys):
-    images = SimpleNamespace(
-        train_x=np.uint8(255 * X), train_y=LABELS, test_x=np.uint8(255 * X), test_y=LABELS
-    )
-    monkeypatch.setattr(setting.datasets, "load", lambda name: images)
-    monkeypatch.setattr(setting, "initial", partial(setting.initial, SIZES))
+@pytest.mark.parametrize("found", [True, False], ids=["MNIST", "digits"])
+def test_a_program_that_is_run_says_how_it_went(found, monkeypatch, capsys):
+    """On the digits of the package where there is no MNIST; a rest of rows is left out."""
+    digits, asked = setting.datasets.load("digits"), []
+
+    def load(name):
+        asked.append(name)
+        if name == "mnist" and not found:
+            raise setting.datasets.DatasetError("not here")
+        return digits
+
+    monkeypatch.setattr(setting.datasets, "load", load)
     module = program(STEPS[1])
-    setting.run(module.train, module.DTYPE, epochs=2)
-    assert re.fullmatch(
-        r"\d\.\d{3} s an epoch, losses \[\S+ +\S+\], test error \d+\.\d{2}%\n",
+    setting.run(module.train, module.DTYPE)
+    assert asked == (["mnist"] if found else ["mnist", "digits"])
+    said = re.fullmatch(
+        r"1,432 rows: \d\.\d{3} s an epoch, "
+        r"losses \[(\S+) +\S+ +(\S+)\], test error (\d+\.\d{2})%\n",
         capsys.readouterr().out,
     )
+    first, last, wrong = map(float, said.groups())
+    assert last < first
+    assert wrong < 20
 
 
 def record(**changes):
