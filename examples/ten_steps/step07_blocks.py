@@ -134,15 +134,20 @@ def from_blocks(p):
     return p.reshape(-1, len(p), WIDTH).swapaxes(0, 1).reshape(p.shape)
 
 
-def train(parameters, x, labels, epochs, seed):
-    """(the trained parameters, the mean loss of every epoch); x is in ``DTYPE``."""
-    classes = parameters[3].size
+def prepared(parameters, *more):
+    """(parameters in blocks, velocities, work space with ``more`` at its end)"""
     parameters = tuple([in_blocks(p) for p in setting.padded(parameters, WIDTH)])
     velocities = setting.zeros(*(p.shape for p in parameters))
     (inputs, hidden), outputs = parameters[0].shape, parameters[3].size
     whole = -(-inputs // WIDTH) * WIDTH
     shapes = [(setting.BATCH, width) for width in (whole, hidden, outputs, hidden)]
-    work = setting.zeros(*shapes, (outputs, hidden), (1, hidden), (4, WIDTH))
+    return parameters, velocities, setting.zeros(*shapes, (outputs, hidden), (1, hidden), *more)
+
+
+def train(parameters, x, labels, epochs, seed):
+    """(the trained parameters, the mean loss of every epoch); x is in ``DTYPE``."""
+    classes = parameters[3].size
+    parameters, velocities, work = prepared(parameters, (4, WIDTH))
     losses = [
         epoch(parameters, velocities, work, x, labels, order, classes) / len(x)
         for order in setting.orders(len(x), epochs, seed)

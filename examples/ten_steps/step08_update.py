@@ -13,9 +13,9 @@ from .step07_blocks import (
     blocks,
     from_blocks,
     gather,
-    in_blocks,
     multiply,
     place,
+    prepared,
     tile,
     transpose,
     transposed,
@@ -65,12 +65,7 @@ def epoch(parameters, velocities, work, x, labels, order, classes):
 def train(parameters, x, labels, epochs, seed):
     """(the trained parameters, the mean loss of every epoch); x is in ``DTYPE``."""
     classes = parameters[3].size
-    parameters = tuple([in_blocks(p) for p in setting.padded(parameters, WIDTH)])
-    velocities = setting.zeros(*(p.shape for p in parameters))
-    (inputs, hidden), outputs = parameters[0].shape, parameters[3].size
-    whole = -(-inputs // WIDTH) * WIDTH
-    shapes = [(setting.BATCH, width) for width in (whole, hidden, outputs, hidden)]
-    work = setting.zeros(*shapes, (outputs, hidden), (1, hidden))
+    parameters, velocities, work = prepared(parameters)
     losses = [
         epoch(parameters, velocities, work, x, labels, order, classes) / len(x)
         for order in setting.orders(len(x), epochs, seed)

@@ -11,7 +11,7 @@ from . import setting
 from .setting import inline, softmax_loss
 from .step05_vector import DTYPE, LANES
 from .step06_tile import put, update
-from .step07_blocks import TILE, WIDTH, blocks, from_blocks, in_blocks, place, tile, transposed
+from .step07_blocks import TILE, WIDTH, blocks, from_blocks, place, prepared, tile, transposed
 
 
 @inline
@@ -98,12 +98,7 @@ def epoch(team, losses, parameters, velocities, work, x, labels, order, classes)
 def train(parameters, x, labels, epochs, seed):
     """(the trained parameters, the mean loss of every epoch); x is in ``DTYPE``."""
     classes = parameters[3].size
-    parameters = tuple([in_blocks(p) for p in setting.padded(parameters, WIDTH)])
-    velocities = setting.zeros(*(p.shape for p in parameters))
-    (inputs, hidden), outputs = parameters[0].shape, parameters[3].size
-    whole = -(-inputs // WIDTH) * WIDTH
-    shapes = [(setting.BATCH, width) for width in (whole, hidden, outputs, hidden)]
-    work = setting.zeros(*shapes, (outputs, hidden), (1, hidden))
+    parameters, velocities, work = prepared(parameters)
     count = threads.get_num_threads()
     losses = np.zeros((epochs, count))
     for number, order in enumerate(setting.orders(len(x), epochs, seed)):
