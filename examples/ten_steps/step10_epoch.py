@@ -1,4 +1,4 @@
-"""Step 10, the compiled epoch: all of this for any network, and no narrower where it is known."""
+"""Step 10, the compiled epoch: fastmlp itself, which does all of this for any network."""
 
 import numpy as np
 
