@@ -1,4 +1,4 @@
-"""Step 10, the compiled epoch: all of this for any network, and no narrower where it is known."""
+"""Step 10, the compiled epoch: fastmlp itself, which does all of this for any network."""
 
 import numpy as np
 
@@ -14,7 +14,9 @@ def train(parameters, x, labels, epochs, seed):
     w1, b1, w2, b2 = parameters
     weights, biases = iter([w1, w2]), iter([b1, b2])
     mlp = MLP(
-        *(len(w1), b2.size, [b1.size]),
+        len(w1),
+        b2.size,
+        [b1.size],
         [ReLU(), Identity()],
         lambda inputs, outputs: next(weights),
         lambda outputs: next(biases),
