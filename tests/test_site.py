@@ -8,6 +8,7 @@ import subprocess
 import sys
 import types
 import zlib
+from pathlib import Path
 
 import pytest
 
@@ -107,9 +108,13 @@ def test_files_of_the_repository_are_pages(site):
     benchmarks = (site / "benchmarks.html").read_text(encoding="utf-8")
     assert "784-512-512-10 ReLU" in benchmarks
     assert 'href="measuring.html"' in benchmarks
-    serving = (site / "serving.html").read_text(encoding="utf-8")
-    (download,) = re.findall(r'href="(_downloads/\w+/serve\.py)"', serving)
-    assert (site / download).read_bytes() == (ROOT / "examples" / "serve.py").read_bytes()
+    for page, path in (
+        ("serving", "examples/serve.py"),
+        ("start/index", "fastmlp/data/NOTICE.md"),
+    ):
+        text = (site / f"{page}.html").read_text(encoding="utf-8")
+        (download,) = re.findall(rf'href="(?:\.\./)*(_downloads/\w+/{Path(path).name})"', text)
+        assert (site / download).read_bytes() == (ROOT / path).read_bytes()
 
 
 def test_docstrings_of_the_house_are_marked_up(site):

@@ -19,7 +19,7 @@ FENCE = re.compile(r"^(```.*?^```$)", re.DOTALL | re.MULTILINE)
 def setup(app):
     app.add_config_value("repository_pages", {}, "env")
     app.connect("source-read", _show)
-    app.add_transform(LinksToShownFiles)
+    app.add_transform(LinksToFiles)
     return {"parallel_read_safe": True}
 
 
@@ -46,18 +46,26 @@ def _root(folder):
     return Path(folder).parent
 
 
-class LinksToShownFiles(SphinxTransform):
-    """A link to a file that a page shows becomes one to the page."""
+class LinksToFiles(SphinxTransform):
+    """A link to a file that a page shows becomes one to the page; to other Markdown, a download.
+
+    MyST takes Markdown for a page wherever it is, and names it without its suffix.
+    """
 
     default_priority = 5
 
     def apply(self, **kwargs):
-        root = _root(self.env.srcdir)
+        root, source = _root(self.env.srcdir), Path(self.env.srcdir)
         shown = {
             str((root / path).with_suffix("")): name
             for name, path in self.config.repository_pages.items()
         }
-        for node in self.document.findall(addnodes.pending_xref):
-            target = node.get("reftarget")
-            if node.get("reftype") == "myst" and target in shown:
+        for node in list(self.document.findall(addnodes.pending_xref)):
+            target = node["reftarget"]
+            if target in shown:
                 node["reftarget"] = shown[target]
+            elif (file := Path(f"{target}.md")).is_absolute() and file.is_file():
+                path = os.path.relpath(file, (source / self.env.docname).parent)
+                download = addnodes.download_reference(reftarget=path, refdoc=self.env.docname)
+                download += node.children
+                node.replace_self(download)
