@@ -146,7 +146,9 @@ def test_a_recipe_is_a_write_up_s_alone(command):
     assert "recipe" in command("reproduce --help")[1]
 
 
-@pytest.mark.parametrize("name", ["", "train", "predict", "inspect", "doctor", "datasets", "warmup"])
+@pytest.mark.parametrize(
+    "name", ["", "train", "predict", "inspect", "doctor", "datasets", "warmup"]
+)
 def test_help_in_80_columns(name, command, monkeypatch):
     """Every option's value has a name, not its type's; no description is cut short."""
     monkeypatch.setenv("COLUMNS", "80")
