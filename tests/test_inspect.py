@@ -166,11 +166,11 @@ def test_costs_are_those_of_predictions(inspected, monkeypatch):
 
 
 def test_units():
-    from fastmlp._cli import inspect
+    from fastmlp._cli.units import in_bytes, in_seconds
 
-    texts = [inspect._bytes(count) for count in (0, 999, 1000, 999_499, 999_500, 1234e6, 5e13)]
+    texts = [in_bytes(count) for count in (0, 999, 1000, 999_499, 999_500, 1234e6, 5e13)]
     assert texts == ["0 bytes", "999 bytes", "1 kB", "999 kB", "1 MB", "1.23 GB", "50 TB"]
-    texts = [inspect._duration(seconds) for seconds in (2e-9, 3.456e-5, 0.9999, 12.3)]
+    texts = [in_seconds(seconds) for seconds in (2e-9, 3.456e-5, 0.9999, 12.3)]
     assert texts == ["2 ns", "34.6 µs", "1 s", "12.3 s"]
 
 
