@@ -32,7 +32,6 @@ repository_pages = {
     "contributing": "CONTRIBUTING.md",
     "changelog": "CHANGELOG.md",
     "security": "SECURITY.md",
-    "notice": "fastmlp/data/NOTICE.md",
 }
 
 default_role = "code"
