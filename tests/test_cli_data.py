@@ -164,6 +164,26 @@ def test_a_table_is_trained_on_and_its_classes_are_named(suffix, frame, command)
     assert (mlp.input_size, mlp.output_size) == (4, 3)
 
 
+@pytest.mark.parametrize("hidden", ["none", "16"])
+def test_columns_of_any_size_are_learnt_as_well_and_taken_as_they_are(hidden, command):
+    """A column that is constant, one of 0 and 1, and one in the hundred thousands."""
+    rng = np.random.default_rng(0)
+    x = np.hstack([rng.standard_normal((600, 3)), np.zeros((600, 1)), rng.integers(0, 2, (600, 1))])
+    y = (x[:, 0] + x[:, 4] > x[:, 1] + 0.5).astype(int)
+    accuracies = []
+    for name, rows in (("small", x), ("large", x * [1e5, 1, 1, 1, 1] + [3e5, 50, 0, 7, 0])):
+        np.savez(f"{name}.npz", x=rows, y=y)
+        line = f"train {name}.npz --hidden {hidden} --epochs 20 --no-batchnorm --dtype float64"
+        status, output, _ = command(line)
+        assert status == 0
+        accuracies.append(float(re.search(r"test accuracy +(\S+) %", output)[1]))
+        data = datasets.load(f"{name}.npz")
+        wrong = MLP.load(f"runs/{name}/model.safetensors").evaluate(data.test_x, data.test_y)[1]
+        assert 100 * (1 - wrong) == pytest.approx(accuracies[-1], abs=0.005)
+    assert accuracies[0] > 90
+    assert accuracies[1] == pytest.approx(accuracies[0], abs=1)
+
+
 def test_many_names_are_cut(frame, command):
     frame["tree"] = np.resize([f"t{k:02}" for k in range(30)], len(frame))
     frame.to_csv("trees.csv", index=False)

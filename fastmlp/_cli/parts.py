@@ -26,12 +26,19 @@ class DTypes(NamedTuple):
     compute: str | None = None
 
 
+class Moments(NamedTuple):
+    """Mean and deviation of all pixels, numbers; or of each column of a table, (D,)."""
+
+    mean: Any
+    deviation: Any
+
+
 class Parts(NamedTuple):
     """Rows to train on and to validate on, and what has been done to them."""
 
     train: Rows
     validation: Rows | None
-    moments: tuple[float, float] | None  # of the pixels before they were standardised
+    moments: Moments | None  # of the inputs before they were standardised
     units: Units | None  # of the targets before they were
 
     def arguments(self, preset: Preset, seed: int) -> dict[str, Any]:
@@ -49,21 +56,27 @@ class Parts(NamedTuple):
         }
 
     def undo(self, mlp: MLP) -> None:
-        """Make it a network of pixels and targets as they are in the data."""
+        """Make it a network of inputs and targets as they are in the data."""
         if self.moments is not None:
-            _take_pixels(mlp, *self.moments)
+            _take_inputs(mlp, self.moments)
         if self.units is not None:
             self.units.give_to(mlp)
 
 
 def parts_of(data: Dataset, validate: bool, standardise: bool) -> Parts:
-    """validate : whether rows are held out    standardise : as of ``Preset``"""
-    train, validation = _split(data) if validate else ((data.train_x, data.train_y), None)
+    """validate : whether rows are held out    standardise : as of ``Preset``
+
+    The numbers of a table, which may be of any size, are standardised in any case.
+    """
+    train, held = _split(data) if validate else ((data.train_x, data.train_y), None)
     units = None if data.task == CLASSIFICATION else units_of(train[1])
     moments = _moments(train[0]) if standardise else None
-    rows = train if moments is None else (_standardised(train[0], moments), train[1])
-    held = None if validation is None else _scaled(validation, units)
-    return Parts(_scaled(rows, units), held, moments, units)
+    if data.image_shape is None and train[0].dtype != np.uint8:
+        moments = _moments_of_columns(train[0])
+    rows = [part and (_standardised(part[0], moments), part[1]) for part in (train, held)]
+    scaled = [part and _scaled(part, units) for part in rows]
+    assert scaled[0] is not None
+    return Parts(scaled[0], scaled[1], moments, units)
 
 
 def _split(data: Dataset) -> tuple[Rows, Rows | None]:
@@ -83,27 +96,39 @@ def _split(data: Dataset) -> tuple[Rows, Rows | None]:
     return (data.train_x[~held], data.train_y[~held]), (data.train_x[held], data.train_y[held])
 
 
-def _moments(x: np.ndarray) -> tuple[float, float]:
-    """(mean, standard deviation) of all pixels, uint8 counted as fractions of 255."""
+def _moments(x: np.ndarray) -> Moments:
+    """Of all pixels, uint8 counted as fractions of 255."""
     scale = 255.0 if x.dtype == np.uint8 else 1.0
-    return float(x.mean() / scale), float(x.std() / scale)
+    return Moments(float(x.mean() / scale), float(x.std() / scale))
 
 
-def _standardised(x: np.ndarray, moments: tuple[float, float]) -> np.ndarray:
-    mean, deviation = moments
-    scale = 255.0 if x.dtype == np.uint8 else 1.0
-    return (x.astype(np.float32) - np.float32(scale * mean)) / np.float32(scale * deviation)
+def _moments_of_columns(x: np.ndarray) -> Moments:
+    """Those of 0 and 1, of one value, and those that no network can learn from stay as they are."""
+    with np.errstate(all="ignore"):
+        mean, deviation = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
+        stay = ((x == 0) | (x == 1)).all(axis=0) | ~(deviation > 0) | ~np.isfinite(deviation)
+    mean[stay], deviation[stay] = 0, 1
+    return Moments(mean, deviation)
+
+
+def _standardised(x: np.ndarray, moments: Moments | None) -> np.ndarray:
+    if moments is None:
+        return x
+    dtype, scale = (np.float32, 255.0) if x.dtype == np.uint8 else (x.dtype, 1.0)
+    mean, deviation = (np.asarray(scale * moment, dtype) for moment in moments)
+    return (x.astype(dtype) - mean) / deviation
 
 
 def _scaled(rows: Rows, units: Units | None) -> Rows:
     return rows if units is None else (rows[0], units.scaled(rows[1]))
 
 
-def _take_pixels(mlp: MLP, mean: float, deviation: float) -> None:
-    """Fold (x - m) / s into the first layer, so that the network takes plain pixels."""
+def _take_inputs(mlp: MLP, moments: Moments) -> None:
+    """Fold (x - m) / s into the first layer, so that the network takes inputs as they are."""
+    mean, deviation = (np.reshape(moment, (-1, 1)) for moment in moments)
     first = mlp.linear_layers[0]
     w = first.W / deviation
-    first.b = first.b - mean * w.sum(axis=0)
+    first.b = first.b - (mean * w).sum(axis=0)
     first.W = w
 
 
