@@ -9,5 +9,10 @@ def require(package: str, extra: str) -> None:
         import_module(package)
     except ModuleNotFoundError as error:
         raise ImportError(
-            f'{error.name} is not installed: pip install "fastmlp[{extra}]"', name=error.name
+            f"{error.name} is not installed: {how_to_get(extra)}", name=error.name
         ) from None
+
+
+def how_to_get(extra: str) -> str:
+    """In words. fastmlp is in no index: by its name alone pip would look for a stranger's."""
+    return f"it comes with the extra {extra!r}, in a clone pip install '.[{extra}]'"

@@ -146,7 +146,7 @@ def test_tensorboard_through_pytorch(monkeypatch, tmp_path):
 def test_tensorboard_without_a_writer(monkeypatch, tmp_path):
     for name in ("tensorboardX", "torch.utils.tensorboard"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ImportError, match=r"tensorboardX.*fastmlp\[tensorboard\].*PyTorch.*"
+    with pytest.raises(ImportError, match=r"tensorboardX.*'tensorboard'.*PyTorch.*"
                                           r"neither is installed"):  # fmt: skip
         TensorBoard(tmp_path)
 

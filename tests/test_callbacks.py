@@ -119,7 +119,7 @@ def test_the_bar_serves_several_fits(terminal):
 
 def test_without_rich(monkeypatch):
     monkeypatch.setitem(sys.modules, "rich", None)
-    with pytest.raises(ImportError, match=r'rich.*pip install "fastmlp\[cli\]"'):
+    with pytest.raises(ImportError, match=r"rich.*it comes with the extra 'cli'"):
         ProgressBar()
 
 

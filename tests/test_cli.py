@@ -10,6 +10,7 @@ import pytest
 
 import fastmlp
 from fastmlp import MLP, datasets, optimizers
+from fastmlp._extras import how_to_get
 from fastmlp.initializers import he_normal
 from tests.command_line import (
     MODEL,
@@ -397,4 +398,4 @@ def test_without_an_optional_package(package, extra, command, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     status, output, errors = command("train digits")
     assert (status, output) == (1, "")
-    assert errors == f'fastmlp: {package} is not installed: pip install "fastmlp[{extra}]"\n'
+    assert errors == f"fastmlp: {package} is not installed: {how_to_get(extra)}\n"

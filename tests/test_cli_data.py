@@ -11,6 +11,7 @@ import pytest
 
 from fastmlp import MLP, datasets
 from fastmlp._cli.classes import MOST_UNUSED
+from fastmlp._extras import how_to_get
 from fastmlp.history import NotFiniteWarning
 from tests.command_line import RESULTS, clusters, files
 
@@ -211,6 +212,13 @@ def test_tables_that_are_refused(options, status, message, frame, command):
     assert files(".") == {"trees.csv"}
 
 
+def test_a_table_that_is_not_there(command):
+    """Before its target is asked for."""
+    status, _, errors = command("train nosuch.csv")
+    assert status == 1
+    assert errors == "fastmlp: nosuch.csv: no such file\n"
+
+
 def test_a_value_that_is_missing_is_told_by_its_column(frame, command):
     frame.loc[11, "width"] = np.nan
     frame.to_csv("trees.csv", index=False)
@@ -226,7 +234,7 @@ def test_tables_without_pandas(monkeypatch, command):
     monkeypatch.setitem(sys.modules, "pandas", None)
     status, output, errors = command("train trees.csv --target tree")
     assert (status, output) == (1, "")
-    assert errors == 'fastmlp: pandas is not installed: pip install "fastmlp[tables]"\n'
+    assert errors == f"fastmlp: pandas is not installed: {how_to_get('tables')}\n"
 
 
 # NaN and infinity

@@ -12,6 +12,7 @@ import pytest
 
 from fastmlp import MLP, datasets
 from fastmlp._cli import samplers, sweep_file
+from fastmlp._extras import how_to_get
 from fastmlp._files import to_oneself
 from tests.command_line import clusters, files, posix, shown_on_a_terminal, start
 
@@ -210,7 +211,7 @@ def test_without_optuna(sweep, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     status, _, errors = sweep(ASKED)
     assert status == 1
-    assert errors == 'fastmlp: optuna is not installed: pip install "fastmlp[optuna]"\n'
+    assert errors == f"fastmlp: optuna is not installed: {how_to_get('optuna')}\n"
     assert not Path("runs").exists()
 
 

@@ -395,7 +395,7 @@ def test_a_disk_that_is_full(tiny, mirrors, monkeypatch, user_cache):
 @pytest.mark.parametrize("package", ["pooch", "tqdm"])
 def test_without_the_extra(tiny, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(DatasetNotFoundError, match=rf'{package}: pip install "fastmlp\[data\]"'):
+    with pytest.raises(DatasetNotFoundError, match=rf"{package}: it comes with the extra 'data'"):
         datasets.load("mnist", progress=True)
 
 

@@ -165,5 +165,5 @@ def test_needs_neither_a_display_nor_pyplot(tmp_path):
 
 def test_without_matplotlib(history, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r'matplotlib.*pip install "fastmlp\[plot\]"'):
+    with pytest.raises(ImportError, match=r"matplotlib.*it comes with the extra 'plot'"):
         plotting.curves(history, tmp_path / "curves.png")

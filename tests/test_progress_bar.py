@@ -14,7 +14,7 @@ from tests.networks import batch, build
 
 pytest.importorskip("rich", reason="the progress bar needs Rich")
 
-COMPILING = "compiling kernels, once per installation ..."
+COMPILING = "compiling kernels for networks of this kind; they are kept ..."
 
 
 def fit(bar, epochs=3, **options):

@@ -356,5 +356,5 @@ def test_a_table_of_targets_alone(written):
 def test_without_the_packages(package, name, monkeypatch, tmp_path):
     Path(tmp_path, name).touch()
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ImportError, match=rf'{package} is not installed: .*"fastmlp\[tables\]"'):
+    with pytest.raises(ImportError, match=rf"{package} is not installed: .*'tables'"):
         datasets.load(tmp_path / name, target="kind")

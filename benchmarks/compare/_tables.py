@@ -96,9 +96,9 @@ def _caption(record: dict[str, Any], rows: list[dict[str, Any]], names: Sequence
         if any(values)
     )
     return (
-        f"{record['machine']['cpu']}, {record['threads']} threads, {record['date']}: an epoch of "
-        f"{record['data']} is trained {gains}, at {_range(shares, '{:.0%}')} of the processor's "
-        "FMA peak. "
+        f"{record['machine']['cpu']}, {record['threads']} threads, {record['date']}: on these "
+        f"networks an epoch of {record['data']} is trained {gains}, "
+        f"at {_range(shares, '{:.0%}')} of the processor's FMA peak. "
         "±: half of the distance between the quartiles of interleaved rounds."
     )
 

@@ -7,6 +7,7 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TextIO
 
+from .._extras import how_to_get
 from .._files import naming
 from ..history import History
 
@@ -124,6 +125,6 @@ def _summary_writer() -> Any:
         except ImportError:
             continue
     raise ImportError(
-        'TensorBoard needs tensorboardX, pip install "fastmlp[tensorboard]", or PyTorch with the '
-        "package tensorboard; neither is installed"
+        f"TensorBoard needs tensorboardX ({how_to_get('tensorboard')}) or PyTorch with the package "
+        "tensorboard; neither is installed"
     )

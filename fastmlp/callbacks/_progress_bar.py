@@ -215,7 +215,7 @@ class ProgressBar(LinesAndBar):
         ]
 
 
-COMPILING = "compiling kernels, once per installation ..."
+COMPILING = "compiling kernels for networks of this kind; they are kept ..."
 
 
 def _error_text(error: float, in_percent: bool) -> str:

@@ -81,10 +81,10 @@ def load(
     name = os.fspath(name_or_path)
     path = Path(name)
     if path.suffix in TABLE_SUFFIXES:
-        if target is None:
+        if target is None and path.exists():
             what = "classes" if task == CLASSIFICATION else "targets"
             raise ValueError(f"target must name the column of {name} with the {what}, got none")
-        return load_table(path, target, task)
+        return load_table(path, target or "", task)
     if target is not None:
         raise ValueError(
             f"target is for files ending in {' or '.join(TABLE_SUFFIXES)}, "

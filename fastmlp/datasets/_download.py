@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from .._extras import how_to_get
 from ._errors import DatasetError, DatasetNotFoundError
 from ._known import IdxFile, IdxSet
 
@@ -68,7 +69,7 @@ def _require_packages(progress: bool) -> None:
             import tqdm  # noqa: F401
     except ImportError as error:
         raise DatasetNotFoundError(
-            f'downloading needs the package {error.name}: pip install "fastmlp[data]"'
+            f"downloading needs the package {error.name}: {how_to_get('data')}"
         ) from error
 
 

@@ -192,7 +192,11 @@ class KernelCache(FunctionCache):
 def _announce_compilation():
     """Say once per process why the first call takes a while, to who watches it."""
     if sys.stderr is not None and sys.stderr.isatty():
-        print("fastmlp: compiling kernels, once per installation ...", file=sys.stderr, flush=True)
+        print(
+            "fastmlp: compiling kernels for networks of this kind; they are kept ...",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 _warned = threading.Event()
