@@ -9,6 +9,7 @@ import gc
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -67,9 +68,17 @@ class Interrupt:
 
     def on_train_begin(self, mlp, plan):
         if self.way == "signal":
-            signal.setitimer(signal.ITIMER_REAL, np.random.default_rng().uniform(1e-4, 5e-3))
+            self._set_timer()
+
+    def _set_timer(self):
+        self._set = time.monotonic()
+        signal.setitimer(signal.ITIMER_REAL, np.random.default_rng().uniform(1e-4, 5e-3))
 
     def on_progress(self, progress):
+        # Unlike Ctrl-C, which fit answers itself, this raises wherever it comes; in a destructor
+        # or the like an exception is forgotten: two runs on a busy machine have hung here.
+        if self.way == "signal" and time.monotonic() - self._set > 5:
+            self._set_timer()
         if self.way == "callback":
             raise KeyboardInterrupt
         if self.way == "interrupt_main":
