@@ -212,13 +212,6 @@ def test_tables_that_are_refused(options, status, message, frame, command):
     assert files(".") == {"trees.csv"}
 
 
-def test_a_table_that_is_not_there(command):
-    """Before its target is asked for."""
-    status, _, errors = command("train nosuch.csv")
-    assert status == 1
-    assert errors == "fastmlp: nosuch.csv: no such file\n"
-
-
 def test_a_value_that_is_missing_is_told_by_its_column(frame, command):
     frame.loc[11, "width"] = np.nan
     frame.to_csv("trees.csv", index=False)

@@ -17,6 +17,7 @@ import pytest
 
 from fastmlp import threads
 from tests.networks import batch, build
+from tests.processes import output_of
 
 STATUS = Path("/proc/self/status")
 # Rounds that are counted, after two that fill what is kept.
@@ -119,16 +120,25 @@ def assert_nothing_grows(work, count):
     assert all((counts == counts[0]).all() for counts in others), found
 
 
-@pytest.mark.parametrize(
-    ("work", "count"), [(epochs, 50), (predictions, 1000), (networks, 50), (interrupts, 30)]
-)
-def test_nothing_grows(work, count):
-    assert_nothing_grows(work, count)
+WORK = {work.__name__: work for work in (epochs, predictions, networks, interrupts)}
 
 
-@pytest.mark.long
+@pytest.mark.parametrize("name", WORK)
 @pytest.mark.parametrize(
-    ("work", "count"), [(epochs, 1000), (predictions, 10_000), (networks, 1000), (interrupts, 200)]
-)
-def test_nothing_grows_in_the_long_run(work, count):
-    assert_nothing_grows(work, count)
+    "counts",
+    [
+        {"epochs": 50, "predictions": 1000, "networks": 50, "interrupts": 30},
+        pytest.param(
+            {"epochs": 1000, "predictions": 10_000, "networks": 1000, "interrupts": 200},
+            marks=pytest.mark.long, id="long",
+        ),
+    ],
+)  # fmt: skip
+def test_nothing_grows(name, counts):
+    """In a process of its own, without what other tests have left."""
+    code = f"from tests import test_leaks as t; t.assert_nothing_grows(t.{name}, {counts[name]})"
+    output_of("-X", "faulthandler", "-c", f"import faulthandler as f; {STACKS}; {code}")
+
+
+# Of a process that hangs, the stacks are told before it is ended.
+STACKS = "f.dump_traceback_later(200, exit=True)"

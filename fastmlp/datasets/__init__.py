@@ -81,10 +81,10 @@ def load(
     name = os.fspath(name_or_path)
     path = Path(name)
     if path.suffix in TABLE_SUFFIXES:
-        if target is None and path.exists():
+        if target is None:
             what = "classes" if task == CLASSIFICATION else "targets"
             raise ValueError(f"target must name the column of {name} with the {what}, got none")
-        return load_table(path, target or "", task)
+        return load_table(path, target, task)
     if target is not None:
         raise ValueError(
             f"target is for files ending in {' or '.join(TABLE_SUFFIXES)}, "
