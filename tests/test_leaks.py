@@ -9,7 +9,6 @@ import gc
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,6 @@ import pytest
 
 from fastmlp import threads
 from tests.networks import batch, build
-from tests.processes import output_of
 
 STATUS = Path("/proc/self/status")
 # Rounds that are counted, after two that fill what is kept.
@@ -69,17 +67,9 @@ class Interrupt:
 
     def on_train_begin(self, mlp, plan):
         if self.way == "signal":
-            self._set_timer()
-
-    def _set_timer(self):
-        self._set = time.monotonic()
-        signal.setitimer(signal.ITIMER_REAL, np.random.default_rng().uniform(1e-4, 5e-3))
+            signal.setitimer(signal.ITIMER_REAL, np.random.default_rng().uniform(1e-4, 5e-3))
 
     def on_progress(self, progress):
-        # Unlike Ctrl-C, which fit answers itself, this raises wherever it comes; in a destructor
-        # or the like an exception is forgotten: two runs on a busy machine have hung here.
-        if self.way == "signal" and time.monotonic() - self._set > 5:
-            self._set_timer()
         if self.way == "callback":
             raise KeyboardInterrupt
         if self.way == "interrupt_main":
@@ -88,7 +78,9 @@ class Interrupt:
 
 def interrupts(mlp, count):
     """By turns in the ways there are; the timer's signal does what Ctrl-C does."""
-    handler = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    numbers = signal.SIGALRM, signal.SIGINT
+    # A shell lets what it runs in the background ignore SIGINT, and so do its children.
+    handlers = [signal.signal(number, signal.default_int_handler) for number in numbers]
     try:
         for i in range(count):
             way = ("callback", "signal", "interrupt_main")[i % 3]
@@ -96,7 +88,8 @@ def interrupts(mlp, count):
                 mlp.fit(X, LABELS, epochs=10**6, batch_size=200, callbacks=[Interrupt(way)])
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, handler)
+        for number, handler in zip(numbers, handlers, strict=True):
+            signal.signal(number, handler)
     assert (threads._pool.busy, mlp.buffers.session) == (0, None)
     assert not mlp.buffers.lock.locked()
     assert np.isfinite(mlp.parameters).all()
@@ -120,25 +113,16 @@ def assert_nothing_grows(work, count):
     assert all((counts == counts[0]).all() for counts in others), found
 
 
-WORK = {work.__name__: work for work in (epochs, predictions, networks, interrupts)}
-
-
-@pytest.mark.parametrize("name", WORK)
 @pytest.mark.parametrize(
-    "counts",
-    [
-        {"epochs": 50, "predictions": 1000, "networks": 50, "interrupts": 30},
-        pytest.param(
-            {"epochs": 1000, "predictions": 10_000, "networks": 1000, "interrupts": 200},
-            marks=pytest.mark.long, id="long",
-        ),
-    ],
-)  # fmt: skip
-def test_nothing_grows(name, counts):
-    """In a process of its own, without what other tests have left."""
-    code = f"from tests import test_leaks as t; t.assert_nothing_grows(t.{name}, {counts[name]})"
-    output_of("-X", "faulthandler", "-c", f"import faulthandler as f; {STACKS}; {code}")
+    ("work", "count"), [(epochs, 50), (predictions, 1000), (networks, 50), (interrupts, 30)]
+)
+def test_nothing_grows(work, count):
+    assert_nothing_grows(work, count)
 
 
-# Of a process that hangs, the stacks are told before it is ended.
-STACKS = "f.dump_traceback_later(200, exit=True)"
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("work", "count"), [(epochs, 1000), (predictions, 10_000), (networks, 1000), (interrupts, 200)]
+)
+def test_nothing_grows_in_the_long_run(work, count):
+    assert_nothing_grows(work, count)
