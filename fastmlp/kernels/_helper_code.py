@@ -2,8 +2,9 @@
 
 Numba optimises a function together with all that it calls; then every function that calls it, with
 all of that once more; and makes machine code of each. A helper is only ever linked into kernels,
-where everything is optimised together: of its own it needs neither. So compiling a first fit takes
-24 s instead of 42, and the kernels are no slower.
+where everything is optimised together: of its own it needs neither, nor a copy of what it calls. So
+compiling a first fit took 24 s instead of 42, and, once helpers were left unlinked, 10.2 instead of
+11.8; the kernels are no slower.
 
 Nor does a helper need all that Numba looks for in a function: loops to lift out, closures,
 comprehensions, generators, expressions on whole arrays.
@@ -50,16 +51,18 @@ class _Codegen:
 
 
 class HelperLibrary(JITCodeLibrary):
-    """A helper's LLVM code and that of the helpers it calls."""
+    """A helper's own LLVM code, and where to find that of the helpers it calls."""
 
     @property
     def codegen(self) -> Any:
         return _Codegen(self._codegen)
 
-    def _optimize_final_module(self) -> None:
-        pass
+    def _optimize_functions(self, module: Any) -> None:
+        # What else Numba does here: the layout decides on what later steps may do.
+        module.data_layout = self._codegen._data_layout
 
-    def _finalize_final_module(self) -> None:
+    def finalize(self) -> None:
+        self._raise_if_finalized()
         self._finalize_dynamic_globals()
         self._finalized = True
 
@@ -67,6 +70,38 @@ class HelperLibrary(JITCodeLibrary):
         """0: there is none."""
         self._ensure_finalized()
         return 0
+
+
+class EntryLibrary(JITCodeLibrary):
+    """An entry point's machine code, with the code of all helpers that it reaches."""
+
+    def finalize(self) -> None:
+        self._linking_libraries = _callers_first(self._linking_libraries)
+        super().finalize()
+
+    def _optimize_final_module(self) -> None:
+        # Once. Numba does it twice, to find pairs of reference counts in between.
+        passes, builder = self._codegen._module_pass_manager()
+        passes.run(self._final_module, builder)
+
+
+def _callers_first(libraries: list[Any]) -> list[Any]:
+    """These and all that their helpers call, each behind its callers.
+
+    LLVM links a helper only where something that is linked already calls it.
+    """
+    done: dict[Any, None] = {}
+
+    def visit(library: Any) -> None:
+        if library not in done:
+            if isinstance(library, HelperLibrary):
+                for called in reversed(library._linking_libraries):
+                    visit(called)
+            done[library] = None
+
+    for library in reversed(libraries):
+        visit(library)
+    return list(reversed(done))
 
 
 class HelperCompiler(Compiler):
@@ -82,3 +117,12 @@ class HelperCompiler(Compiler):
             manager.add_pass(each, each.__name__)
         manager.finalize()
         return [manager]
+
+
+class EntryCompiler(Compiler):
+    """Numba's compiler, with an ``EntryLibrary`` for what it makes."""
+
+    def __init__(self, typingctx: Any, targetctx: Any, library: Any, *arguments: Any) -> None:
+        super().__init__(typingctx, targetctx, library, *arguments)
+        self.state.library = EntryLibrary(targetctx.codegen(), "entry")
+        self.state.library.enable_object_caching()

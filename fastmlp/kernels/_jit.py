@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import inspect
 import os
 import signal
@@ -36,9 +37,16 @@ from numba.core.typing.templates import signature
 from .. import threads
 from .._signals import puts_off
 from ._cache import KernelCache
-from ._helper_code import HelperCompiler
+from ._helper_code import EntryCompiler, HelperCompiler
 
 OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False, "_nrt": False}
+# Of a helper, and of an ``overload`` that is one.
+HELPER_OPTIONS = {
+    **OPTIONS,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+    "pipeline_class": HelperCompiler,
+}
 
 _entries = []
 
@@ -79,10 +87,22 @@ def interrupts_held():
         usual(signal.SIGINT, None)
 
 
+@contextlib.contextmanager
+def _garbage_kept():
+    """Look for no garbage: the compiler makes millions of objects, and next to none in cycles."""
+    usual = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if usual:
+            gc.enable()
+
+
 def entry(function):
     """Compile an entry point, called from Python; its machine code is kept on disk."""
-    compiled = numba.njit(**OPTIONS)(function)
-    compiled.compile = interrupts_held()(compiled.compile)
+    compiled = numba.njit(**OPTIONS, pipeline_class=EntryCompiler)(function)
+    compiled.compile = interrupts_held()(_garbage_kept()(compiled.compile))
     # An installation without sources has nothing to tell fresh code by: none is kept.
     with contextlib.suppress(RuntimeError):
         compiled._cache = KernelCache(function)
@@ -136,23 +156,24 @@ def inline(function):
     if cells:
         names = [getattr(getattr(c, "py_func", c), "__qualname__", str(c)) for c in cells]
         function.__qualname__ += f"[{','.join(names)}]"
-    compiled = numba.njit(
-        **OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True, pipeline_class=HelperCompiler
-    )(function)
+    compiled = numba.njit(**HELPER_OPTIONS)(function)
     compiled.__class__ = _Helper
     return compiled
 
 
-def inline_where(condition):
-    """``inline`` for a helper without a result that is compiled only where it may be wanted.
+def inline_where(condition, otherwise=None):
+    """``inline`` for a helper that is compiled only where it may be wanted.
 
-    condition : the types of the arguments -> whether it is. Elsewhere it does nothing, whatever it
-        calls is not compiled, and it must never be reached with work to do.
+    condition : the types of the arguments -> whether it is. Elsewhere whatever it calls is not
+        compiled, and it must never be reached with work to do.
+    otherwise : a helper with the same parameters and type of result that stands in for it there; by
+        default it does nothing, for a helper without a result
     """
 
     def compile_helper(function):
         helper = inline(function)
-        helper.condition, helper.stand_in = condition, inline(_nothing_like(function))
+        helper.condition = condition
+        helper.stand_in = otherwise or inline(_nothing_like(function))
         return helper
 
     return compile_helper
@@ -179,6 +200,9 @@ class _Helper(CPUDispatcher):
         return self.condition is not None and not self.condition(arguments)
 
     def get_call_template(self, args, kws):
+        # Numba would compile it for every constant it is given, where the optimiser sees them all.
+        args = tuple(map(types.unliteral, args))
+        kws = {name: types.unliteral(kind) for name, kind in kws.items()}
         if self._stands_back(args):
             return self.stand_in.get_call_template(args, kws)
         return super().get_call_template(args, kws)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from numba.core import types
 from numba.core.extending import overload
 
-from ._jit import inline
+from ._jit import HELPER_OPTIONS, inline
 from ._simd import VectorType, absolute, copysign, fma, polynomial, two_to_the, where
 
 
@@ -187,7 +187,7 @@ def by_format(stub, functions):
     functions : a function of a register for each dtype
     """
 
-    @overload(stub)
+    @overload(stub, jit_options=HELPER_OPTIONS)
     def choose(x):
         if not isinstance(x, VectorType):
             return None

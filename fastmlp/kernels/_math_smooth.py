@@ -22,7 +22,7 @@ from typing import NamedTuple
 from numba.core import types
 from numba.core.extending import overload
 
-from ._jit import inline
+from ._jit import HELPER_OPTIONS, inline
 from ._math import FORMATS, by_format
 from ._simd import (
     VectorType,
@@ -364,7 +364,7 @@ for _stub in (
     by_format(_stub, {dtype: named[_stub.__name__] for dtype, named in _COMPILED.items()})
 
 
-@overload(softplus)
+@overload(softplus, jit_options=HELPER_OPTIONS)
 def _choose_softplus(z, beta):
     if not isinstance(z, VectorType):
         return None

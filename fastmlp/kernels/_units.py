@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from numba.core.extending import overload
 
 from ._host import tile_rows
-from ._jit import OPTIONS
+from ._jit import HELPER_OPTIONS
 
 
 class FloatUnit(NamedTuple):
@@ -89,7 +89,7 @@ def by_unit(stub: Callable[..., Any]) -> Callable[..., None]:
         pairs: Callable[..., Any],
         squares: Callable[..., Any] | None = None,
     ) -> None:
-        @overload(stub, strict=False, jit_options=OPTIONS)
+        @overload(stub, strict=False, jit_options=HELPER_OPTIONS)
         def choose(unit, *rest):
             if issubclass(unit.instance_class, FloatUnit):
                 return floats
