@@ -11,10 +11,10 @@ are part of them.
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 import numba
 import numpy as np
-from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.datamodel.models import PrimitiveModel
 from numba.core.extending import (
@@ -26,8 +26,7 @@ from numba.core.extending import (
     unbox,
 )
 from numba.core.typing.templates import AttributeTemplate, signature
-
-from ._jit import entry
+from numba.np.numpy_support import as_dtype
 
 
 class Reference(types.Type):
@@ -85,37 +84,27 @@ def _field(context, builder, reference, value, name):
     return pointer if _is_referred(target.types[index]) else builder.load(pointer)
 
 
-@intrinsic
-def _bytes_of(typingctx, value):
-    """How many bytes a tuple takes, a constant."""
-
-    def codegen(context, builder, sig, args):
-        size = context.get_abi_sizeof(context.get_value_type(value))
-        return ir.Constant(ir.IntType(64), size)
-
-    return signature(types.int64, value), codegen
-
-
-@intrinsic
-def _write(typingctx, address, value):
-    """Write a tuple to an address."""
-
-    def codegen(context, builder, sig, args):
-        pointer = builder.inttoptr(args[0], args[1].type.as_pointer())
-        builder.store(args[1], pointer, align=8)
-        return context.get_dummy_value()
-
-    return signature(types.void, address, value), codegen
+def _form(kind):
+    """The dtype of a value of a Numba type in memory: its model's fields, aligned as in C."""
+    if isinstance(kind, types.Array):
+        # Its owners, of which kernels know none, and what ``_fields`` says.
+        numbers = ["owner", "parent", "size", "itemsize", "address"]
+        extents = [(name, np.intp, (kind.ndim,)) for name in ("shape", "strides")]
+        return np.dtype([(name, np.intp) for name in numbers] + extents, align=True)
+    if isinstance(kind, types.BaseTuple):
+        fields = [(str(i), _form(each)) for i, each in enumerate(kind.types)]
+        return np.dtype(fields, align=True)
+    return as_dtype(kind)
 
 
-@entry
-def _size(value):
-    return _bytes_of(value)
+_form_of = lru_cache(_form)
 
 
-@entry
-def _place(address, value):
-    _write(address, value)
+def _fields(value):
+    """A value for its form."""
+    if isinstance(value, np.ndarray):
+        return 0, 0, value.size, value.itemsize, value.ctypes.data, value.shape, value.strides
+    return tuple(map(_fields, value)) if isinstance(value, tuple) else value
 
 
 class Pinned:
@@ -127,10 +116,10 @@ class Pinned:
 
     def __init__(self, value):
         self.value = value
-        self._memory = np.empty(_size(value), np.uint8)
+        kind = numba.typeof(value)
+        self._memory = np.array(_fields(value), _form_of(kind))
         self.address = self._memory.ctypes.data
-        _place(self.address, value)
-        self._numba_type_ = Reference(numba.typeof(value))
+        self._numba_type_ = Reference(kind)
 
 
 @unbox(Reference)
