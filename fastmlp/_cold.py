@@ -9,14 +9,12 @@ import numpy as np
 from .engine import Objective, vocabulary_of
 from .kernels._compiled import is_compiled
 from .kernels._rates import unit_for
-from .kernels._vocabulary import Vocabulary, Whole
+from .kernels._vocabulary import WHOLE, Vocabulary
 from .validation import check_dtype
-
-EVERYTHING = Whole()
 
 
 def is_cold(
-    dtype: Any = np.float32, compute_dtype: str | None = None, vocabulary: Vocabulary = EVERYTHING
+    dtype: Any = np.float32, compute_dtype: str | None = None, vocabulary: Vocabulary = WHOLE
 ) -> bool:
     """Whether machine code of the compiled epoch is still to be made for these dtypes.
 

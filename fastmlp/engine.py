@@ -14,6 +14,7 @@ import numpy as np
 
 from . import threads
 from ._layout import Layout
+from .kernels import activation, rules
 from .kernels._compiled import vocabulary_for
 from .kernels._geometry import (
     Geometry,
@@ -30,7 +31,7 @@ from .kernels._philox import signed
 from .kernels._rates import unit_for
 from .kernels._reference import Pinned
 from .kernels._units import FLOATS, FloatUnit, Unit, rows_together
-from .kernels._vocabulary import Momentum, Rules, Vocabulary, Whole
+from .kernels._vocabulary import APART, EXTRAS, RARE, Vocabulary, smallest_with
 from .kernels.epoch import train_steps
 from .kernels.inference import infer_few_rows, infer_rows
 from .kernels.network import (
@@ -88,9 +89,13 @@ class Objective(NamedTuple):
 
 def vocabulary_of(layout: Layout, objective: Objective) -> Vocabulary:
     """The smallest vocabulary that trains a network."""
-    if layout.has_extras:
-        return Whole()
-    return Rules() if objective.apart else Momentum()
+    rare = (
+        layout.table["activation"].max() > activation.LAST_FREQUENT
+        or objective.loss.code != SOFTMAX
+        or objective.options.rule > rules.LAST_FREQUENT
+    )
+    words = APART * objective.apart | RARE * rare | EXTRAS * layout.has_extras
+    return smallest_with(words)
 
 
 def data_of(

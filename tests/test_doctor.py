@@ -13,6 +13,7 @@ import pytest
 from fastmlp import _machine
 from fastmlp._cli import findings, speed_check
 from fastmlp._cli.findings import Finding, Line
+from fastmlp.kernels._vocabulary import Apart
 from tests.command_line import files as names_in
 from tests.processes import run_python
 from tools import speed_record
@@ -47,7 +48,7 @@ def healthy(command, monkeypatch):
 
 
 # Its vocabulary is told by its name alone.
-EPOCH = findings._compiled.Epoch("float32", findings.FloatUnit, type("Rules", (), {}))
+EPOCH = findings._compiled.Epoch("float32", findings.FloatUnit, Apart)
 
 
 def found(check):
@@ -61,7 +62,7 @@ def test_a_healthy_machine(healthy):
     status, output, errors = healthy("doctor")
     assert (status, errors) == (0, "")
     assert re.search(rf"^  processor +{re.escape(ZEN4)}$", output, re.MULTILINE)
-    assert re.search(r"^  training +float32: plain layers, any optimizer$", output, re.MULTILINE)
+    assert re.search(r"^  training +float32: plain layers, SGD and Adam$", output, re.MULTILINE)
     assert re.search(r"^  training +85% of all peaks, 1.02 s for 60,000 rows$", output, re.M)
     assert output.endswith("\n\nno problem found\n")
 

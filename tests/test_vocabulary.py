@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from fastmlp import engine, optimizers
+from fastmlp import GELU, Identity, SiLU, engine, optimizers
 from fastmlp._layout import LayerSpec, Layout
 from fastmlp.engine import Objective, vocabulary_of
 from fastmlp.kernels import _compiled as compiled
@@ -15,9 +15,21 @@ from fastmlp.kernels._compiled import Epoch, vocabulary_for
 from fastmlp.kernels._jit import entry, inline, inline_where
 from fastmlp.kernels._reference import Reference, refer
 from fastmlp.kernels._units import FLOATS, EmulatedUnit, FloatUnit
-from fastmlp.kernels._vocabulary import Momentum, Rules, Whole, needs, wider
+from fastmlp.kernels._vocabulary import (
+    APART,
+    Apart,
+    Plain,
+    Rare,
+    RareApart,
+    Whole,
+    needs,
+    wider,
+)
 from fastmlp.kernels.activation import ACTIVATIONS
 from fastmlp.kernels.embed import EmbeddingSizes
+from fastmlp.kernels.pointwise import OWN, SOFTMAX, Loss
+from fastmlp.kernels.rules import RULES
+from fastmlp.kernels.update import UpdateOptions
 from tests.networks import assert_same_state, batch, build, state
 
 PLAIN = LayerSpec(4, 4, ACTIVATIONS["tanh"], True, False)
@@ -47,29 +59,68 @@ def test_every_field_of_a_layer_is_known():
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_extras_take_the_whole_vocabulary(name, place):
     specs = [PLAIN] * 3
-    assert vocabulary_of(layout(*specs), Objective()) == Momentum()
+    assert type(vocabulary_of(layout(*specs), Objective())) is Plain
     specs[place] = PLAIN._replace(**{name: EXTRAS[name]})
     for apart in (False, True):
         assert type(vocabulary_of(layout(*specs), Objective(apart=apart))) is Whole
 
 
-def test_updates_apart_take_all_rules():
-    assert type(vocabulary_of(layout(PLAIN), Objective(apart=True))) is Rules
-    assert type(vocabulary_of(layout(PLAIN), Objective())) is Momentum
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_rare_activations_take_more(name, place):
+    specs = [PLAIN] * 3
+    specs[place] = PLAIN._replace(activation=ACTIVATIONS[name])
+    frequent = name in ("identity", "sigmoid", "tanh", "relu", "leaky_relu")
+    for apart, kinds in ((False, (Rare, Plain)), (True, (RareApart, Apart))):
+        found = vocabulary_of(layout(*specs), Objective(apart=apart))
+        assert type(found) is kinds[frequent]
+
+
+def test_so_do_losses_other_than_softmax():
+    for code in range(OWN + 1):
+        found = vocabulary_of(layout(PLAIN), Objective(loss=Loss(code)))
+        assert type(found) is (Plain if code == SOFTMAX else Rare)
+
+
+def test_and_rare_rules():
+    for rule in range(len(RULES) + 1):
+        objective = Objective(options=UpdateOptions(rule, np.inf, np.inf, 0.0), apart=True)
+        frequent = rule < len(RULES) and RULES[rule].name in ("momentum", "sgd", "adam")
+        assert type(vocabulary_of(layout(PLAIN), objective)) is (Apart if frequent else RareApart)
+
+
+def test_the_wider_ones_know_all_that_a_vocabulary_does():
+    assert wider(Plain()) == [Plain, Apart, Rare, RareApart, Whole]
+    assert wider(Apart()) == [Apart, RareApart, Whole]
+    assert wider(Rare()) == [Rare, RareApart, Whole]
+    assert wider(RareApart()) == [RareApart, Whole]
+    assert wider(Whole()) == [Whole]
 
 
 FITS = {
-    "momentum": {},
-    "adam": {"lr": None, "optimizer": optimizers.Adam(lr=0.01)},
-    "clipped": {"lr": None, "optimizer": optimizers.Momentum(lr=0.05, clip_norm=0.1)},
+    "momentum": (Plain, {}),
+    "adam": (Apart, {"lr": None, "optimizer": optimizers.Adam(lr=0.01)}),
+    "clipped": (Apart, {"lr": None, "optimizer": optimizers.Momentum(lr=0.05, clip_norm=0.1)}),
+    "silu": (Rare, {"activations": [SiLU, GELU, Identity]}),
+    "lion": (RareApart, {"lr": None, "optimizer": optimizers.Lion(lr=0.01)}),
 }
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, "bfloat16"])
-@pytest.mark.parametrize("name", FITS)
+# The rare ones in one dtype, since each vocabulary of each takes some ten seconds to compile.
+CASES = [(name, np.float64) for name in FITS] + [
+    (name, dtype)
+    for name in FITS
+    if FITS[name][0] in (Plain, Apart)
+    for dtype in (np.float32, "bfloat16")
+]
+
+
+@pytest.mark.parametrize(("name", "dtype"), CASES)
 def test_all_vocabularies_end_in_the_same_bits(name, dtype, monkeypatch):
     """In every one that will do: weights, states of the rule, losses."""
     x, labels, _ = batch(41, 19, 5, dtype=dtype)
+
+    least, options = FITS[name]
 
     def fitted(vocabulary):
         taken = []
@@ -79,13 +130,12 @@ def test_all_vocabularies_end_in_the_same_bits(name, dtype, monkeypatch):
             return vocabulary()
 
         monkeypatch.setattr(engine, "vocabulary_for", choose)
-        mlp = build([19, 33, 7, 5], dtype=dtype, **FITS[name])
+        mlp = build([19, 33, 7, 5], dtype=dtype, **options)
         history = mlp.fit(x, labels, epochs=3, batch_size=8, seed=1)
         return set(taken), history.step_loss, state(mlp)
 
-    least = Rules if name != "momentum" else Momentum
-    runs = [fitted(vocabulary) for vocabulary in wider(least())]
-    assert len(runs) == (2 if name != "momentum" else 3)
+    wanted = set(wider(Plain())) if dtype is np.float64 else {Plain, Apart, Whole}
+    runs = [fitted(each) for each in wider(least()) if each in wanted]
     for taken, losses, end in runs:
         assert taken == {least}
         assert losses == runs[0][1]
@@ -105,26 +155,27 @@ def known(monkeypatch):
 
 def test_what_is_compiled_is_taken(known):
     here, on_disk = known
-    assert type(vocabulary_for("float32", FLOATS, Momentum())) is Momentum
+    assert type(vocabulary_for("float32", FLOATS, Plain())) is Plain
     vocabulary_for.cache_clear()
     on_disk.add(Epoch("float32", FloatUnit, Whole))
-    assert type(vocabulary_for("float32", FLOATS, Momentum())) is Whole
-    assert type(vocabulary_for("float64", FLOATS, Momentum())) is Momentum
-    assert type(vocabulary_for("float32", EmulatedUnit(), Momentum())) is Momentum
+    assert type(vocabulary_for("float32", FLOATS, Plain())) is Whole
+    assert type(vocabulary_for("float64", FLOATS, Plain())) is Plain
+    assert type(vocabulary_for("float32", EmulatedUnit(), Plain())) is Plain
     vocabulary_for.cache_clear()
-    here.add(Epoch("float32", FloatUnit, Rules))
-    assert type(vocabulary_for("float32", FLOATS, Momentum())) is Rules
-    assert type(vocabulary_for("float32", FLOATS, Rules())) is Rules
+    here.add(Epoch("float32", FloatUnit, Apart))
+    assert type(vocabulary_for("float32", FLOATS, Plain())) is Apart
+    assert type(vocabulary_for("float32", FLOATS, Rare())) is Whole
+    assert type(vocabulary_for("float32", FLOATS, Apart())) is Apart
     assert type(vocabulary_for("float32", FLOATS, Whole())) is Whole
 
 
 def test_never_less_than_is_needed(known):
     here, on_disk = known
-    here.add(Epoch("float32", FloatUnit, Momentum))
-    on_disk.add(Epoch("float32", FloatUnit, Momentum))
-    assert type(vocabulary_for("float32", FLOATS, Rules())) is Rules
-    assert not compiled.is_compiled("float32", FLOATS, Rules())
-    assert compiled.is_compiled("float32", FLOATS, Momentum())
+    here.add(Epoch("float32", FloatUnit, Plain))
+    on_disk.add(Epoch("float32", FloatUnit, Plain))
+    assert type(vocabulary_for("float32", FLOATS, Apart())) is Apart
+    assert not compiled.is_compiled("float32", FLOATS, Apart())
+    assert compiled.is_compiled("float32", FLOATS, Plain())
 
 
 def test_the_epoch_that_ran_is_among_those_compiled():
@@ -132,7 +183,7 @@ def test_the_epoch_that_ran_is_among_those_compiled():
     build([5, 4, 3], dtype=np.float32).fit(x, labels)
     found = {epoch for epoch in compiled.epochs_here() if epoch.dtype == "float32"}
     assert any(epoch.unit is FloatUnit for epoch in found)
-    assert {epoch.vocabulary for epoch in found} <= {Momentum, Rules, Whole}
+    assert {epoch.vocabulary for epoch in found} <= {Plain, Apart, Rare, RareApart, Whole}
 
 
 class Pair(NamedTuple):
@@ -142,7 +193,7 @@ class Pair(NamedTuple):
 
 class Outer(NamedTuple):
     pair: Pair
-    mark: Momentum
+    mark: Plain
     count: int
 
 
@@ -161,11 +212,11 @@ def _total(outer):
 
 def test_a_reference_reads_what_the_tuple_holds():
     numbers = np.arange(5.0)
-    assert _total(Outer(Pair(numbers, 3.0), Momentum(), 4)) == 3.0 * (0 + 1 + 2 + 3)
+    assert _total(Outer(Pair(numbers, 3.0), Plain(), 4)) == 3.0 * (0 + 1 + 2 + 3)
 
 
 def test_types_of_references_are_told_apart_by_what_they_refer_to():
-    types = [numba.typeof(Outer(Pair(np.zeros(1, dtype), 3.0), Momentum(), 4)) for dtype in "fd"]
+    types = [numba.typeof(Outer(Pair(np.zeros(1, dtype), 3.0), Plain(), 4)) for dtype in "fd"]
     first, second = map(Reference, types)
     assert first == Reference(types[0])
     assert first != second
@@ -190,10 +241,10 @@ def test_a_helper_with_a_condition_does_nothing_where_it_is_not_wanted():
     assert_array_equal(integers, [0])
 
 
-def test_a_vocabulary_is_asked_of_a_network_alone():
-    @needs(Rules)
+def test_a_vocabulary_is_asked_of_what_tells_one():
+    @needs(APART)
     def nothing(number):
         pass
 
-    with pytest.raises(TypeError, match="Reference to a Network"):
+    with pytest.raises(TypeError, match="something that has a vocabulary"):
         nothing.get_call_template((numba.types.int64,), {})

@@ -23,6 +23,7 @@ from .._version import __version__
 from ..kernels import _compiled, _host, _jit
 from ..kernels._cache import KernelCache
 from ..kernels._units import FloatUnit
+from ..kernels._vocabulary import Apart, Plain, Rare, RareApart, Whole
 from ..threads import get_num_threads
 from .units import in_bytes
 
@@ -146,10 +147,19 @@ def _files_of_code(folder: Path) -> tuple[list[Path], list[Path]]:
     return found
 
 
+# What compiled epochs are for.
+_KNOWN = {
+    Plain: "plain layers, momentum",
+    Apart: "plain layers, SGD and Adam",
+    Rare: "plain layers, every loss, momentum",
+    RareApart: "plain layers, every loss, every optimizer",
+    Whole: "everything",
+}
+
+
 def _what_for(epoch: _compiled.Epoch) -> str:
     name = epoch.dtype if issubclass(epoch.unit, FloatUnit) else "bfloat16"
-    vocabularies = {"Momentum": "plain layers, momentum", "Rules": "plain layers, any optimizer"}
-    return f"{name}: {vocabularies.get(epoch.vocabulary.__name__, 'everything')}"
+    return f"{name}: {_KNOWN[epoch.vocabulary]}"
 
 
 def _size(paths: list[Path]) -> int:

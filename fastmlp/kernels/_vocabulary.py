@@ -14,53 +14,88 @@ from ._jit import inline_where
 from ._reference import Reference
 from ._units import FloatUnit
 
+# What may be left out, a bit for each.
+APART = 1  # updates from gradients in memory, and what is done with these before
+RARE = 2  # activations, losses and rules other than the most frequent ones
+EXTRAS = 4  # norms, dropout and whatever else layers may have
 
-class Momentum(NamedTuple):
-    """Products and activations, and momentum in the tiles of the gradient."""
 
-    level: int = 0
+class Plain(NamedTuple):
+    """Products, the frequent activations, softmax, and momentum in the gradient's tiles."""
+
+    words: int = 0
 
 
-class Rules(NamedTuple):
-    """All rules of an update, and what is done with gradients before it."""
+class Apart(NamedTuple):
+    """With updates apart, by the frequent rules."""
 
-    level: int = 1
+    words: int = APART
+
+
+class Rare(NamedTuple):
+    """With all activations and losses."""
+
+    words: int = RARE
+
+
+class RareApart(NamedTuple):
+    """With all activations, losses and rules."""
+
+    words: int = RARE | APART
 
 
 class Whole(NamedTuple):
-    """Norms, dropout and whatever else layers may have, too."""
+    """With all there is."""
 
-    level: int = 2
+    words: int = RARE | APART | EXTRAS
 
 
-Vocabulary = Momentum | Rules | Whole
+Vocabulary = Plain | Apart | Rare | RareApart | Whole
+WHOLE = Whole()
 
 
 def wider(least: Vocabulary) -> list[type[Vocabulary]]:
-    """A vocabulary and all larger ones, the smallest first."""
-    return [each for each in (Momentum, Rules, Whole) if each().level >= least.level]
+    """A vocabulary and all that have its words, the smallest first."""
+    every: list[type[Vocabulary]] = [Plain, Apart, Rare, RareApart, Whole]
+    return [each for each in every if each().words & least.words == least.words]
 
 
-def _network_of(arguments):
-    """The type of the ``Network`` that is among the types of a helper's arguments."""
+def smallest_with(words: int) -> Vocabulary:
+    """The smallest vocabulary that has these words."""
+    return wider(Plain(words))[0]()
+
+
+def _holder_of(name, arguments):
+    """The type among those of a helper's arguments that has a field of this name."""
     for argument in arguments:
-        if isinstance(argument, Reference) and "vocabulary" in argument.target.fields:
+        kind = argument.target if isinstance(argument, Reference) else argument
+        if name in getattr(kind, "fields", ()):
             return argument
-    raise TypeError("a helper with a condition must be given a Reference to a Network")
+    raise TypeError(f"a helper with a condition must be given something that has a {name}")
 
 
-def needs(vocabulary):
-    """``inline`` for a helper that does nothing in the epochs of a smaller vocabulary."""
+def _field_of(holder, name):
+    if isinstance(holder, Reference):
+        return holder.field(name)
+    return holder.types[holder.fields.index(name)]
+
+
+def needs(words, otherwise=None):
+    """``inline`` for a helper that is left out of the epochs that do not have these words.
+
+    It takes a network, or another named tuple, that tells its ``vocabulary``.
+    otherwise : a helper that is called in its place; by default nothing is done
+    """
 
     def is_known(arguments):
-        known = _network_of(arguments).field("vocabulary").instance_class
-        return known().level >= vocabulary().level
+        known = _field_of(_holder_of("vocabulary", arguments), "vocabulary").instance_class
+        return known().words & words == words
 
-    return inline_where(is_known)
+    return inline_where(is_known, otherwise)
 
 
 def _rounds(arguments):
-    unit = _network_of(arguments).field("packed").field("unit")
+    unit = _field_of(_field_of(_holder_of("packed", arguments), "packed"), "unit")
     return unit.instance_class is not FloatUnit
 
 

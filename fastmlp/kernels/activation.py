@@ -30,6 +30,7 @@ from ._memory import Place, load_partial, store, store_partial
 from ._own import address_of, call_address
 from ._simd import absolute, copysign, full_like, vector_lanes, where
 from ._sync import barrier, share
+from ._vocabulary import RARE, WHOLE, Vocabulary, needs
 
 
 def _loop_over(forward, slope):
@@ -59,6 +60,7 @@ class Formula(NamedTuple):
     keeps_slope: bool = False  # the slope is kept, not taken from a
     parameter: float = 0.0
     address: int = 0  # of the code of a user's own
+    vocabulary: Vocabulary = WHOLE  # of the kernel that it is told
 
     @staticmethod
     def of_own(forward, slope, dtype) -> Formula:
@@ -73,6 +75,7 @@ class Formula(NamedTuple):
 IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, SELU, SOFTPLUS, SOFTSIGN = range(9)
 HARD_SIGMOID, HARD_SWISH, SILU, MISH, GELU, GELU_TANH = range(9, 15)
 OWN = 15  # a user's, at an address
+LAST_FREQUENT = LEAKY_RELU  # every vocabulary has the codes up to this
 
 ACTIVATIONS = {
     "identity": Formula(IDENTITY),
@@ -100,10 +103,23 @@ _SOFTSIGN_END = 2.0**60
 
 
 @inline
-def formula_of(layer, training):
+def formula_of(layer, training, vocabulary):
     """The formula in a row of a layer table; slopes are kept for training alone."""
     keeps_slope = training and layer.keeps_slope != 0
-    return Formula(layer.activation, keeps_slope, layer.parameter, layer.address)
+    return Formula(layer.activation, keeps_slope, layer.parameter, layer.address, vocabulary)
+
+
+@inline
+def keeping(formula, keeps_slope):
+    """A formula whose slope is kept, or is not."""
+    code, parameter, address = formula.code, formula.parameter, formula.address
+    return Formula(code, keeps_slope, parameter, address, formula.vocabulary)
+
+
+@inline
+def no_activation(vocabulary):
+    """The identity's formula."""
+    return Formula(IDENTITY, False, 0.0, 0, vocabulary)
 
 
 @inline
@@ -142,13 +158,13 @@ def hard_swish(z):
 
 @inline
 def is_short(formula):
-    """Whether ``activate_short`` is all that is to be done: the most frequent activations."""
-    return formula.code <= LEAKY_RELU and not formula.keeps_slope
+    """Whether ``activate_short`` is all that is to be done."""
+    return formula.code <= LAST_FREQUENT and not formula.keeps_slope
 
 
 @inline
 def activate_short(z, formula):
-    """The activation of z, for the first five codes."""
+    """The activation of z, for the most frequent ones."""
     code = formula.code
     if code == RELU:
         return relu(z)
@@ -164,14 +180,14 @@ def activate_short(z, formula):
 @inline
 def activate(z, formula):
     """The activation of z."""
-    if formula.code <= LEAKY_RELU:
+    if formula.code <= LAST_FREQUENT:
         return activate_short(z, formula)
     return _activate_longer(z, formula.code, formula.parameter)
 
 
 @inline
 def _activate_longer(z, code, parameter):
-    """``activate`` for those that take more than a comparison or are rare."""
+    """``activate`` for the others."""
     stay_apart()
     if code == ELU:
         return where(z <= 0, parameter * expm1(z), z)
@@ -195,6 +211,28 @@ def _activate_longer(z, code, parameter):
 
 
 @inline
+def _slope_of_identity(a, side, formula):
+    return full_like(a, 1)
+
+
+@needs(RARE, _slope_of_identity)
+def _slope_of_rare(a, side, formula):
+    """``_slope`` of the others."""
+    code, parameter = formula.code, formula.parameter
+    if code == ELU:
+        return where(side > 0, full_like(a, 1), a + parameter)
+    if code == SELU:
+        return where(side > 0, full_like(a, _SELU_SCALE), a + _SELU_ALPHA)
+    if code == SOFTPLUS:
+        return -expm1(-parameter * a)
+    if code == SOFTSIGN:
+        return (1 - absolute(a)) * (1 - absolute(a))
+    if code == HARD_SIGMOID:
+        return where(a > 0, where(a < 1, full_like(a, 1 / 6), 0), 0)
+    return _slope_of_identity(a, side, formula)
+
+
+@inline
 def _slope(a, side, formula):
     """da/dz from the activation a; ``side`` has the sign of z."""
     code, parameter = formula.code, formula.parameter
@@ -206,17 +244,7 @@ def _slope(a, side, formula):
         return 1 - a * a
     if code == LEAKY_RELU:
         return where(side > 0, full_like(a, 1), parameter)
-    if code == ELU:
-        return where(side > 0, full_like(a, 1), a + parameter)
-    if code == SELU:
-        return where(side > 0, full_like(a, _SELU_SCALE), a + _SELU_ALPHA)
-    if code == SOFTPLUS:
-        return -expm1(-parameter * a)
-    if code == SOFTSIGN:
-        return (1 - absolute(a)) * (1 - absolute(a))
-    if code == HARD_SIGMOID:
-        return where(a > 0, where(a < 1, full_like(a, 1 / 6), 0), 0)
-    return full_like(a, 1)
+    return _slope_of_rare(a, side, formula)
 
 
 @inline
@@ -245,7 +273,7 @@ def activate_with_slope(z, formula):
     return a, _slope(a, z, formula)
 
 
-@inline
+@needs(RARE)
 def store_activated(y, slopes, at, z, formula):
     """A register of y = act(z); where its slope is kept, it goes to the same place of slopes."""
     if formula.code == OWN:

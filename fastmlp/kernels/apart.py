@@ -18,7 +18,7 @@ from ._jit import entry, inline
 from ._memory import load_partial, store_partial
 from ._simd import vector_lanes
 from ._sync import barrier, share
-from ._vocabulary import Rules, needs
+from ._vocabulary import APART, EXTRAS, needs
 from .gather import scaled_layer
 from .packing import ceil_div
 from .scale import has_scale, scale_gradients
@@ -36,17 +36,24 @@ class Turn(NamedTuple):
     norm_scale: float  # of those of batch norm
 
 
-@needs(Rules)
+@needs(EXTRAS)
+def _prepare_scales(team, network, scale):
+    """The gradients of the scales, from those of the weights."""
+    if has_scale(network.table[0]):
+        scale_gradients(team, scaled_layer(network), scale)
+        barrier(team)
+
+
+@needs(APART)
 def update_apart(team, network, plan, turn):
     """Update all parameters from the gradients in memory."""
-    table, packed = network.table, network.packed
-    if has_scale(table[0]):
-        scale_gradients(team, scaled_layer(network), turn.scale)
-        barrier(team)
+    packed = network.packed
+    _prepare_scales(team, network, turn.scale)
     instructions = Instructions(
-        plan.options, turn.factors, turn.scale, turn.norm_scale, packed.terms, packed.staged
-    )
-    update_network(team, table, packed.learnt, packed.gradients, True, instructions)
+        plan.options, turn.factors, turn.scale, turn.norm_scale, packed.terms, packed.staged,
+        network.vocabulary,
+    )  # fmt: skip
+    update_network(team, network.table, packed.learnt, packed.gradients, True, instructions)
 
 
 @inline

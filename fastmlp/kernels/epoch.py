@@ -11,7 +11,7 @@ from ._geometry import Geometry
 from ._jit import entry, inline
 from ._reference import refer
 from ._sync import barrier
-from ._vocabulary import Rules, needs
+from ._vocabulary import APART, needs
 from .apart import Turn, update_apart
 from .embed import has_embedding
 from .gather import Batch, gather, gather_labels
@@ -42,7 +42,7 @@ def _step(team, network, data, batch, plan, turn, loss):
     return loss
 
 
-@needs(Rules)
+@needs(APART)
 def _part_of_step(team, network, data, plan, schedule):
     """What ``plan.part`` says of a step whose parts are called one by one.
 

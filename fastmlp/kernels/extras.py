@@ -11,8 +11,8 @@ from ._memory import Place, load, load_numbers, load_partial, store
 from ._operands import Rectangle, operand_of, publish, share_rows
 from ._simd import vector_lanes
 from ._sync import barrier, share
-from ._vocabulary import Whole, needs
-from .activation import Formula, activation_slope, formula_of
+from ._vocabulary import EXTRAS, needs
+from .activation import activation_slope, formula_of, keeping
 from .batchnorm import affine_gradients, batch_block
 from .dropout import drop_activated, drop_rows
 from .embed import add_gradients, multiply_gradients, raw_width, sizes_of
@@ -70,9 +70,9 @@ def changes_output(network, index):
 @inline
 def slope_of(network, index):
     """The formula of layer l's slopes, all of which are kept where its output is changed later."""
-    formula = formula_of(network.table[index], True)
+    formula = formula_of(network.table[index], True, network.vocabulary)
     kept = formula.keeps_slope or changes_output(network, index)
-    return Formula(formula.code, kept, formula.parameter, formula.address)
+    return keeping(formula, kept)
 
 
 @inline
@@ -102,7 +102,8 @@ def forward_block(network, index, block, batch):
     packed, geometry, layer = network.packed, batch.geometry, network.table[index]
     y, slopes, lanes = packed.activations.values, packed.slopes, vector_lanes(packed.staged)
     residual, dropped = is_residual(network, index), is_dropped(network, index)
-    mixed, formula = has_mix(layer), formula_of(layer, True)
+    mixed, formula = has_mix(layer), formula_of(layer, True, network.vocabulary)
+    kept = keeping(formula, formula.keeps_slope or mixed)
     for chunk in range(chunk_count(geometry)):
         at, rows = _stretch_of(network, index, batch, block, chunk)
         if mixed:
@@ -111,14 +112,12 @@ def forward_block(network, index, block, batch):
         if residual:
             operand = input_of(network, index, batch, chunk)
             x_at = operand.chunk.at + block * operand.chunk.pitch * lanes
-            kept = Formula(formula.code, formula.keeps_slope or mixed, formula.parameter, 0)
             add_input(y, slopes, at, Place(operand.blocks.values, x_at), rows, kept)
         if dropped:
             draw = dropout_of(network, index + 1, batch)
             if residual:
                 drop_rows(y, at, rows, block * lanes, draw)
             else:
-                kept = Formula(formula.code, formula.keeps_slope or mixed, formula.parameter, 0)
                 drop_activated(y, slopes, at, rows, block * lanes, draw, kept)
                 if mixed:
                     drop_rows(packed.bends, at, rows, block * lanes, draw)
@@ -141,7 +140,7 @@ def add_input(y, slopes, at, x, rows, formula):
         store(y, i, a + load(x.array, x.at + row * lanes))
 
 
-@needs(Whole)
+@needs(EXTRAS)
 def forward_extras(team, network, index, batch):
     """``forward_block`` for this part's blocks."""
     lanes = vector_lanes(network.packed.staged)
@@ -149,7 +148,7 @@ def forward_extras(team, network, index, batch):
         forward_block(network, index, block, batch)
 
 
-@needs(Whole)
+@needs(EXTRAS)
 def backward_whole(team, network, index, batch, turn):
     """d of layer l's output, whole, becomes d of what its activation is of.
 
@@ -215,11 +214,11 @@ def _scale_at(network, index, geometry, number):
     return index * each + number * geometry.chunk_rows
 
 
-@needs(Whole)
+@needs(EXTRAS)
 def forward_layernorm(team, network, index, geometry):
     """Layer norm, and the activation, of this part's rows."""
     layer, packed = network.table[index], network.packed
-    parameters, formula = packed.learnt.parameters, early_formula(layer, True)
+    parameters, formula = packed.learnt.parameters, early_formula(layer, True, network.vocabulary)
     gamma, beta = Place(parameters, layer.packed_gamma), Place(parameters, layer.packed_beta)
     blocks = ceil_div(layer.outputs, vector_lanes(packed.staged))
     for number in range(chunk_count(geometry)):
@@ -234,7 +233,7 @@ def forward_layernorm(team, network, index, geometry):
         publish(packed.unit, operand, Rectangle(0, blocks, begin, end))
 
 
-@needs(Whole)
+@needs(EXTRAS)
 def backward_layernorm(team, network, index, geometry, turn):
     """d of layer norm's output becomes d of its input; gammas and betas are to be updated then."""
     layer, packed = network.table[index], network.packed
@@ -264,7 +263,7 @@ def backward_layernorm(team, network, index, geometry, turn):
         publish(packed.unit, operand, Rectangle(0, blocks, begin, end))
 
 
-@needs(Whole)
+@needs(EXTRAS)
 def backward_embedding(team, network, data, batch, turn):
     """The gradients of this part's columns' embeddings, from those of the first layer's input.
 
@@ -326,7 +325,7 @@ def update_vectors(packed, at, count, group, scale, turn):
     apply_momentum(packed.learnt, at, count, Place(packed.gradients, at), scale, factors)
 
 
-@needs(Whole)
+@needs(EXTRAS)
 def update_affine(team, network, index, turn):
     """Update this part's share of layer l's gammas and betas by momentum."""
     layer, packed = network.table[index], network.packed

@@ -10,6 +10,7 @@ from ._memory import Place, load, load_numbers, load_partial, store
 from ._operands import Chunk, Operand, Rectangle, in_step, publish, rounded_for
 from ._simd import fma, sqrt, vector_lanes
 from ._sync import barrier, take
+from ._vocabulary import WHOLE
 from .activation import NO_ACTIVATION, formula_of, store_activated
 from .batchnorm import EPS, Affine, BatchBlock, batchnorm_normalise, has_batchnorm
 from .embed import clear_row, embed_row, has_embedding, raw_width, sizes_of
@@ -67,7 +68,7 @@ def _add_blocks(unit, y, x):
 @inline
 def _mix_blocks(network, layer, y):
     """Pre-activations, an operand, become the outputs of a parametric activation."""
-    values, chunk, formula = y.blocks.values, y.chunk, formula_of(layer, False)
+    values, chunk, formula = y.blocks.values, y.chunk, formula_of(layer, False, WHOLE)
     lanes = vector_lanes(values)
     blocks = ceil_div(layer.outputs, lanes)
     for block in range(blocks):
@@ -87,7 +88,7 @@ def _layer_blocks(alone, network, layer, y, x, scratch):
     """
     lanes = vector_lanes(network.weights)
     normalised = layer.flat_gamma >= 0
-    formula = early_formula(layer, False)
+    formula = early_formula(layer, False, WHOLE)
     weights = Weights(network.weights, layer.packed_w, layer.packed_b)
     forward_product(
         alone, network.unit, y, x, weights, scratch, NO_ACTIVATION if normalised else formula,
@@ -236,7 +237,7 @@ def _layer_row(unit, layer, flat, y, x, factors, starts, finite):
         _add_eight_rows(unit, y, factors, flat.parameters, starts, k, outputs)
     for k in range(eights, left):
         _add_row(unit, y, factors, flat.parameters, starts, k, outputs)
-    formula = early_formula(layer, False)
+    formula = early_formula(layer, False, WHOLE)
     if has_layernorm(layer):
         layernorm_row(y, y, y, Row(0, lanes, outputs), _row_affine_of(layer, flat), formula)
     else:
@@ -251,7 +252,7 @@ def _layer_row(unit, layer, flat, y, x, factors, starts, finite):
         for column in range(0, outputs, lanes):
             count = min(lanes, outputs - column)
             weights = load_partial(flat.parameters, layer.flat_mix + column, count)
-            mix_alone(y, column, weights, formula_of(layer, False))
+            mix_alone(y, column, weights, formula_of(layer, False, WHOLE))
 
 
 @entry

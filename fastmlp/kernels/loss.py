@@ -18,37 +18,29 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._jit import inline, kernel, stay_apart
+from ._jit import inline, kernel
 from ._math import exp
 from ._math_smooth import log
-from ._memory import (
-    Place,
-    load,
-    load_partial,
-    squares_on_stack,
-    store,
-    store_partial,
-    transpose_part,
-)
+from ._memory import Place, load, load_partial, squares_on_stack, store, store_partial
 from ._own import call_address
+from ._rows import (
+    OUTPUTS,
+    RESULTS,
+    SQUARES,
+    TARGETS,
+    Rows,
+    blocks_of,
+    live_in,
+    square_at,
+    transpose_in,
+    transpose_next,
+    transpose_out,
+)
 from ._simd import full_like, vector_lanes, where
 from ._sync import barrier, share
+from ._vocabulary import RARE, WHOLE, Vocabulary, needs
 from .packing import ceil_div
 from .pointwise import OWN, SOFTMAX, Loss, point_error, point_loss, point_slope, point_value
-
-
-class Rows(NamedTuple):
-    """Up to as many rows as a register has lanes V, of outputs or of targets.
-
-    Number k of row r lies at ``at + r * row_step + k // V * block_step + k % V``.
-    """
-
-    array: np.ndarray
-    at: int
-    row_step: int
-    block_step: int
-    count: int
-    size: int  # numbers of a row
 
 
 class Samples(NamedTuple):
@@ -59,6 +51,7 @@ class Samples(NamedTuple):
     loss: Loss
     class_weights: np.ndarray  # (K,) of softmax, or empty
     scratch: np.ndarray  # ``SQUARES`` squares, see ``squares_on_stack``
+    vocabulary: Vocabulary
 
 
 class SoftmaxState(NamedTuple):
@@ -69,75 +62,14 @@ class SoftmaxState(NamedTuple):
     mass: float  # what multiplies the probabilities
 
 
-# Squares of scratch: a block of the outputs, one of the targets, and what comes of them.
-OUTPUTS, TARGETS, RESULTS, SQUARES = range(4)
-
-
-@inline
-def _live(rows, block):
-    """How many numbers of a block there are."""
-    lanes = vector_lanes(rows.array)
-    return min(lanes, rows.size - block * lanes)
-
-
-@inline
-def _blocks(rows):
-    return ceil_div(rows.size, vector_lanes(rows.array))
-
-
-@inline
-def _square(scratch, number):
-    """Where a square begins."""
-    return number * vector_lanes(scratch) * vector_lanes(scratch)
-
-
-@inline
-def _transpose_in(scratch, number, rows, block):
-    """A square = a block of rows, transposed: a register for each of its numbers."""
-    stay_apart()
-    lanes, live = vector_lanes(scratch), _live(rows, block)
-    square, at = _square(scratch, number), rows.at + block * rows.block_step
-    if rows.count == 1:
-        # As at batch 1, where a step of 4-8-2 takes a fifth longer with a transposition.
-        like = load_partial(scratch, square, 0)
-        for k in range(live):
-            store(scratch, square + k * lanes, full_like(like, rows.array[at + k]))
-    else:
-        transpose_part(
-            scratch, square, lanes, rows.array, at, rows.row_step, rows.count, live, lanes
-        )  # fmt: skip
-
-
-@inline
-def _transpose_out(rows, block, scratch):
-    """A block of rows = the square of results, transposed."""
-    stay_apart()
-    lanes, live = vector_lanes(scratch), _live(rows, block)
-    square, at = _square(scratch, RESULTS), rows.at + block * rows.block_step
-    if rows.count == 1:
-        for k in range(live):
-            rows.array[at + k] = scratch[square + k * lanes]
-    else:
-        transpose_part(
-            rows.array, at, rows.row_step, scratch, square, lanes, live, rows.count, live
-        )  # fmt: skip
-
-
-@inline
-def _transpose_next(scratch, number, rows, block):
-    """``_transpose_in`` a block, but the only one, which is in its square from the beginning."""
-    if rows.size > vector_lanes(scratch):
-        _transpose_in(scratch, number, rows, block)
-
-
 @inline
 def _largest(z, scratch):
     """The largest of each row of logits; NaN is passed over, and seen in what follows."""
     lanes = vector_lanes(scratch)
     largest = full_like(load(scratch, 0), -np.inf)
-    for block in range(_blocks(z)):
-        _transpose_next(scratch, OUTPUTS, z, block)
-        for k in range(_live(z, block)):
+    for block in range(blocks_of(z)):
+        transpose_next(scratch, OUTPUTS, z, block)
+        for k in range(live_in(z, block)):
             v = load(scratch, k * lanes)
             largest = where(v > largest, v, largest)
     return largest
@@ -146,12 +78,12 @@ def _largest(z, scratch):
 @inline
 def _first_largest(rows, scratch, number):
     """Where the largest number of each row first stands, or the first NaN (as np.argmax)."""
-    lanes, square = vector_lanes(scratch), _square(scratch, number)
+    lanes, square = vector_lanes(scratch), square_at(scratch, number)
     largest = full_like(load(scratch, 0), -np.inf)
     where_first = full_like(largest, 0)
-    for block in range(_blocks(rows)):
-        _transpose_next(scratch, number, rows, block)
-        for k in range(_live(rows, block)):
+    for block in range(blocks_of(rows)):
+        transpose_next(scratch, number, rows, block)
+        for k in range(live_in(rows, block)):
             v = load(scratch, square + k * lanes)
             # Only NaN differs from itself.
             new_nan = where(v != v, where(largest == largest, full_like(v, 1), 0), 0)
@@ -166,9 +98,9 @@ def _normaliser(z, scratch, largest):
     """The sum of exp(z - largest) of each row."""
     lanes = vector_lanes(scratch)
     total = full_like(largest, 0)
-    for block in range(_blocks(z)):
-        _transpose_next(scratch, OUTPUTS, z, block)
-        for k in range(_live(z, block)):
+    for block in range(blocks_of(z)):
+        transpose_next(scratch, OUTPUTS, z, block)
+        for k in range(live_in(z, block)):
             total = total + exp(load(scratch, k * lanes) - largest)
     return total
 
@@ -178,7 +110,7 @@ def _target(samples, block, k):
     """Number k of a block of the targets that lies in scratch, smoothed and weighted."""
     scratch, loss = samples.scratch, samples.loss
     lanes = vector_lanes(scratch)
-    target = load(scratch, _square(scratch, TARGETS) + k * lanes)
+    target = load(scratch, square_at(scratch, TARGETS) + k * lanes)
     if loss.parameter != 0:
         target = (1 - loss.parameter) * target + loss.parameter / samples.y.size
     if samples.class_weights.size > 0:
@@ -189,15 +121,15 @@ def _target(samples, block, k):
 @inline
 def begin_losses(samples):
     """Bring the first blocks to scratch: to be called before all that follows."""
-    _transpose_in(samples.scratch, OUTPUTS, samples.z, 0)
-    _transpose_in(samples.scratch, TARGETS, samples.y, 0)
+    transpose_in(samples.scratch, OUTPUTS, samples.z, 0)
+    transpose_in(samples.scratch, TARGETS, samples.y, 0)
 
 
 @inline
 def _transpose_both(samples, block):
     """Bring a block to scratch, unless it is the only one."""
-    _transpose_next(samples.scratch, OUTPUTS, samples.z, block)
-    _transpose_next(samples.scratch, TARGETS, samples.y, block)
+    transpose_next(samples.scratch, OUTPUTS, samples.z, block)
+    transpose_next(samples.scratch, TARGETS, samples.y, block)
 
 
 @inline
@@ -210,9 +142,9 @@ def _softmax_losses(samples):
     log_normaliser = log(normaliser)
     # Not just 0: a NaN among the logits must be seen even where all labels are 0.
     total, mass = normaliser * 0, full_like(normaliser, 0)
-    for block in range(_blocks(samples.z)):
+    for block in range(blocks_of(samples.z)):
         _transpose_both(samples, block)
-        for k in range(_live(samples.z, block)):
+        for k in range(live_in(samples.z, block)):
             target = _target(samples, block, k)
             term = target * (log_normaliser - (load(scratch, k * lanes) - largest))
             # A class of label 0 adds 0, even where its logit is -inf.
@@ -224,14 +156,21 @@ def _softmax_losses(samples):
 
 
 @inline
-def _points(samples, of_errors):
-    """The sums over each row of its outputs' losses, or of their errors."""
+def _no_sums(samples, of_errors):
+    return full_like(load(samples.scratch, 0), 0)
+
+
+@needs(RARE, _no_sums)
+def _sums(samples, of_errors):
+    """The sums over each row of its outputs' losses, or of their errors; not of softmax."""
+    if samples.loss.code == OWN and not of_errors:
+        return _own_losses(samples)
     scratch = samples.scratch
-    lanes, targets_at = vector_lanes(scratch), _square(scratch, TARGETS)
+    lanes, targets_at = vector_lanes(scratch), square_at(scratch, TARGETS)
     total = full_like(load(scratch, 0), 0)
-    for block in range(_blocks(samples.z)):
+    for block in range(blocks_of(samples.z)):
         _transpose_both(samples, block)
-        for k in range(_live(samples.z, block)):
+        for k in range(live_in(samples.z, block)):
             z, y = load(scratch, k * lanes), load(scratch, targets_at + k * lanes)
             if of_errors:
                 total = total + point_error(z, y, samples.loss)
@@ -243,14 +182,14 @@ def _points(samples, of_errors):
 @inline
 def _own_losses(samples):
     """The sums of a user's own losses, row by row."""
-    z, y, loss, _, scratch = samples
-    sums_at = _square(scratch, RESULTS)
+    z, y, loss, _, scratch, _ = samples
+    sums_at = square_at(scratch, RESULTS)
     store(scratch, sums_at, full_like(load(scratch, sums_at), 0))
     for row in range(z.count):
-        for block in range(_blocks(z)):
+        for block in range(blocks_of(z)):
             z_here, y_here = _block_of_row(z, row, block), _block_of_row(y, row, block)
             places = Place(scratch, sums_at + row), z_here, y_here
-            call_address(loss.address, places, (_live(z, block),))
+            call_address(loss.address, places, (live_in(z, block),))
     return load(scratch, sums_at)
 
 
@@ -264,8 +203,7 @@ def _losses(samples):
     """(losses, ``SoftmaxState``); of other losses the state is of no use."""
     if samples.loss.code == SOFTMAX:
         return _softmax_losses(samples)
-    total = _own_losses(samples) if samples.loss.code == OWN else _points(samples, False)
-    total = samples.loss.scale * total
+    total = samples.loss.scale * _sums(samples, False)
     # Compiled, all branches must return the same type.
     return total, SoftmaxState(total, total, total)
 
@@ -274,7 +212,7 @@ def _losses(samples):
 def store_losses(losses, at, samples):
     """losses[at :] = those of the samples. Returns their ``SoftmaxState``."""
     values, state = _losses(samples)
-    results_at = _square(samples.scratch, RESULTS)
+    results_at = square_at(samples.scratch, RESULTS)
     store(samples.scratch, results_at, values)
     for row in range(samples.z.count):
         losses[at + row] = samples.scratch[results_at + row]
@@ -284,14 +222,14 @@ def store_losses(losses, at, samples):
 @inline
 def store_errors(errors, at, samples):
     """errors[at :] = 1 where the class is missed; of other losses the mean ``point_error``."""
-    z, y, loss, _, scratch = samples
-    results_at, parts = _square(scratch, RESULTS), 1.0
+    z, y, loss, _, scratch, _ = samples
+    results_at, parts = square_at(scratch, RESULTS), 1.0
     if loss.code == SOFTMAX:
         predicted = _first_largest(z, scratch, OUTPUTS)
         expected = _first_largest(y, scratch, TARGETS)
         store(scratch, results_at, where(predicted == expected, full_like(predicted, 0), 1))
     else:
-        store(scratch, results_at, _points(samples, True))
+        store(scratch, results_at, _sums(samples, True))
         parts = float(z.size)
     for row in range(z.count):
         errors[at + row] = scratch[results_at + row] / parts
@@ -300,29 +238,38 @@ def store_errors(errors, at, samples):
 @inline
 def store_gradients(out, samples, state):
     """Rows ``out`` = the derivatives of the losses; lanes beyond the last number stay."""
-    z, _, loss, _, scratch = samples
+    z, loss, scratch = samples.z, samples.loss, samples.scratch
     lanes = vector_lanes(scratch)
-    for block in range(_blocks(z)):
+    for block in range(blocks_of(z)):
         if loss.code == OWN:
             _store_own_gradients(out, samples, block)
             continue
         _transpose_both(samples, block)
-        for k in range(_live(z, block)):
-            at, v = _square(scratch, RESULTS) + k * lanes, load(scratch, k * lanes)
+        for k in range(live_in(z, block)):
             if loss.code == SOFTMAX:
-                p = exp(v - state.largest) / state.normaliser
-                store(scratch, at, state.mass * p - _target(samples, block, k))
+                p = exp(load(scratch, k * lanes) - state.largest) / state.normaliser
+                slope = state.mass * p - _target(samples, block, k)
+                store(scratch, square_at(scratch, RESULTS) + k * lanes, slope)
             else:
-                target = load(scratch, _square(scratch, TARGETS) + k * lanes)
-                store(scratch, at, loss.scale * point_slope(v, target, loss))
-        _transpose_out(out, block, scratch)
+                _store_point_slope(samples, k)
+        transpose_out(out, block, scratch)
 
 
-@inline
+@needs(RARE)
+def _store_point_slope(samples, k):
+    """The derivative of number k of the block that lies in scratch."""
+    scratch, loss = samples.scratch, samples.loss
+    lanes = vector_lanes(scratch)
+    z, y = load(scratch, k * lanes), load(scratch, square_at(scratch, TARGETS) + k * lanes)
+    slope = loss.scale * point_slope(z, y, loss)
+    store(scratch, square_at(scratch, RESULTS) + k * lanes, slope)
+
+
+@needs(RARE)
 def _store_own_gradients(out, samples, block):
     """A block of the derivatives of a user's own loss, row by row."""
-    z, y, loss, _, _ = samples
-    live = _live(z, block)
+    z, y, loss = samples.z, samples.y, samples.loss
+    live = live_in(z, block)
     for row in range(z.count):
         place = _block_of_row(out, row, block)
         places = place, _block_of_row(z, row, block), _block_of_row(y, row, block)
@@ -344,7 +291,7 @@ def _rows_of(matrix, first):
 def _samples_of(outputs, targets, first, loss, class_weights, scratch):
     """A group of rows of two C-contiguous matrices, ready to be worked on."""
     rows = _rows_of(outputs, first), _rows_of(targets, first)
-    samples = Samples(*rows, loss, class_weights, scratch)
+    samples = Samples(*rows, loss, class_weights, scratch, WHOLE)
     begin_losses(samples)
     return samples
 
@@ -427,13 +374,13 @@ def softmax(team, p, logits):
     scratch, lanes = squares_on_stack(logits, SQUARES), vector_lanes(logits)
     for group in range(*_groups(team, logits)):
         z, out = _rows_of(logits, group * lanes), _rows_of(p, group * lanes)
-        _transpose_in(scratch, OUTPUTS, z, 0)
+        transpose_in(scratch, OUTPUTS, z, 0)
         largest = _largest(z, scratch)
         normaliser = _normaliser(z, scratch, largest)
-        for block in range(_blocks(z)):
-            _transpose_next(scratch, OUTPUTS, z, block)
-            for k in range(_live(z, block)):
+        for block in range(blocks_of(z)):
+            transpose_next(scratch, OUTPUTS, z, block)
+            for k in range(live_in(z, block)):
                 v = exp(load(scratch, k * lanes) - largest) / normaliser
-                store(scratch, _square(scratch, RESULTS) + k * lanes, v)
-            _transpose_out(out, block, scratch)
+                store(scratch, square_at(scratch, RESULTS) + k * lanes, v)
+            transpose_out(out, block, scratch)
     barrier(team)

@@ -13,7 +13,7 @@ from ._jit import inline, kernel
 from ._memory import load, store, store_partial
 from ._simd import vector_lanes
 from ._sync import barrier, share
-from .activation import NO_ACTIVATION, activation_slope, formula_of, store_activated
+from .activation import activation_slope, formula_of, no_activation, store_activated
 from .batchnorm import batch_block
 from .packing import ceil_div, chunk_count, pack_matrix, rows_in_chunk
 
@@ -25,9 +25,9 @@ def has_mix(layer):
 
 
 @inline
-def early_formula(layer, training):
+def early_formula(layer, training, vocabulary):
     """What is applied where pre-activations are stored: nothing yet of a parametric activation."""
-    return NO_ACTIVATION if has_mix(layer) else formula_of(layer, training)
+    return no_activation(vocabulary) if has_mix(layer) else formula_of(layer, training, vocabulary)
 
 
 @inline

@@ -215,8 +215,8 @@ class Rule(NamedTuple):
 RULES = (
     Rule("momentum", momentum_rule, 1),
     Rule("sgd", _sgd, 1),
-    Rule("nesterov", _nesterov, 1),
     Rule("adam", _adam, 2),
+    Rule("nesterov", _nesterov, 1),
     Rule("nadam", _nadam, 2),
     Rule("radam", _radam, 2),
     Rule("rmsprop", _rmsprop, 2),
@@ -227,6 +227,7 @@ RULES = (
 CODES = {rule.name: code for code, rule in enumerate(RULES)}
 MOMENTUM = CODES["momentum"]
 OWN = len(RULES)  # a user's, at an address
+LAST_FREQUENT = CODES["adam"]  # every vocabulary with updates apart has the codes up to this
 
 
 @functools.cache

@@ -26,11 +26,12 @@ from __future__ import annotations
 from ._jit import inline
 from ._memory import load, load_numbers, load_partial, squares_on_stack, store
 from ._operands import Rectangle, operand_of, publish
+from ._rows import SQUARES, Rows
 from ._simd import vector_lanes
 from ._sync import barrier, share
 from ._tile import tile_height
-from ._vocabulary import Whole, needs
-from .activation import NO_ACTIVATION, activation_slope, formula_of
+from ._vocabulary import EXTRAS, needs
+from .activation import activation_slope, formula_of, no_activation
 from .batchnorm import (
     Affine,
     batch_block,
@@ -60,15 +61,7 @@ from .extras import (
 )
 from .gather import input_of
 from .layernorm import has_layernorm
-from .loss import (
-    SQUARES,
-    Rows,
-    Samples,
-    begin_losses,
-    store_errors,
-    store_gradients,
-    store_losses,
-)
+from .loss import Samples, begin_losses, store_errors, store_gradients, store_losses
 from .matmul import (
     ADD,
     ADD_UPDATE,
@@ -98,7 +91,9 @@ def forward_linear(team, network, index, batch):
     layer, packed = network.table[index], network.packed
     normalised = layer.flat_gamma >= 0
     y = packed.normals if normalised else packed.activations
-    formula = NO_ACTIVATION if normalised else early_formula(layer, True)
+    formula = early_formula(layer, True, network.vocabulary)
+    if normalised:
+        formula = no_activation(network.vocabulary)
     for number in range(chunk_count(batch.geometry)):
         forward_product(
             team, packed.unit, output_of(network, index, y, batch.geometry, number),
@@ -113,7 +108,7 @@ def _moments_at(network, index):
     return index * (network.packed.variances.size // len(network.table))
 
 
-@needs(Whole)
+@needs(EXTRAS)
 def _forward_batchnorm(team, network, index, geometry):
     """Batch norm in training mode, and the activation.
 
@@ -134,14 +129,14 @@ def _forward_batchnorm(team, network, index, geometry):
         )
         batchnorm_normalise(
             packed.activations.values, packed.slopes, packed.normals.values, block, affine,
-            early_formula(layer, True),
+            early_formula(layer, True, network.vocabulary),
         )  # fmt: skip
         publish_block(network, index, packed.activations, number, geometry)
         store(packed.means, _moments_at(network, index) + column, mean)
         store(packed.variances, _moments_at(network, index) + column, variance)
 
 
-@needs(Whole)
+@needs(EXTRAS)
 def _backward_batchnorm(team, network, index, geometry, turn):
     """d of batch norm's output becomes d of its input; gammas, betas and statistics learn."""
     table, statistics, packed = network.table, network.statistics, network.packed
@@ -185,7 +180,7 @@ def loss_of_rows(team, network, data, plan, geometry):
     lanes = vector_lanes(packed.staged)
     blocks = ceil_div(layer.outputs, lanes)
     step = geometry.pitch * lanes
-    kept, formula = kept_of(network, last).array, formula_of(layer, True)
+    kept, formula = kept_of(network, last).array, formula_of(layer, True, network.vocabulary)
     out, width = packed.deltas.values, blocks * lanes
     scratch = squares_on_stack(out, SQUARES)
     for number in range(chunk_count(geometry)):
@@ -197,7 +192,7 @@ def loss_of_rows(team, network, data, plan, geometry):
                 packed.activations.values, at, lanes, step, min(lanes, end - row), layer.outputs
             )
             y = Rows(packed.labels, i * width, width, lanes, z.count, layer.outputs)
-            samples = Samples(z, y, plan.loss, data.class_weights, scratch)
+            samples = Samples(z, y, plan.loss, data.class_weights, scratch, network.vocabulary)
             begin_losses(samples)
             state = store_losses(packed.row_losses, i, samples)
             store_errors(packed.row_errors, i, samples)
@@ -219,7 +214,7 @@ def input_gradient(team, network, index, geometry):
     packed, before = network.packed, max(index - 1, 0)
     kept, formula = kept_of(network, before).array, slope_of(network, before)
     if index == 0 or takes_whole_gradient(network, before):
-        formula = NO_ACTIVATION
+        formula = no_activation(network.vocabulary)
     for number in range(chunk_count(geometry)):
         target = output_of(network, before, packed.deltas, geometry, number)
         if index == 0:

@@ -20,8 +20,9 @@ from ._memory import Place, load_numbers, load_partial, store_partial
 from ._own import call_address
 from ._simd import sum_lanes, vector_lanes, where
 from ._sync import barrier, share
+from ._vocabulary import RARE, WHOLE, Vocabulary, needs
 from .packing import ceil_div, panel_count, panel_start
-from .rules import FACTORS, OWN, RULES, momentum_rule
+from .rules import FACTORS, LAST_FREQUENT, OWN, RULES, momentum_rule
 
 # Numbers that are adjusted, updated and averaged before the next ones: they stay in the first-level
 # cache.
@@ -64,6 +65,7 @@ class Instructions(NamedTuple):
     norm_scale: float  # of those of batch norm
     terms: np.ndarray  # float64, room for those of a norm: see ``_geometry.norm_terms``
     staged: np.ndarray  # for every part ``PIECE`` gradients
+    vocabulary: Vocabulary
 
 
 def _over_stretch(rule, states):
@@ -94,16 +96,17 @@ def _choice_from(code):
     rule = RULES[code]
     update = _over_stretch(rule.function, rule.states)
     others = _choice_from(code + 1) if code + 1 < len(RULES) else update
+    known = needs(RARE) if code == LAST_FREQUENT + 1 else inline
 
-    @inline
-    def choose(wanted, learnt, at, count, gradients, scale, factors):
-        if wanted == code:
+    @known
+    def choose(instructions, learnt, at, count, gradients, scale, factors):
+        if instructions.options.rule == code:
             update(learnt, at, count, gradients, scale, factors)
         else:
-            others(wanted, learnt, at, count, gradients, scale, factors)
+            others(instructions, learnt, at, count, gradients, scale, factors)
 
     @inline
-    def choose_last(wanted, learnt, at, count, gradients, scale, factors):
+    def choose_last(instructions, learnt, at, count, gradients, scale, factors):
         update(learnt, at, count, gradients, scale, factors)
 
     return choose if code + 1 < len(RULES) else choose_last
@@ -113,12 +116,13 @@ _apply_rule = _choice_from(0)
 apply_momentum = _over_stretch(momentum_rule, 1)
 
 
-@inline
-def _apply_own(learnt, at, count, gradients, factors, address):
+@needs(RARE)
+def _apply_own(instructions, learnt, at, count, gradients, factors):
     """A user's rule over consecutive parameters; places of gradients and of factors."""
     second = learnt.squares.size > 0
     states = Place(learnt.velocities, at), Place(learnt.squares, at if second else 0)
-    call_address(address, (Place(learnt.parameters, at), *states, gradients, factors), (count,))
+    places = Place(learnt.parameters, at), *states, gradients, factors
+    call_address(instructions.options.address, places, (count,))
 
 
 @inline
@@ -170,9 +174,9 @@ def _update_range(team, learnt, gradients, run, group, adjustment, instructions)
             _adjust(adjusted, source, count, adjustment)
             source, scale = adjusted, number(1)
         if own:
-            _apply_own(learnt, at, count, source, factors_at, options.address)
+            _apply_own(instructions, learnt, at, count, source, factors_at)
         else:
-            _apply_rule(options.rule, learnt, at, count, source, scale, factors)
+            _apply_rule(instructions, learnt, at, count, source, scale, factors)
         if learnt.averages.size > 0:
             _average(learnt, at, count, number(options.average))
 
@@ -332,9 +336,8 @@ def update_parameters(parameters, velocities, squares, averages, gradients, tabl
     learnt = Learnt(parameters, velocities, squares, averages)
     parts = threads.count_for(8 * gradients.size)
     terms = norm_terms(table) if options.norm_limit < np.inf else 0
-    instructions = Instructions(
-        options, factors, 1.0, norm_scale, np.empty(terms), np.empty(parts * PIECE, gradients.dtype)
-    )
+    staged = np.empty(parts * PIECE, gradients.dtype)
+    instructions = Instructions(options, factors, 1.0, norm_scale, np.empty(terms), staged, WHOLE)
     threads.run(_update_parameters, parts, (table, learnt, gradients, instructions))
 
 
