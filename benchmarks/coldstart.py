@@ -96,7 +96,7 @@ def empty_cache() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _run(code: str, cache: Path | None = None) -> Any:
+def run_fresh(code: str, cache: Path | None = None) -> Any:
     """What a fresh process that runs the code prints, decoded from JSON."""
     environment = dict(os.environ)
     if cache is not None:
@@ -119,7 +119,7 @@ def _run(code: str, cache: Path | None = None) -> Any:
 
 def import_seconds(times: int = 3) -> dict[str, float]:
     """Least seconds of importing numpy, numba and fastmlp, each beyond those before it."""
-    runs = [_run(_IMPORT) for _ in range(times)]
+    runs = [run_fresh(_IMPORT) for _ in range(times)]
     return {name: min(run[name] for run in runs) for name in runs[0]}
 
 
@@ -129,7 +129,7 @@ def start(cache: Path | None = None, dtype: str = "float32") -> dict[str, Any]:
     Returns "first_step": seconds from calling ``fit`` to the end of its first steps; "uses":
     seconds of each use; "compiled": (function, seconds) of all that was not found in the cache.
     """
-    result: dict[str, Any] = _run(f"DTYPE = {dtype!r}\n{_START}", cache)
+    result: dict[str, Any] = run_fresh(f"DTYPE = {dtype!r}\n{_START}", cache)
     return result
 
 
