@@ -247,4 +247,4 @@ def test_a_vocabulary_is_asked_of_what_tells_one():
         pass
 
     with pytest.raises(TypeError, match="something that has a vocabulary"):
-        nothing.get_call_template((numba.types.int64,), {})
+        nothing.stands_back((numba.types.int64,))

@@ -142,6 +142,41 @@ def kernel(cost):
     return compile_entry
 
 
+class Helper:
+    """A function that is compiled into the kernels which call it.
+
+    Numba's part of it is made when a kernel with it is compiled: of some 340 helpers, that took a
+    quarter of the time of importing them.
+    """
+
+    def __init__(self, function, condition=None, stand_in=None):
+        """condition, stand_in : as in ``inline_where``"""
+        functools.update_wrapper(self, function)
+        self.py_func, self._condition, self._stand_in = function, condition, stand_in
+
+    def __call__(self, *arguments):
+        raise TypeError(f"{self.__name__} is compiled into kernels: only they can call it")
+
+    def stands_back(self, arguments):
+        """Whether the stand-in is called in its place, for arguments of these types."""
+        return self._condition is not None and not self._condition(arguments)
+
+    @functools.cached_property
+    def stand_in(self):
+        """What Numba knows of the helper that stands in."""
+        other = self._stand_in or inline(_nothing_like(self.py_func))
+        return other._numba_type_.dispatcher
+
+    @functools.cached_property
+    def _numba_type_(self):
+        compiled = numba.njit(**HELPER_OPTIONS)(self.py_func)
+        compiled.__class__ = _HelperDispatcher
+        compiled.helper = self
+        # A type does not keep what it is of.
+        self._compiled = compiled
+        return types.Dispatcher(compiled)
+
+
 def inline(function):
     """Compile a helper into the kernels that call it; it has no entry in the cache of its own.
 
@@ -152,13 +187,7 @@ def inline(function):
     name and a count of its own, so code cached by different processes could otherwise hold two
     different helpers under one symbol, and the linker would take either.
     """
-    cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    if cells:
-        names = [getattr(getattr(c, "py_func", c), "__qualname__", str(c)) for c in cells]
-        function.__qualname__ += f"[{','.join(names)}]"
-    compiled = numba.njit(**HELPER_OPTIONS)(function)
-    compiled.__class__ = _Helper
-    return compiled
+    return Helper(_named_after_cells(function))
 
 
 def inline_where(condition, otherwise=None):
@@ -169,14 +198,15 @@ def inline_where(condition, otherwise=None):
     otherwise : a helper with the same parameters and type of result that stands in for it there; by
         default it does nothing, for a helper without a result
     """
+    return lambda function: Helper(_named_after_cells(function), condition, otherwise)
 
-    def compile_helper(function):
-        helper = inline(function)
-        helper.condition = condition
-        helper.stand_in = otherwise or inline(_nothing_like(function))
-        return helper
 
-    return compile_helper
+def _named_after_cells(function):
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    if cells:
+        names = [getattr(getattr(c, "py_func", c), "__qualname__", str(c)) for c in cells]
+        function.__qualname__ += f"[{','.join(names)}]"
+    return function
 
 
 def _nothing_like(function):
@@ -188,28 +218,20 @@ def _nothing_like(function):
     return nothing
 
 
-class _Helper(CPUDispatcher):
-    """A compiled function without the wrappers through which Python calls."""
-
-    condition = stand_in = None
-
-    def __call__(self, *arguments):
-        raise TypeError(f"{self.__name__} is compiled into kernels: only they can call it")
-
-    def _stands_back(self, arguments):
-        return self.condition is not None and not self.condition(arguments)
+class _HelperDispatcher(CPUDispatcher):
+    """What Numba knows of a helper."""
 
     def get_call_template(self, args, kws):
         # Numba would compile it for every constant it is given, where the optimiser sees them all.
         args = tuple(map(types.unliteral, args))
         kws = {name: types.unliteral(kind) for name, kind in kws.items()}
-        if self._stands_back(args):
-            return self.stand_in.get_call_template(args, kws)
+        if self.helper.stands_back(args):
+            return self.helper.stand_in.get_call_template(args, kws)
         return super().get_call_template(args, kws)
 
     def get_overload(self, sig):
-        if self._stands_back(sigutils.normalize_signature(sig)[0]):
-            return self.stand_in.get_overload(sig)
+        if self.helper.stands_back(sigutils.normalize_signature(sig)[0]):
+            return self.helper.stand_in.get_overload(sig)
         return super().get_overload(sig)
 
 
