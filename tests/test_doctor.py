@@ -317,8 +317,9 @@ def test_extras(monkeypatch):
 def test_versions_are_compared_by_number():
     mixed = ["3.10.7", "1.0.1", "0.18.1", "0.18", "1.0rc1", "0.9"]
     order = ["0.9", "0.18", "0.18.1", "1.0rc1", "1.0.1", "3.10.7"]
-    assert sorted(mixed, key=findings._numbers) == order
-    assert findings._numbers("2.0") == findings._numbers("2")
+    assert sorted(mixed, key=_machine.release) == order
+    assert _machine.release("2.0") == _machine.release("2") == _machine.release("2+cpu")
+    assert _machine.release("unknown") == ()
 
 
 # How it is read

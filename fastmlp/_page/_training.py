@@ -6,11 +6,10 @@ import dataclasses
 import math
 import platform
 from collections.abc import Iterator, Sequence
-from importlib import metadata
 from typing import Any
 
 from .._cores import usable_cores
-from .._machine import cpu_model, system
+from .._machine import cpu_model, installed_version, system
 from .._version import __version__
 from ..kernels._host import vector_registers
 from ..layers.activation import name_of
@@ -106,7 +105,7 @@ def machine() -> str:
     """The table of what it was trained on: the machine that writes the page."""
     registers = vector_registers()
     found = {"fastmlp": __version__, "Python": platform.python_version()}
-    found |= {name: _version(name) for name in _PACKAGES}
+    found |= {name: installed_version(name) or "of unknown version" for name in _PACKAGES}
     return facts([
         ("processor", cpu_model()),
         ("vectors", f"{registers.bits} bits"),
@@ -115,11 +114,3 @@ def machine() -> str:
         ("system", system()),
         ("versions", ", ".join(f"{name} {version}" for name, version in found.items())),
     ])  # fmt: skip
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        # Where programs are bundled without it.
-        return "of unknown version"
