@@ -62,11 +62,6 @@ class _Compiled(WholeParameters):
     class_weight: Any = None
     label_smoothing: float = 0.0
 
-    def _store(self: Any, arguments: Mapping[str, Any]) -> None:
-        """Keep the constructor's arguments as they came: ``fit`` checks them."""
-        for name in self._get_param_names():
-            setattr(self, name, arguments[name])
-
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, X_val: Any = None, y_val: Any = None
