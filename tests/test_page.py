@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections import Counter
 
 import numpy as np
@@ -11,7 +12,9 @@ from fastmlp import MLP, BinaryCrossEntropy, History, Identity, MeanSquaredError
 from fastmlp._page._numbers import calibration, confusion, label_figures, worst_pairs
 from fastmlp._page._pictures import data_uri
 from fastmlp._page._svg import Axes, ticks
+from fastmlp.history import FitPlan
 from fastmlp.initializers import he_normal, zeros
+from fastmlp.schedules import OneCycle
 from tests.html_pages import read
 from tests.networks import build
 
@@ -141,12 +144,12 @@ def test_the_curves_are_the_history(validation, tmp_path):
         ]
     marks = [mark for tag, mark in page.elements["curves"] if tag in ("circle", "rect")]
     curves = [history.train_loss, history.val_loss, 100 * np.array(history.train_error),
-              100 * np.array(history.val_error), history.learning_rate]  # fmt: skip
+              100 * np.array(history.val_error), history.step_learning_rate]  # fmt: skip
     kinds = ["first", "second", "first", "second", "first"]
     shown = [(kind, float(v), k) for kind, values in zip(kinds, curves, strict=True)
              for k, v in enumerate(values)]  # fmt: skip
     assert [mark["class"] for mark in marks] == [kind for kind, _, _ in shown]
-    titles = [text for text in page.texts["curves"] if text[:3] in {f"{i}: " for i in range(1, 6)}]
+    titles = [text for text in page.texts["curves"] if re.match(r"\d+: ", text)]
     assert titles == [f"{k + 1}: {value:.6g}" for _, value, k in shown]
     # On a straight scale, from the left to the right and from the bottom to the top.
     losses = [float(mark["cy"]) for mark in marks[:5]]
@@ -156,6 +159,26 @@ def test_the_curves_are_the_history(validation, tmp_path):
     )
     across = [float(mark["cx"]) for mark in marks[:5]]
     np.testing.assert_allclose(np.diff(across), across[1] - across[0], atol=0.11)
+
+
+def drawn(path):
+    """(x, y) of a curve's points, in shares of the axes."""
+    points = np.array(re.findall(r"[ML]([\d.]+),([\d.]+)", path["d"]), float)
+    return (points[:, 0] - 56) / 352, (220 - points[:, 1]) / 208
+
+
+def test_a_rate_that_changes_within_an_epoch_is_drawn_step_by_step(tmp_path):
+    """Of a one-cycle whose peak is in the middle of the first epoch, a rate far from any end."""
+    mlp, x, y = classes()
+    mlp.fit(x, y, epochs=2, batch_size=2, seed=0, lr_schedule=OneCycle(0.25))
+    rates = mlp.history.step_learning_rate
+    assert len(rates) == 200
+    assert max(rates) > 1.3 * max(mlp.history.learning_rate)
+    page = page_of(tmp_path, mlp, x, y)
+    across, up = drawn(page.all("curves", "path", class_="first")[-1])
+    np.testing.assert_allclose(across, np.linspace(0, 1, 200), atol=2e-4)
+    np.testing.assert_allclose(1.04 * up * max(rates), rates, atol=1e-3 * max(rates))
+    assert "learning rate by step." in page.text("curves")
 
 
 def test_gaps_where_a_loss_is_not_finite(tmp_path):
@@ -175,6 +198,18 @@ def test_a_long_history_is_thinned_out(tmp_path):
     assert (epochs[0], epochs[-1]) == (1, 5000)
     assert len(epochs) <= 201
     assert page.all("curves", "circle") == []
+
+
+def test_a_long_schedule_is_thinned_out_and_keeps_its_peak(tmp_path):
+    mlp, x, y = classes()
+    steps, plan = np.arange(100_000), FitPlan(2, 50_000, 4, 200_000, False, 100_000)
+    rates = OneCycle(0.123).factors(steps, plan).tolist()
+    mlp.history = History([1.0, 0.5], [0.5, 0.4], step_learning_rate=rates)
+    across, up = drawn(page_of(tmp_path, mlp, x, y).all("curves", "path", class_="first")[-1])
+    assert 250 <= len(up) <= 501
+    assert (across[0], across[-1]) == (0, 1)
+    assert 1.04 * up.max() == pytest.approx(1, abs=2e-3)
+    assert across[up.argmax()] == pytest.approx(0.123, abs=3e-3)
 
 
 @pytest.mark.parametrize(
@@ -289,6 +324,11 @@ def test_the_reliability_of_classes(tmp_path):
     found = calibration(stated, right)
     bars = page.all("calibration", "rect")
     filled = found.found[np.isfinite(found.found)]
+    shades = np.array([float(bar["fill-opacity"]) for bar in bars[: len(filled)]])
+    counts = found.counts[found.counts > 0]
+    filling = np.log(1 + counts) / np.log(1 + counts.max())
+    np.testing.assert_allclose(shades, 0.1 + 0.9 * filling, atol=0.006)
+    assert "the fainter a bar, the fewer samples" in page.text("calibration")
     heights = np.array([float(bar["height"]) for bar in bars[: len(filled)]])
     np.testing.assert_allclose(heights, filled * 208, atol=0.1)
     shares_of_all = np.array([float(bar["height"]) for bar in bars[len(filled) :]])

@@ -52,22 +52,23 @@ def curves(history: Any) -> Iterator[str]:
         _curve("loss per sample", [history.train_loss, history.val_loss]),
         _curve(f"{history.error_name}{unit}", errors),
     ]
-    if history.learning_rate:
-        drawn.append(_curve("learning rate", [history.learning_rate]))
+    if history.step_learning_rate:
+        drawn.append(_curve("learning rate", [history.step_learning_rate], "step"))
     yield section(
         "curves", "Training", grid(drawn), more("Figures of every epoch", _epochs(history))
     )
 
 
-def _curve(name: str, pair: Sequence[Sequence[float]]) -> str:
+def _curve(name: str, pair: Sequence[Sequence[float]], unit: str = "epoch") -> str:
     finite = [value for values in pair for value in values if math.isfinite(value)]
     axes = Axes((1, max(map(len, pair))), (min([0.0, *finite]), 1.04 * max([0.0, *finite])))
     marks = [
         line(axes, values, kind) for values, kind in zip(pair, ("first", "second"), strict=False)
     ]
     both = len(pair) > 1 and len(pair[1]) > 0
-    caption = f"{name}: training; dashed, with squares, validation" if both else name
-    return figure(chart(axes, f"{name} by epoch", "epoch", name, marks), f"{caption}.")
+    label = f"{name} by {unit}"
+    caption = f"{label}: training; dashed, with squares, validation" if both else label
+    return figure(chart(axes, label, unit, name, marks), f"{caption}.")
 
 
 def _epochs(history: Any) -> str:
