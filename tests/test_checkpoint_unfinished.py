@@ -5,9 +5,9 @@ import pytest
 
 from fastmlp import MLP
 from fastmlp._fit_state import NETWORK_ARRAYS, NETWORK_COUNTERS
+from tests.checkpoint_files import assert_refused, description_in, header_of, rewrite
 from tests.networks import assert_refused_in_a_file
 from tests.resumes import Interrupt, arguments, assert_same, network, outcome
-from tests.test_checkpoint import assert_refused, description_in, header_of, rewrite
 
 pytest.importorskip("safetensors", reason="files of networks need the extra io")
 
