@@ -8,7 +8,7 @@ from tests.processes import ROOT
 
 KEPT = [
     *sorted(ROOT.glob("benchmarks/results/**/*.svg")),
-    *(ROOT / "docs" / "images" / f"{name}.svg" for name in ("cores", "ranks")),
+    *(ROOT / "docs" / "images" / f"{name}.svg" for name in ("cores", "ranks", "ten-steps")),
 ]
 
 
@@ -31,7 +31,7 @@ def test_a_kept_picture_can_be_read_on_any_ground(path):
 
 
 def test_no_picture_of_a_record_has_a_ground_of_its_own():
-    assert len(KEPT) == 7
+    assert len(KEPT) == 8
     assert not list(ROOT.glob("benchmarks/results/**/*.png"))
 
 
