@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import fastmlp
 from benchmarks.compare import __main__ as compare
 from benchmarks.compare import _machine, _readme, _results, _rounds, _tables
 from benchmarks.compare._peers import PEERS, PROBE
@@ -172,6 +173,14 @@ def test_the_record_prints_and_draws(record, tmp_path, capsys):
     _plots.roofline(record, tmp_path / "roofline.svg")
     for name in ("bars.svg", "roofline.svg"):
         assert_readable((tmp_path / name).read_text(encoding="utf-8"))
+
+
+def test_versions_of_all_that_takes_part(monkeypatch):
+    monkeypatch.setattr(_machine, "installed_version", lambda name: {"numpy": "2.0"}.get(name))
+    found = _machine.versions()
+    assert set(found) == set(_machine.DISTRIBUTIONS)
+    assert (found["numpy"], found["torch"]) == ("2.0", "not installed")
+    assert found["fastmlp"] == fastmlp.__version__
 
 
 def test_no_two_peers_look_alike():

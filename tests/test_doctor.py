@@ -8,6 +8,7 @@ import time
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fastmlp import _machine
@@ -361,6 +362,11 @@ def test_extras(monkeypatch):
     )
     lines, wrong = found(findings.versions())
     assert (lines["extras"], lines["there"], wrong) == ("here", "lacks nothing-such", [])
+
+
+def test_the_version_of_what_is_installed():
+    assert _machine.installed_version("numpy") == np.__version__
+    assert _machine.installed_version("nothing-such") is None
 
 
 def test_versions_are_compared_by_number():

@@ -47,6 +47,12 @@ def test_a_page_without_a_history(tmp_path):
     assert "epochs" not in page.texts["summary"]
 
 
+def test_packages_that_a_bundle_left_out_have_no_version(tmp_path, monkeypatch):
+    monkeypatch.setattr("fastmlp._page._training.installed_version", lambda name: None)
+    said = page_of(tmp_path, *classes()).facts("machine")["versions"]
+    assert "numpy of unknown version, numba of unknown version" in said
+
+
 def test_texts_are_escaped(tmp_path):
     names = [NASTY, "b & c", "<i>", '"']
     more = {NASTY: [(NASTY, NASTY)], "Code": NASTY}
