@@ -121,7 +121,7 @@ def test_the_curves_are_the_history(validation, tmp_path):
 def drawn(path):
     """(x, y) of a curve's points, in shares of the axes."""
     points = np.array(re.findall(r"[ML]([\d.]+),([\d.]+)", path["d"]), float)
-    return (points[:, 0] - 56) / 352, (220 - points[:, 1]) / 208
+    return (points[:, 0] - 76) / 332, (220 - points[:, 1]) / 208
 
 
 def test_a_rate_that_changes_within_an_epoch_is_drawn_step_by_step(tmp_path):

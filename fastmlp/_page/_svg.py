@@ -10,7 +10,8 @@ import numpy as np
 from ._html import text
 
 _WIDTH, _HEIGHT = 420, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 12, 40
+# Left there is room for a number like 0.00015 beside the name of the axis.
+_LEFT, _RIGHT, _TOP, _BOTTOM = 76, 12, 12, 40
 _MOST_MARKS, _MOST_POINTS = 40, 500
 _COUNTED = "epoch", "step"
 _FAINTEST = 0.1
