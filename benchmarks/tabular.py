@@ -23,6 +23,8 @@ from typing import Any
 
 import numpy as np
 
+from fastmlp._machine import installed_version
+
 from .compare._machine import describe
 from .compare._readme import ROOT, rewrite
 from .compare._tables import markdown_table
@@ -135,15 +137,8 @@ def save(path: Path, record: dict[str, Any]) -> None:
 
 
 def _versions() -> dict[str, str]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    found = {package: installed_version(package) for package in _PACKAGES}
+    return {package: version for package, version in found.items() if version is not None}
 
 
 # The page

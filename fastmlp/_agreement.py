@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
 from ._fit_state import FitState, network_state
+from ._machine import installed_version
 from ._version import __version__
 from .kernels._cache import DIGEST
 from .kernels._host import lanes, tile_rows
@@ -39,7 +39,7 @@ def must_agree(
     return {
         "version of fastmlp": f"{__version__} ({DIGEST[:_DIGITS]})",
         "version of NumPy": np.__version__,
-        "version of Numba": version("numba"),
+        "version of Numba": installed_version("numba") or "unknown",
         "kind of processor": _processor(mlp),
         **{name: _text(getattr(mlp, name)) for name in _PARTS},
         "parameters": _digest(network_state(mlp)),

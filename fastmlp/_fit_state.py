@@ -32,13 +32,13 @@ _BIT_GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")
 class EpochSoFar(NamedTuple):
     """What came of an epoch's first steps; see ``StepFigures``."""
 
-    losses: np.ndarray  # (steps,) float64, as are errors
+    losses: np.ndarray  # (steps,) float64, as are errors and learning rates
     errors: np.ndarray
+    rates: np.ndarray
     seconds: float
-    rate: float  # of the last of them
 
 
-NOTHING = EpochSoFar(np.empty(0), np.empty(0), 0.0, 0.0)
+NOTHING = EpochSoFar(np.empty(0), np.empty(0), np.empty(0), 0.0)
 
 
 @dataclass(frozen=True, eq=False)

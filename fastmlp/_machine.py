@@ -1,4 +1,5 @@
-"""What the system says of the machine: its processor, its memory, and who else is busy on it.
+"""What the system says of the machine: its processor, its memory, who else is busy on it, and
+which packages are installed.
 
 Each is None where the system does not say.
 """
@@ -9,6 +10,7 @@ import os
 import platform
 import re
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +31,23 @@ def cpu_model() -> str:
 def system() -> str:
     """The operating system, without what its builder added to its version."""
     return f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}"
+
+
+def installed_version(package: str) -> str | None:
+    """By the name that pip knows; None also in a bundle that left out what the package says."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def release(version: str) -> tuple[int, ...]:
+    """The numbers of a version up to its release, to be compared: without zeros at their end."""
+    numbers = re.match(r"\d+(?:\.\d+)*", version)
+    found = tuple(map(int, numbers[0].split("."))) if numbers else ()
+    while found and found[-1] == 0:
+        found = found[:-1]
+    return found
 
 
 class Memory(NamedTuple):

@@ -269,7 +269,8 @@ class Run:
         done = self.session.so_far(self._epoch)
         if not self._trained:
             # Those of an epoch under way come into the history again at its end.
-            del history.step_loss[self._epoch * self.session.plan.steps :]
+            for figures in (history.step_loss, history.step_learning_rate):
+                del figures[self._epoch * self.session.plan.steps :]
         return FitState(
             self._arguments, self.order.state, self._epoch,
             self._done if done is NOTHING else done, tuple(self._told), self._ended,
@@ -335,8 +336,9 @@ def run_epoch(
                     listeners.tell("on_progress", progress)
     finally:
         history.step_loss.extend(session.batch_losses())
+        history.step_learning_rate.extend(session.rates.tolist())
     figures = session.progress()
     history.epoch_seconds.append(session.ranks.of_first(session.seconds))
-    history.learning_rate.append(session.rate)
+    history.learning_rate.append(history.step_learning_rate[-1])
     history.train_loss.append(figures.loss)
     history.train_error.append(figures.error)

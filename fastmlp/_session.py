@@ -56,13 +56,13 @@ class Session:
         self._take_targets()
         self.schedule = as_schedule(schedule, plan, mlp.lr, mlp.dtype)
         self._step_factors, self._before_epoch = factors, 0
-        self.rate: float = mlp.lr  # of the last step
         # Figures of the present epoch's steps; a sum of errors below 0 stands for none yet.
         self.figures = StepFigures(
             np.zeros(plan.steps),
             np.full(plan.steps, -1.0),
             np.zeros(self.wants_squares * plan.steps),
         )
+        self._rates = np.zeros(plan.steps)
         self._begin_epoch()
         self.lost: str | None = None
         self.signals = Signals()
@@ -253,11 +253,10 @@ class Session:
         self._begin_epoch()
         before_epoch = self._before_epoch = epoch * self.plan.steps
         end = min(self.plan.steps, self.plan.total_steps - before_epoch)
-        rates = np.empty(end)
-        step = len(before.losses)
+        self._epoch, step, rates = epoch, len(before.losses), self._rates[:end]
         self.figures.errors[:] = -1
         self.figures.losses[:step], self.figures.errors[:step] = before.losses, before.errors
-        self._epoch, self.rate = epoch, before.rate
+        rates[:step] = before.rates
         # Where rows count for more or less than others, the means need those of the steps before.
         first = step if self._row_counts() is None else 0
         windows = self._source.windows(order, self.plan, self.accumulate, first, end)
@@ -273,13 +272,11 @@ class Session:
                 updates = max(1, self.ranks.of_first(call.steps) // self.accumulate)
                 last = min(step + updates * self.accumulate, self._window.last, end)
                 steps = np.arange(before_epoch + step, before_epoch + last)
-                given = self.schedule.rates(self.mlp.lr, steps, self.plan, history)
-                rates[step:last] = given
+                rates[step:last] = self.schedule.rates(self.mlp.lr, steps, self.plan, history)
                 called = time.perf_counter()
                 self._trainer.parts = call.threads
                 reached = self._train(rates, step, last)
                 self._pace.took(Call(last - step, call.threads), time.perf_counter() - called)
-                self.rate = float(given[min(reached, last - 1) - step])
                 step = self.steps_done
                 if reached < last:
                     loss = self.figures.losses[reached]
@@ -341,6 +338,11 @@ class Session:
         return int(np.count_nonzero(self.figures.errors >= 0))
 
     @property
+    def rates(self) -> np.ndarray:
+        """Learning rates of the present epoch's steps so far."""
+        return self._rates[: self.steps_done]
+
+    @property
     def seconds(self) -> float:
         """Of the present epoch so far."""
         return self._seconds_before + time.perf_counter() - self._started
@@ -350,7 +352,7 @@ class Session:
         if epoch != self._epoch:
             return NOTHING
         losses, errors = (values[: self.steps_done].copy() for values in self.figures[:2])
-        return EpochSoFar(losses, errors, self.seconds, self.rate)
+        return EpochSoFar(losses, errors, self.rates.copy(), self.seconds)
 
     def progress(self) -> Progress:
         """Where the present epoch stands."""

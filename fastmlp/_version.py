@@ -1,8 +1,6 @@
 """The version: the tags of the repository give it to an installation, which says it here."""
 
-from importlib.metadata import PackageNotFoundError, version
+from ._machine import installed_version
 
-try:
-    __version__ = version("fastmlp")
-except PackageNotFoundError:  # A clone that is not installed.
-    __version__ = "0+unknown"
+# The second is that of a clone that is not installed.
+__version__ = installed_version("fastmlp") or "0+unknown"

@@ -18,6 +18,9 @@ Path = str | os.PathLike[str]
 
 MONITORS = ("train_loss", "train_error", "val_loss", "val_error")
 
+# Lists with a value per step; of the others each has one per epoch.
+_OF_STEPS = ("step_loss", "step_learning_rate")
+
 
 class NotFiniteWarning(RuntimeWarning):
     """A loss, or the parameters after the last step of a ``fit``, are NaN or infinite."""
@@ -30,8 +33,9 @@ class History:
     ``train_loss`` and ``train_error`` are means over the epoch's batches, each taken before its
     update; ``val_loss`` and ``val_error`` are taken after the epoch and stay empty without
     validation data. Losses are per sample, errors fractions of the samples, ``epoch_seconds`` the
-    training alone. ``learning_rate`` is that of the epoch's last step. ``step_loss`` has the mean
-    loss of every batch, also of those of an epoch that was interrupted, which is in no other list.
+    training alone. ``learning_rate`` is that of the epoch's last step. ``step_loss`` and
+    ``step_learning_rate`` have the mean loss and the rate of every batch, also of those of an epoch
+    that was interrupted, which is in no other list.
     Errors of a regression are mean absolute errors, and ``val_r2`` has its R²; ``error_name`` says
     which they are.
     """
@@ -44,12 +48,13 @@ class History:
     step_loss: list[float] = field(default_factory=list, repr=False)
     learning_rate: list[float] = field(default_factory=list)
     val_r2: list[float] = field(default_factory=list)
+    step_learning_rate: list[float] = field(default_factory=list, repr=False)
     error_name: str = field(default="error", repr=False)
 
     @classmethod
     def columns(cls) -> list[str]:
         """The first line of ``to_csv``: epoch, then the lists that have a value per epoch."""
-        return ["epoch", *(f.name for f in _lists_of(cls) if f.name != "step_loss")]
+        return ["epoch", *(f.name for f in _lists_of(cls) if f.name not in _OF_STEPS)]
 
     def row(self, epoch: int) -> list[Any]:
         """A line of ``to_csv``: its epoch, counted from 0 but written from 1, and its figures.

@@ -213,7 +213,7 @@ def duplicate(mlp, way, path):
 def assert_refused_in_a_file(mlp, metadata, message, path):
     """A file of the network is refused once its metadata are others: the error says why."""
     pytest.importorskip("safetensors", reason="files of networks need the extra io")
-    from tests.test_checkpoint import rewrite
+    from tests.checkpoint_files import rewrite
 
     mlp.save(path)
     rewrite(path, metadata)

@@ -8,7 +8,7 @@ from tests.networks import build
 
 pytest.importorskip("safetensors", reason="files of networks need safetensors")
 
-from tests.test_checkpoint import description_in, rewrite
+from tests.checkpoint_files import description_in, rewrite
 
 
 def test_numbers_are_in_the_file(tmp_path):

@@ -5,9 +5,9 @@ import pytest
 
 from fastmlp import MLP
 from fastmlp._fit_state import NETWORK_ARRAYS, NETWORK_COUNTERS
+from tests.checkpoint_files import assert_refused, description_in, header_of, rewrite
 from tests.networks import assert_refused_in_a_file
 from tests.resumes import Interrupt, arguments, assert_same, network, outcome
-from tests.test_checkpoint import assert_refused, description_in, header_of, rewrite
 
 pytest.importorskip("safetensors", reason="files of networks need the extra io")
 
@@ -35,9 +35,10 @@ def test_only_a_file_with_an_unfinished_fit_is_of_format_5(mlp, path):
     assert names == {
         "fit.losses",
         "fit.errors",
+        "fit.rates",
         *(f"fit.history.{name}" for name in (
             "train_loss", "train_error", "val_loss", "val_error", "epoch_seconds", "step_loss",
-            "learning_rate", "val_r2",
+            "learning_rate", "val_r2", "step_learning_rate",
         )),
         *(f"fit.callbacks.0.best.{name}" for name in state),
         *(f"fit.network.{name}" for name in state),
@@ -154,7 +155,8 @@ def test_fields_that_describe_no_unfinished_fit(change, message, mlp, path):
 
 TENSORS = {
     "fit.losses": (None, "fit.losses must be .* got none"),
-    "fit.errors": (np.zeros(1), "as many losses as errors"),
+    "fit.errors": (np.zeros(1), "as many losses as errors and rates"),
+    "fit.rates": (np.zeros(1), "as many losses as errors and rates"),
     "fit.history.step_loss": (np.zeros(3, np.float32), r"must be \(n,\) float64, got \(3,\)"),
     "fit.history.val_r2": (np.zeros((3, 3)), r"must be \(n,\) float64, got \(3, 3\)"),
     "fit.history.more": (np.zeros(3), r"must not hold fit\.history\.more"),

@@ -10,7 +10,7 @@ import pytest
 from fastmlp import MLP, datasets
 from tests.command_line import clusters, files, history
 from tests.html_pages import read
-from tests.test_page import NASTY
+from tests.page_networks import NASTY
 
 pytestmark = pytest.mark.usefixtures("command")
 

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+import fastmlp
 from benchmarks.compare import __main__ as compare
 from benchmarks.compare import _machine, _readme, _results, _rounds, _tables
 from benchmarks.compare._peers import PEERS, PROBE
 from benchmarks.compare._workloads import WORKLOADS
+from tests.pictures import assert_readable
 
 
 def measured(name, figure, seconds=(1.0, 1.1, 1.2)):
@@ -167,10 +169,25 @@ def test_the_record_prints_and_draws(record, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "4.0 ± 25%" in printed
     assert "jax is not installed" in printed
-    _plots.bar_chart(record, tmp_path / "bars.png")
-    _plots.roofline(record, tmp_path / "roofline.png")
-    for name in ("bars.png", "roofline.png"):
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    _plots.bar_chart(record, tmp_path / "bars.svg")
+    _plots.roofline(record, tmp_path / "roofline.svg")
+    for name in ("bars.svg", "roofline.svg"):
+        assert_readable((tmp_path / name).read_text(encoding="utf-8"))
+
+
+def test_versions_of_all_that_takes_part(monkeypatch):
+    monkeypatch.setattr(_machine, "installed_version", lambda name: {"numpy": "2.0"}.get(name))
+    found = _machine.versions()
+    assert set(found) == set(_machine.DISTRIBUTIONS)
+    assert (found["numpy"], found["torch"]) == ("2.0", "not installed")
+    assert found["fastmlp"] == fastmlp.__version__
+
+
+def test_no_two_peers_look_alike():
+    from benchmarks.compare import _plots
+
+    assert set(_plots._STYLES) == set(_plots._ALL_PEERS)
+    assert len(set(_plots._STYLES.values())) == len(_plots._STYLES)
 
 
 @pytest.fixture
@@ -215,8 +232,8 @@ def test_the_readme_has_a_table_and_a_caption_of_each_machine(two_machines, tmp_
     assert "trained 1.5 times as" in text
     assert "as fast as by JAX" in text
     assert len(re.findall(r"!\[", text)) == 1
-    _plots.front_chart(two_machines, tmp_path / "bars.png")
-    assert (tmp_path / "bars.png").read_bytes().startswith(b"\x89PNG")
+    _plots.front_chart(two_machines, tmp_path / "bars.svg")
+    assert_readable((tmp_path / "bars.svg").read_text(encoding="utf-8"))
 
 
 def test_rows_beside_busy_processes_stand_below_the_tables(record):

@@ -7,8 +7,8 @@ import pytest
 
 pytest.importorskip("rich", reason="the benchmarks' extra is not installed")
 
+from benchmarks.pictures import COLOURS, TEXT
 from docs.drawings import __main__ as drawings
-from docs.drawings._svg import COLOURS, TEXT
 from fastmlp.kernels import _sync
 from tests.processes import ROOT
 
@@ -22,21 +22,6 @@ def path_of(name):
 @every_drawing
 def test_the_committed_drawing_is_the_scripts(name):
     assert path_of(name).read_text(encoding="utf-8") == str(drawings.DRAWINGS[name].draw())
-
-
-def luminance(colour):
-    """Relative luminance. Reference: WCAG 2.2, "relative luminance"."""
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
-    return sum(share * c for share, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-
-
-@pytest.mark.parametrize("ground", ["#ffffff", "#121212"], ids=["white", "dark"])
-@pytest.mark.parametrize("colour", [TEXT, *COLOURS])
-def test_every_colour_can_be_read_on_white_and_on_dark(colour, ground):
-    """A contrast of 3, which WCAG 2.2 asks of graphics and of large text."""
-    light, dark = sorted((luminance(colour), luminance(ground)), reverse=True)
-    assert (light + 0.05) / (dark + 0.05) >= 3
 
 
 @every_drawing

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import re
 import warnings
 
 import joblib
@@ -359,6 +360,28 @@ def test_bad_parameters(name, value):
         estimator.fit(X, Y)
     with pytest.raises(NotFittedError):
         estimator.predict(X)
+
+
+@pytest.mark.parametrize("widths", [(32, 32), [8], 32, np.array([4, 4])], ids=repr)
+@pytest.mark.parametrize("more", [(), ("relu",)])
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_widths_in_the_place_of_a_regressor_s_loss(widths, more, method):
+    """Its order is scikit-learn's, in which the loss comes first."""
+    estimator = MLPRegressor(widths, *more)
+    before = dict(vars(estimator))
+    message = (
+        f"loss must be one of 'poisson', 'squared_error', got {widths!r}: hidden_layer_sizes is "
+        f"the second parameter; write hidden_layer_sizes={widths!r}"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        getattr(estimator, method)(X, Y)
+    assert vars(estimator) == before
+
+
+def test_another_loss_is_refused_in_scikit_learn_s_words():
+    for loss in ("poison", None):
+        with pytest.raises(ValueError, match="The 'loss' parameter of MLPRegressor must be a str"):
+            MLPRegressor(loss).fit(X, Y)
 
 
 @pytest.mark.parametrize("parameter", ["dropout", "schedule", "batch_norm", "callbacks"])

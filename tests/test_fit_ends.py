@@ -10,6 +10,7 @@ import pytest
 
 from fastmlp import get_training_stats
 from fastmlp.engine import Trainer
+from fastmlp.schedules import Cosine
 from tests.networks import assert_same_state, batch, build, state
 
 X, LABELS, Y = batch(33, 5, 3)
@@ -184,9 +185,10 @@ def test_the_history_of_an_interrupted_epoch_has_its_steps():
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit(mlp, epochs=3, callbacks=[Interrupt()])
-    expected = fit(whole, epochs=3)
+        fit(mlp, epochs=3, callbacks=[Interrupt()], lr_schedule=Cosine())
+    expected = fit(whole, epochs=3, lr_schedule=Cosine())
     assert mlp.history.step_loss == expected.step_loss[:8]
+    assert mlp.history.step_learning_rate == expected.step_learning_rate[:8]
     assert mlp.history.train_loss == expected.train_loss[:1]
     fit(mlp)
     assert len(mlp.history.step_loss) == 5, "a new fit has a history of its own"

@@ -31,10 +31,11 @@ def test_the_fields_that_were_there_keep_their_places():
     ]  # fmt: skip
 
 
-def test_a_fit_writes_down_the_rate_of_each_epoch():
+def test_a_fit_writes_down_the_rate_of_each_epoch_and_step():
     x, labels, _ = batch(33, 5, 3)
     history = build([5, 7, 3], lr=0.25).fit(x, labels, epochs=2, batch_size=8)
     assert history.learning_rate == [0.25, 0.25]
+    assert history.step_learning_rate == [0.25] * 10
 
 
 def test_a_dictionary_has_copies_of_what_there_is():
@@ -51,7 +52,7 @@ def test_a_line_per_epoch(tmp_path):
     history.to_csv(path)
     names, *lines = rows(path)
     assert names[0] == "epoch"
-    assert set(names[1:]) == LISTS - {"step_loss"}
+    assert set(names[1:]) == LISTS - {"step_loss", "step_learning_rate"}
     assert [line[0] for line in lines] == ["1", "2", "3"]
     for k, name in enumerate(names[1:], start=1):
         assert [float(line[k]) for line in lines] == getattr(history, name), "to the bit"

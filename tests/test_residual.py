@@ -184,7 +184,7 @@ def test_what_is_refused(sizes, residual, message):
 )
 def test_files_that_describe_no_residual_connections(metadata, message, tmp_path):
     pytest.importorskip("safetensors", reason="files of networks need safetensors")
-    from tests.test_checkpoint import rewrite
+    from tests.checkpoint_files import rewrite
 
     build([5, 7, 7, 3], residual=True).save(tmp_path / "m")
     rewrite(tmp_path / "m", metadata)

@@ -15,7 +15,7 @@ from tests.networks import build
 
 pytest.importorskip("safetensors", reason="files of networks need safetensors")
 
-from tests.test_checkpoint import assert_refused, rewrite
+from tests.checkpoint_files import assert_refused, rewrite
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from fastmlp._cores import usable_cores
 from fastmlp.sweeps import _travel, _worker
 from fastmlp.sweeps._engine import engine_of
 from fastmlp.sweeps._travel import LEAST_BYTES, FileFlag, Folder, packed, place_in_file, unpacked
-from tests.test_sweeps import Direct
+from tests.sweeps import Direct
 
 ROWS = LEAST_BYTES // 10
 X = np.random.default_rng(0).random((ROWS, 10), np.float32)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fastmlp._cores import usable_cores
-from fastmlp._machine import cpu_model, system
+from fastmlp._machine import cpu_model, installed_version, system
+from fastmlp._version import __version__
 from fastmlp.kernels._host import vector_registers
 
 DISTRIBUTIONS = (
@@ -36,17 +36,9 @@ def describe() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Installed versions of all that takes part."""
-    found = {}
-    for name in DISTRIBUTIONS:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    if found["fastmlp"] == "not installed":
-        import fastmlp
-
-        found["fastmlp"] = fastmlp.__version__
-    return found
+    found = {name: installed_version(name) or "not installed" for name in DISTRIBUTIONS}
+    # A clone has one without being installed.
+    return found | {"fastmlp": __version__}
 
 
 def warnings(threads: int) -> list[str]:

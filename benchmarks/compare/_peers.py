@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from typing import Any, Protocol
+
+from fastmlp._machine import installed_version, release
 
 from ._workloads import Workload
 
@@ -47,11 +48,10 @@ class Peer:
     def missing(self) -> str | None:
         """What keeps it from running, in words, or None."""
         for distribution, least in self.requires.items():
-            try:
-                version = metadata.version(distribution)
-            except metadata.PackageNotFoundError:
+            version = installed_version(distribution)
+            if version is None:
                 return f"{distribution} is not installed"
-            if _numbers(version) < _numbers(least):
+            if release(version) < release(least):
                 return f"{distribution} {version} is older than {least}"
         return None
 
@@ -62,11 +62,6 @@ class Peer:
             raise LookupError(f"does not do {workload.kind}")
         job: Job = module.JOBS[workload.kind](workload, **self.options)
         return job
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """Major and minor version."""
-    return tuple(int(part) for part in version.split("+")[0].split(".")[:2] if part.isdigit())
 
 
 _HERE = __package__

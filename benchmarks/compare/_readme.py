@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from . import _results
 from ._tables import front, markdown
 
-CHART, ROOFLINE = "speed.png", "roofline.png"
+CHART, ROOFLINE = "speed.svg", "roofline.svg"
 ROOT = Path(__file__).parents[2]
 RESULTS = Path("benchmarks/results")
 """Of the root: a folder for every machine, and the chart of the README."""

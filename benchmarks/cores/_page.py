@@ -6,14 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from ..compare._tables import markdown_table
+from ..pictures import COLOURS, TEXT, picture
 from ._record import DEARER, MOST_CORES, Row, label, miss, speedups, step_on, threads_of_fit
 
 SHOWN = 2, 4, 8, 16, 32, 64
 RECEIVED = 2, 8, 64
-
-# Both on white and on almost black they can be read.
-TEXT = "#808080"
-COLOURS = "#d1495b", "#2a8fbd", "#b7791f", "#8f6bc4", "#3f9142"
 
 
 def page(record: dict[str, Any], picture: str) -> str:
@@ -76,14 +73,10 @@ def _moved(row: Row) -> list[str]:
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
-    """The curves, and the two cores that were measured, on no background; .svg or .png."""
-    import matplotlib
-    from matplotlib.figure import Figure
+    """The curves, and the two cores that were measured."""
     from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-    # The same record gives the same file.
-    with matplotlib.rc_context({"svg.hashsalt": "cores", "svg.fonttype": "path"}):
-        figure = Figure(figsize=(7.5, 5), layout="constrained")
+    with picture(path, 7.5, 5) as figure:
         axes = figure.subplots()
         most = len(record["rows"][0]["cores"])
         axes.plot([1, most], [1, most], ":", color=TEXT, linewidth=1.2, label="perfect split")
@@ -98,10 +91,4 @@ def draw(record: dict[str, Any], path: Path) -> None:
             axis.set_major_locator(LogLocator(2))
             axis.set_minor_locator(NullLocator())
             axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-            axis.label.set_color(TEXT)
-        axes.tick_params(colors=TEXT, which="both")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["bottom", "left"]].set_color(TEXT)
-        axes.legend(frameon=False, labelcolor=TEXT, fontsize=9, loc="upper left")
-        dates = {"Date": None} if path.suffix == ".svg" else None
-        figure.savefig(path, dpi=130, transparent=True, metadata=dates)
+        axes.legend(fontsize=9, loc="upper left")

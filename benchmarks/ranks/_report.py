@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 
-from fastmlp import plotting
-
 from ..networks import NETWORKS
+from ..pictures import COLOURS, picture
 from ._measure import NAMES
 from ._model import LINKS, MACHINES, Link, Model, Step, fitted
 
@@ -126,22 +124,19 @@ def _batches_of(
 
 def draw(record: dict[str, Any], path: Path) -> None:
     """The batches from which machines help, over their number."""
-    figure = plotting.new_figure(9.6, 4.0)
-    panels = figure.subplots(1, len(LINKS), sharey=True, gridspec_kw={"wspace": 0.06})
-    for axes, link in zip(panels, LINKS, strict=True):
-        for index, name in enumerate(NAMES):
-            for efficiency, style in ((0.0, "-"), (EFFICIENCY, "--")):
-                batches = _batches_of(record, name, link, efficiency, MACHINES)
-                label = name if efficiency == 0 else None
-                axes.plot(MACHINES, batches, style, color=f"C{index}", label=label)
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(_TICKS, [f"{n:,}" for n in _TICKS])
-        axes.set_yscale("log")
-        axes.set_title(link)
-        axes.set_xlabel("machines")
-        axes.grid(alpha=0.3)
-    panels[0].set_ylabel("rows of a batch")
-    panels[1].legend(title="—: faster than one, - -: half of their speed", fontsize=8)
-    # Without a date, and with names that do not change, the same record gives the same file.
-    with matplotlib.rc_context({"svg.hashsalt": "ranks"}):
-        figure.savefig(path, metadata={"Date": None})
+    with picture(path, 9.6, 4.0) as figure:
+        panels = figure.subplots(1, len(LINKS), sharey=True, gridspec_kw={"wspace": 0.06})
+        for axes, link in zip(panels, LINKS, strict=True):
+            for colour, name in zip(COLOURS, NAMES, strict=False):
+                for efficiency, style in ((0.0, "-"), (EFFICIENCY, "--")):
+                    batches = _batches_of(record, name, link, efficiency, MACHINES)
+                    label = name if efficiency == 0 else None
+                    axes.plot(MACHINES, batches, style, color=colour, label=label)
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(_TICKS, [f"{n:,}" for n in _TICKS])
+            axes.set_yscale("log")
+            axes.set_title(link)
+            axes.set_xlabel("machines")
+            axes.grid(alpha=0.3)
+        panels[0].set_ylabel("rows of a batch")
+        panels[1].legend(title="—: faster than one, - -: half of their speed", fontsize=8)

@@ -7,11 +7,9 @@ from typing import Any
 
 from ..compare import _results
 from ..compare._tables import markdown_table
+from ..pictures import BLUE, RED, picture
 from . import _steps
 from ._steps import STEPS, Step
-
-# Readable on white and on almost black.
-TEXT, BAR, LAST = "#808080", "#2a8fbd", "#d1495b"
 
 
 def seconds(record: dict[str, Any], name: str) -> float:
@@ -91,26 +89,17 @@ def _below(record: dict[str, Any], step: Step) -> str:
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
-    """A bar for every step, on no background; .svg or .png."""
-    import matplotlib
-    from matplotlib.figure import Figure
+    """A bar for every step."""
     from matplotlib.ticker import PercentFormatter
 
-    # The same record gives the same file.
-    with matplotlib.rc_context({"svg.hashsalt": "ten-steps", "svg.fonttype": "path"}):
-        figure = Figure(figsize=(7.5, 4.2), layout="constrained")
+    with picture(path, 7.5, 4.2) as figure:
         axes = figure.subplots()
         shares = [share(record, step.module) for step in STEPS]
         names = [f"{step.number}. {step.title}" for step in STEPS]
-        bars = axes.barh(names, shares, color=[*[BAR] * 9, LAST], height=0.7)
+        bars = axes.barh(names, shares, color=[*[BLUE] * 9, RED], height=0.7)
         labels = [f"{seconds(record, step.module):.2f} s" for step in STEPS]
-        axes.bar_label(bars, labels, padding=4, color=TEXT, fontsize=9)
+        axes.bar_label(bars, labels, padding=4, fontsize=9)
         axes.invert_yaxis()
         axes.set_xlim(0, 1)
         axes.xaxis.set_major_formatter(PercentFormatter(1))
-        axes.set_xlabel(f"share of the FMA peak of {record['threads']} threads", color=TEXT)
-        axes.tick_params(colors=TEXT)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["bottom", "left"]].set_color(TEXT)
-        dates = {"Date": None} if path.suffix == ".svg" else None
-        figure.savefig(path, dpi=130, transparent=True, metadata=dates)
+        axes.set_xlabel(f"share of the FMA peak of {record['threads']} threads")

@@ -8,11 +8,7 @@ from __future__ import annotations
 
 from xml.sax.saxutils import escape
 
-from benchmarks.cores._page import COLOURS
-
-RED, BLUE, AMBER, PURPLE, GREEN = COLOURS
-# As far from white as from the dark grey of most dark pages.
-TEXT = "#7c7c7c"
+from benchmarks.pictures import TEXT
 
 
 class Drawing:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ._svg import AMBER, BLUE, GREEN, RED, Drawing
+from benchmarks.pictures import AMBER, BLUE, GREEN, RED
+
+from ._svg import Drawing
 
 # Where each thread ends its share of each phase, in pixels; the last one opens the barrier.
 ENDS = (250, 330, 290), (560, 520, 620)

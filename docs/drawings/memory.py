@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ._svg import AMBER, BLUE, GREEN, PURPLE, Drawing
+from benchmarks.pictures import AMBER, BLUE, GREEN, PURPLE
+
+from ._svg import Drawing
 
 LANES = 16
 # Of 5 vectors of columns: two panels, of two and of three.

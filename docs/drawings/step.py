@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ._svg import AMBER, BLUE, GREEN, PURPLE, RED, Drawing
+from benchmarks.pictures import AMBER, BLUE, GREEN, PURPLE, RED
+
+from ._svg import Drawing
 
 # (title, colour, what it computes) of each piece of work, phase by phase.
 FORWARD, LOSS, BACKWARD, UPDATE, GATHER = BLUE, PURPLE, GREEN, RED, AMBER

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from benchmarks.pictures import AMBER, BLUE, GREEN, RED
 from fastmlp.kernels._host import TILE_VECTORS, Registers, shape_for
 
-from ._svg import AMBER, BLUE, GREEN, RED, Drawing
+from ._svg import Drawing
 
 AVX512 = Registers(512, 32)
 CELL, ROW, GAP = 160, 26, 4

@@ -30,8 +30,8 @@ def doctor(
     """Look for what makes training slow here.
 
     Processor, threads, machine code, versions, variables and data; then five seconds of
-    measurements beside those that come with the package. Everything that is found has a line that
-    says what to do.
+    measurements, each with a verdict beside the record that comes with the package. Everything that
+    is found has a line that says what to do.
 
     The exit status is 1 if there is a problem, 0 if there is none; notes are none.
     """

@@ -188,14 +188,14 @@ def versions() -> Found:
     yield Line("python", f"{platform.python_version()} {platform.python_implementation()}")
     yield Line("fastmlp", f"{__version__} in {brief(Path(__file__).parents[1])}")
     for name in ("numpy", "numba", "llvmlite"):
-        yield Line(name, _installed(name) or "not installed")
+        yield Line(name, _machine.installed_version(name) or "not installed")
     extras: dict[str, list[str]] = {}
     for wanted in _requirements():
-        found = _installed(wanted.name)
+        found = _machine.installed_version(wanted.name)
         missing = extras.setdefault(wanted.extra, [])
         if found is None:
             missing.append(wanted.name)
-        elif _numbers(found) < _numbers(wanted.least):
+        elif _machine.release(found) < _machine.release(wanted.least):
             yield Finding(
                 f"{wanted.name} {found} is older than {wanted.least}",
                 f'python -m pip install "{wanted.name}>={wanted.least}"',
@@ -231,22 +231,6 @@ def _requirements() -> Iterator[_Requirement]:
         asking = extra[1] if extra else ""
         if name != "fastmlp" and asking not in _NOT_FOR_USERS:
             yield _Requirement(name, least[1] if least else "0", asking)
-
-
-def _installed(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """The release that a version belongs to, to be compared: without zeros at its end."""
-    numbers = re.match(r"\d+(?:\.\d+)*", version)
-    release = tuple(map(int, numbers[0].split("."))) if numbers else ()
-    while release and release[-1] == 0:
-        release = release[:-1]
-    return release
 
 
 # What each does to kernels where it has another value than this.

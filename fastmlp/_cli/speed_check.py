@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -29,6 +29,8 @@ BUSY_CORES = 0.3
 # What is less of the record than this is told: quiet machines of a kind differ by less.
 LEAST_OF_RECORD = 0.8
 LEAST_TOGETHER = 0.9
+# What is less of the record than this is said to be below it, which alone is no finding.
+AS_GOOD = 0.95
 _ROWS = 5120
 
 
@@ -108,14 +110,29 @@ def is_ready() -> bool:
     return not is_cold_for(network())
 
 
+class _Figure(NamedTuple):
+    """One of what was measured, and what the record has of it."""
+
+    name: str
+    text: str
+    reached: float
+    recorded: float | None  # None: there is nothing that it can be compared with
+    least: float  # less than that is told
+    cause: str  # of less, usually
+    do: str
+
+
 def judge(speed: Speed, processor: str) -> Found:
-    """What was measured, beside the record of such a machine if there is one."""
-    yield Line("peak", f"{speed.peak_gflops:.0f} GFLOP/s a thread, float32")
-    yield Line("together", f"{speed.together:.0%} of {speed.threads} times that")
-    epoch = in_seconds(60_000 * speed.seconds)
-    yield Line("training", f"{speed.share_of_peak:.0%} of all peaks, {epoch} for 60,000 rows")
+    """What was measured, each with a verdict beside the record of such a machine, if there is one.
+
+    A figure that falls short is a Finding, unless other processes are busy: then only that is one.
+    """
     known = records()
     same = next((each for each in known if each.processor == processor), None)
+    busy = speed.busy_cores is not None and speed.busy_cores > BUSY_CORES
+    figures = _figures(speed, same)
+    for figure in figures:
+        yield Line(figure.name, f"{figure.text}: {_verdict(figure, busy)}")
     shown = same or known[0]
     yield Line(
         "record",
@@ -123,7 +140,7 @@ def judge(speed: Speed, processor: str) -> Found:
     )
     yield Line("  of", f"{'this' if same else 'another'} processor, {shown.threads} threads")
     yield Line("others", _others(speed.busy_cores))
-    if speed.busy_cores is not None and speed.busy_cores > BUSY_CORES:
+    if busy:
         # What else there may be follows from it, or cannot be told.
         yield Finding(
             f"other processes keep {speed.busy_cores:.1f} cores busy",
@@ -131,32 +148,53 @@ def judge(speed: Speed, processor: str) -> Found:
             "is all that was measured here",
         )
         return
-    if speed.together < LEAST_TOGETHER:
-        yield Finding(
-            f"{speed.threads} threads together reach {speed.together:.0%} of their peaks",
-            "cores may share their units, as two threads of one do: try "
-            f"FASTMLP_NUM_THREADS={max(1, speed.threads // 2)}",
-        )
-    if same is not None:
-        yield from _beside(speed, same)
+    for figure in figures:
+        if figure.reached < figure.least:
+            yield Finding(f"{figure.name}: {figure.text}: {_verdict(figure, busy)}", figure.do)
+
+
+def _figures(speed: Speed, same: Record | None) -> tuple[_Figure, ...]:
+    """same : the record of this processor. What threads share depends on how many there are."""
+    alike = same if same is not None and same.threads == speed.threads else None
+    peak = None if same is None else same.peak_gflops
+    share = None if alike is None else alike.share_of_peak
+    epoch = in_seconds(60_000 * speed.seconds)
+    return (
+        _Figure(
+            "peak", f"{speed.peak_gflops:.0f} GFLOP/s a thread, float32", speed.peak_gflops,
+            peak, LEAST_OF_RECORD * (peak or 0), "saving power, heat, or a core shared with others",
+            "look whether it saves power, is hot, or shares its core with another",
+        ),
+        _Figure(
+            "together", f"{speed.together:.0%} of {speed.threads} times that", speed.together,
+            None if alike is None else alike.together, LEAST_TOGETHER,
+            "threads that share the units of one core",
+            f"try FASTMLP_NUM_THREADS={max(1, speed.threads // 2)}",
+        ),
+        _Figure(
+            "training", f"{speed.share_of_peak:.0%} of all peaks, {epoch} for 60,000 rows",
+            speed.share_of_peak, share, LEAST_OF_RECORD * (share or 0),
+            "others that use the same caches and memory",
+            "ask again in a quiet hour; if it stays, report it with the output of "
+            "fastmlp doctor --json",
+        ),
+    )  # fmt: skip
+
+
+def _verdict(figure: _Figure, busy: bool) -> str:
+    """In a few words: whether it is good, and if not, what usually keeps it down."""
+    short = figure.reached < figure.least
+    why = "beside busy processes" if busy else f"usually by {figure.cause}"
+    if figure.recorded is None:
+        if not figure.least:
+            return "no record of such a machine"
+        return f"less than {figure.least:.0%}, {why}" if short else "good"
+    share = figure.reached / figure.recorded
+    if share >= AS_GOOD:
+        return "as good as the record"
+    below = f"{1 - share:.0%} below the record"
+    return f"{below}, {why}" if short else f"{below}, which is within what is usual"
 
 
 def _others(busy_cores: float | None) -> str:
     return "not known" if busy_cores is None else f"{busy_cores:.1f} cores busy"
-
-
-def _beside(speed: Speed, record: Record) -> Iterator[Finding]:
-    """Findings where it falls short of what this processor has reached."""
-    if speed.peak_gflops < LEAST_OF_RECORD * record.peak_gflops:
-        yield Finding(
-            f"a thread's peak is {speed.peak_gflops:.0f} GFLOP/s, {record.peak_gflops:.0f} in "
-            "the record of this processor",
-            "look whether it saves power, is hot, or shares its core with another",
-        )
-    alike = speed.threads == record.threads
-    if alike and speed.share_of_peak < LEAST_OF_RECORD * record.share_of_peak:
-        yield Finding(
-            f"training reaches {speed.share_of_peak:.0%} of the peak, {record.share_of_peak:.0%} "
-            "in the record of this processor",
-            "report it, with the output of fastmlp doctor --json",
-        )

@@ -195,8 +195,9 @@ def _calibration(found: Calibration, stated: str, means: str, so: str) -> Iterat
     yield grid((
         figure(
             chart(share, f"Shares that {so}, by {stated}", stated, f"share that {so}",
-                  [bars(share, edges, found.found, words), diagonal(share)]),
-            f"What was stated, and how often it was so, in {bins} bins.",
+                  [bars(share, edges, found.found, words, found.counts), diagonal(share)]),
+            f"What was stated, and how often it was so, in {bins} bins: the fainter a bar, the "
+            "fewer samples are in it.",
         ),
         figure(
             chart(count, f"How many have which {stated}", stated, "of all, %",

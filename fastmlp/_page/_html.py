@@ -54,7 +54,8 @@ svg text { font: 13px system-ui, sans-serif; fill: var(--faint); }
 .first { stroke: var(--first); } .second { stroke: var(--second); stroke-dasharray: 6 4; }
 .first, .second { fill: none; stroke-width: 2; }
 circle.first { fill: var(--first); stroke: none; }
-rect.second { fill: var(--second); stroke: none; } rect.bar { fill: var(--first); opacity: .75; }
+rect.second { fill: var(--second); stroke: none; }
+rect.bar { fill: var(--first); stroke: var(--first); opacity: .75; }
 circle.point { fill: var(--first); opacity: .45; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }

@@ -10,8 +10,12 @@ import numpy as np
 from ._html import text
 
 _WIDTH, _HEIGHT = 420, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 12, 40
+# Left there is room for a number like 0.00015 beside the name of the axis.
+_LEFT, _RIGHT, _TOP, _BOTTOM = 76, 12, 12, 40
 _MOST_MARKS, _MOST_POINTS = 40, 500
+_COUNTED = "epoch", "step"
+_FAINTEST = 0.1
+"""How much fills a bar of nothing; its outline is whole."""
 
 
 class Axes:
@@ -57,7 +61,7 @@ def chart(axes: Axes, label: str, x_label: str, y_label: str, marks: Iterable[st
     )
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{text(label)}">'
-        f"{_axis_marks(axes, x_label == 'epoch')}{labels}{''.join(marks)}</svg>"
+        f"{_axis_marks(axes, x_label in _COUNTED)}{labels}{''.join(marks)}</svg>"
     )
 
 
@@ -82,7 +86,7 @@ def line(axes: Axes, values: Sequence[float], kind: str) -> str:
 
     kind : its class    Few values have a mark each, of many some are left out.
     """
-    every = max(1, len(values) // _MOST_POINTS)
+    every = max(1, -(-len(values) // _MOST_POINTS))
     places = [i for i in range(len(values)) if i % every == 0 or i == len(values) - 1]
     parts: list[str] = []
     before = False
@@ -111,16 +115,25 @@ def _mark(axes: Axes, place: int, value: float, kind: str) -> str:
     return f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="3">{title}</circle>'
 
 
-def bars(axes: Axes, edges: Sequence[float], heights: np.ndarray, titles: Sequence[str]) -> str:
-    """A bar between each two edges; one whose height is not finite is left out."""
-    drawn = []
+def bars(
+    axes: Axes, edges: Sequence[float], heights: np.ndarray, titles: Sequence[str],
+    counts: np.ndarray | None = None,
+) -> str:  # fmt: skip
+    """A bar between each two edges; one whose height is not finite is left out.
+
+    counts : of what is in each; the fewer, the fainter, by their logarithms
+    """
+    drawn, shades = [], np.ones(len(heights))
+    if counts is not None:
+        shades = _FAINTEST + (1 - _FAINTEST) * np.log1p(counts) / np.log1p(max(1, counts.max()))
     for i, (height, title) in enumerate(zip(heights, titles, strict=True)):
         if not math.isfinite(height):
             continue
         left, right, top = axes.x(edges[i]), axes.x(edges[i + 1]), axes.y(height)
         drawn.append(
             f'<rect class="bar" x="{left + 0.5:.1f}" y="{top:.1f}" '
-            f'width="{right - left - 1:.1f}" height="{axes.y(axes.low) - top:.1f}">'
+            f'width="{right - left - 1:.1f}" height="{axes.y(axes.low) - top:.1f}" '
+            f'fill-opacity="{shades[i]:.2f}">'
             f"<title>{text(title)}</title></rect>"
         )
     return "".join(drawn)

@@ -6,11 +6,10 @@ import dataclasses
 import math
 import platform
 from collections.abc import Iterator, Sequence
-from importlib import metadata
 from typing import Any
 
 from .._cores import usable_cores
-from .._machine import cpu_model, system
+from .._machine import cpu_model, installed_version, system
 from .._version import __version__
 from ..kernels._host import vector_registers
 from ..layers.activation import name_of
@@ -53,22 +52,23 @@ def curves(history: Any) -> Iterator[str]:
         _curve("loss per sample", [history.train_loss, history.val_loss]),
         _curve(f"{history.error_name}{unit}", errors),
     ]
-    if history.learning_rate:
-        drawn.append(_curve("learning rate", [history.learning_rate]))
+    if history.step_learning_rate:
+        drawn.append(_curve("learning rate", [history.step_learning_rate], "step"))
     yield section(
         "curves", "Training", grid(drawn), more("Figures of every epoch", _epochs(history))
     )
 
 
-def _curve(name: str, pair: Sequence[Sequence[float]]) -> str:
+def _curve(name: str, pair: Sequence[Sequence[float]], unit: str = "epoch") -> str:
     finite = [value for values in pair for value in values if math.isfinite(value)]
     axes = Axes((1, max(map(len, pair))), (min([0.0, *finite]), 1.04 * max([0.0, *finite])))
     marks = [
         line(axes, values, kind) for values, kind in zip(pair, ("first", "second"), strict=False)
     ]
     both = len(pair) > 1 and len(pair[1]) > 0
-    caption = f"{name}: training; dashed, with squares, validation" if both else name
-    return figure(chart(axes, f"{name} by epoch", "epoch", name, marks), f"{caption}.")
+    label = f"{name} by {unit}"
+    caption = f"{label}: training; dashed, with squares, validation" if both else label
+    return figure(chart(axes, label, unit, name, marks), f"{caption}.")
 
 
 def _epochs(history: Any) -> str:
@@ -106,7 +106,7 @@ def machine() -> str:
     """The table of what it was trained on: the machine that writes the page."""
     registers = vector_registers()
     found = {"fastmlp": __version__, "Python": platform.python_version()}
-    found |= {name: _version(name) for name in _PACKAGES}
+    found |= {name: installed_version(name) or "of unknown version" for name in _PACKAGES}
     return facts([
         ("processor", cpu_model()),
         ("vectors", f"{registers.bits} bits"),
@@ -115,11 +115,3 @@ def machine() -> str:
         ("system", system()),
         ("versions", ", ".join(f"{name} {version}" for name, version in found.items())),
     ])  # fmt: skip
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        # Where programs are bundled without it.
-        return "of unknown version"

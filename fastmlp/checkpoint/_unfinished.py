@@ -28,7 +28,6 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "generator": (dict,),
     "epoch": (int,),
     "seconds": (float,),
-    "rate": (float,),
     "told": (list,),
     "ended": (bool,),
     "lost": (str, type(None)),
@@ -47,6 +46,7 @@ def fit_to_file(state: FitState) -> tuple[dict[str, Any], dict[str, np.ndarray]]
     tensors = {
         "losses": state.done.losses,
         "errors": state.done.errors,
+        "rates": state.done.rates,
         **{f"history.{name}": np.array(getattr(state.history, name), float) for name in _LISTS},
         **{f"network.{name}": values for name, values in state.network.items()},
     }
@@ -63,7 +63,6 @@ def fit_to_file(state: FitState) -> tuple[dict[str, Any], dict[str, np.ndarray]]
         "generator": state.generator,
         "epoch": state.epoch,
         "seconds": float(state.done.seconds),
-        "rate": float(state.done.rate),
         "told": list(state.told),
         "ended": state.ended,
         "lost": state.lost,
@@ -93,7 +92,7 @@ def fit_from_file(field: dict[str, Any], tensors: dict[str, np.ndarray]) -> FitS
     if wrong := [n for n in names if type(field.get(n, ...)) not in _FIELDS.get(n, ())]:
         raise ValueError(f"its unfinished fit has the field {min(wrong)} wrong")
     left = {name.removeprefix(PREFIX): values for name, values in tensors.items()}
-    losses, errors = (_numbers(left, name) for name in ("losses", "errors"))
+    losses, errors, rates = (_numbers(left, name) for name in ("losses", "errors", "rates"))
     lists = {name: _numbers(left, f"history.{name}").tolist() for name in _LISTS}
     known = NETWORK_ARRAYS + NETWORK_COUNTERS
     network = {name: left.pop(f"network.{name}", None) for name in known}
@@ -104,10 +103,11 @@ def fit_from_file(field: dict[str, Any], tensors: dict[str, np.ndarray]) -> FitS
     if left:
         raise ValueError(f"it must not hold {PREFIX}{min(left)}")
     done = len(lists["train_loss"])
-    if len(losses) != len(errors) or not field["epoch"] <= done <= field["epoch"] + 1:
+    if not (len(losses) == len(errors) == len(rates) and 0 <= done - field["epoch"] <= 1):
         raise ValueError(
-            f"its unfinished fit must have as many losses as errors, and a history of the epochs "
-            f"before the present one, {field['epoch']}; got {len(losses)}, {len(errors)} and {done}"
+            f"its unfinished fit must have as many losses as errors and rates, and a history of "
+            f"the epochs before the present one, {field['epoch']}; got {len(losses)}, "
+            f"{len(errors)}, {len(rates)} and {done}"
         )
     if not all(isinstance(name, str) for name in field["told"]):
         raise ValueError("its unfinished fit has the field told wrong")
@@ -116,7 +116,7 @@ def fit_from_file(field: dict[str, Any], tensors: dict[str, np.ndarray]) -> FitS
     generator_of(field["generator"])
     return FitState(
         field["arguments"], field["generator"], field["epoch"],
-        EpochSoFar(losses, errors, field["seconds"], field["rate"]),
+        EpochSoFar(losses, errors, rates, field["seconds"]),
         tuple(field["told"]), field["ended"], field["lost"],
         History(**lists, error_name=field["error_name"]), callbacks,
         {name: values for name, values in network.items() if values is not None},

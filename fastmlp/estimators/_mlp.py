@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from itertools import pairwise
-from numbers import Real
+from numbers import Integral, Real
 from os import PathLike
 from typing import Any, ClassVar, Self
 
@@ -13,7 +13,7 @@ import numpy as np
 from sklearn import neural_network
 from sklearn.base import _fit_context, is_classifier
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import unique_labels
@@ -61,11 +61,6 @@ class _Compiled(WholeParameters):
     # Of a classifier alone.
     class_weight: Any = None
     label_smoothing: float = 0.0
-
-    def _store(self: Any, arguments: Mapping[str, Any]) -> None:
-        """Keep the constructor's arguments as they came: ``fit`` checks them."""
-        for name in self._get_param_names():
-            setattr(self, name, arguments[name])
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
@@ -373,3 +368,14 @@ class MLPRegressor(_Compiled, neural_network.MLPRegressor):
         progress: bool = False,
     ) -> None:
         self._store(locals())
+
+    def _validate_params(self) -> None:
+        loss = self.loss
+        if isinstance(loss, (Integral, list, tuple, np.ndarray)):
+            (losses,) = self._parameter_constraints["loss"]
+            known = ", ".join(map(repr, sorted(losses.options)))
+            raise InvalidParameterError(
+                f"loss must be one of {known}, got {loss!r}: hidden_layer_sizes is the second "
+                f"parameter; write hidden_layer_sizes={loss!r}"
+            )
+        super()._validate_params()

@@ -126,26 +126,7 @@ class RealMLPClassifier(ClassifierMixin, RealMLP):
         n_jobs: int | None = None,
         random_state: Any = None,
     ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.parametric_activation = parametric_activation
-        self.periodic_embedding = periodic_embedding
-        self.dropout = dropout
-        self.weight_decay = weight_decay
-        self.init = init
-        self.learning_rate_init = learning_rate_init
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.label_smoothing = label_smoothing
-        self.val_metric = val_metric
-        self.validation_fraction = validation_fraction
-        self.n_cv = n_cv
-        self.refit = refit
-        self.categorical_features = categorical_features
-        self.dtype = dtype
-        self.compute_dtype = compute_dtype
-        self.n_jobs = n_jobs
-        self.random_state = random_state
+        self._store(locals())
 
     def _check_y(self, y: Any) -> np.ndarray:
         y = _check_y(y, estimator=self)
@@ -231,25 +212,7 @@ class RealMLPRegressor(RegressorMixin, RealMLP):
         n_jobs: int | None = None,
         random_state: Any = None,
     ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.parametric_activation = parametric_activation
-        self.periodic_embedding = periodic_embedding
-        self.dropout = dropout
-        self.weight_decay = weight_decay
-        self.init = init
-        self.learning_rate_init = learning_rate_init
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.val_metric = val_metric
-        self.validation_fraction = validation_fraction
-        self.n_cv = n_cv
-        self.refit = refit
-        self.categorical_features = categorical_features
-        self.dtype = dtype
-        self.compute_dtype = compute_dtype
-        self.n_jobs = n_jobs
-        self.random_state = random_state
+        self._store(locals())
 
     def _check_y(self, y: Any) -> np.ndarray:
         y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y", estimator=self)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 from sklearn.utils import check_random_state
@@ -30,6 +30,11 @@ def whole(estimator: Any) -> Iterator[None]:
 
 class WholeParameters:
     """Base of estimators whose parameters are all set, or none."""
+
+    def _store(self: Any, arguments: Mapping[str, Any]) -> None:
+        """Keep the constructor's arguments as they came: ``fit`` checks them."""
+        for name in self._get_param_names():
+            setattr(self, name, arguments[name])
 
     def set_params(self, **params: Any) -> Self:
         """As scikit-learn's. Raises ValueError for an unknown name, and none is set then."""
