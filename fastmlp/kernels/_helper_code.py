@@ -66,6 +66,13 @@ class HelperLibrary(JITCodeLibrary):
         self._finalize_dynamic_globals()
         self._finalized = True
 
+    def own_module(self) -> Any:
+        """Its code, without that of the helpers it calls."""
+        return super()._get_module_for_linking()
+
+    def _get_module_for_linking(self) -> Any:
+        raise TypeError("a function that calls helpers must be compiled with _jit.OPTIONS")
+
     def get_pointer_to_function(self, name: str) -> int:
         """0: there is none."""
         self._ensure_finalized()
@@ -76,7 +83,11 @@ class EntryLibrary(JITCodeLibrary):
     """An entry point's machine code, with the code of all helpers that it reaches."""
 
     def finalize(self) -> None:
-        self._linking_libraries = _callers_first(self._linking_libraries)
+        every = _callers_first(self._linking_libraries)
+        for library in every:
+            if isinstance(library, HelperLibrary):
+                self._final_module.link_in(library.own_module(), preserve=True)
+        self._linking_libraries = [each for each in every if not isinstance(each, HelperLibrary)]
         super().finalize()
 
     def _optimize_final_module(self) -> None:

@@ -39,10 +39,15 @@ from .._signals import puts_off
 from ._cache import KernelCache
 from ._helper_code import EntryCompiler, HelperCompiler
 
-OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False, "_nrt": False}
+OPTIONS = {
+    "nogil": True,
+    "error_model": "numpy",
+    "boundscheck": False,
+    "_nrt": False,
+    "pipeline_class": EntryCompiler,
+}
 # Of a helper, and of an ``overload`` that is one.
-HELPER_OPTIONS = {
-    **OPTIONS,
+HELPER_OPTIONS = OPTIONS | {
     "no_cpython_wrapper": True,
     "no_cfunc_wrapper": True,
     "pipeline_class": HelperCompiler,
@@ -101,7 +106,7 @@ def _garbage_kept():
 
 def entry(function):
     """Compile an entry point, called from Python; its machine code is kept on disk."""
-    compiled = numba.njit(**OPTIONS, pipeline_class=EntryCompiler)(function)
+    compiled = numba.njit(**OPTIONS)(function)
     compiled.compile = interrupts_held()(_garbage_kept()(compiled.compile))
     # An installation without sources has nothing to tell fresh code by: none is kept.
     with contextlib.suppress(RuntimeError):

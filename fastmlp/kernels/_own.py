@@ -49,7 +49,7 @@ def address_of(
 def _compile(loop_over, functions, dtype, pointers, numbers):
     number = numba.from_dtype(np.dtype(dtype))
     arguments = [types.CPointer(number)] * pointers + [types.int64] * numbers
-    options = {name: OPTIONS[name] for name in ("error_model", "boundscheck")}
+    options = {name: OPTIONS[name] for name in ("error_model", "boundscheck", "pipeline_class")}
     loop = loop_over(*map(_callable, functions))
     try:
         with interrupts_held():
