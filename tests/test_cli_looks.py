@@ -202,6 +202,10 @@ def test_a_training_fits_the_terminal(columns, monkeypatch):
     text = without_codes(written)
     lines = text.replace("\r", "\n").splitlines()
     assert max(map(len, lines)) <= columns
+    header = text[: text.index("\nresults go to ")].splitlines()
+    assert len(header) == {40: 5, 80: 3, 120: 2}[columns]
+    # No name is apart from its value.
+    assert all(re.search(r"(,| test samples|threads \d+)$", line) for line in header)
     digits = datasets.load("digits")
     error = MLP.load("runs/digits/model.safetensors").evaluate(digits.test_x, digits.test_y)[1]
     assert f"{100 * (1 - error):.2f} %" in text

@@ -147,7 +147,8 @@ class Schema:
 
     def _numbers(self, where: str, values: np.ndarray) -> np.ndarray:
         """A column in the dtype of all."""
-        if values.dtype == object:
+        # Of no rows at all the type is not known.
+        if values.dtype == object and len(values):
             raise DatasetError(f"{where} must be numbers, got {first_text(values)}")
         with np.errstate(all="ignore"):
             numbers = values.astype(self.dtype)

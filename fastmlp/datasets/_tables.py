@@ -94,14 +94,9 @@ def load_rows(path: str | os.PathLike[str], schema: Schema) -> TableRows:
     path = Path(path)
     if path.suffix not in TABLE_SUFFIXES:
         raise ValueError(f"a table must end in {' or '.join(TABLE_SUFFIXES)}, got {str(path)!r}")
-    frame = _read(path, schema.columns)
-    wanted, found = [column.name for column in schema.columns], frame.columns.tolist()
-    if missing := sorted(set(wanted).difference(found), key=wanted.index):
-        raise DatasetError(
-            f"{path}: must have the columns {shortened(wanted)}, lacks {shortened(missing)}"
-            f"{nearest(missing[0], found)}"
-        )
-    return TableRows(*schema.encode(str(path), _columns(path, frame[wanted])))
+    names = [column.name for column in schema.columns]
+    frame = _read(path, schema.columns)[names]
+    return TableRows(*schema.encode(str(path), _columns(path, frame)))
 
 
 def names_in(target: str, columns: Any) -> list[str]:
@@ -123,7 +118,7 @@ def check_targets(path: Path, targets: list[str], known: list[str]) -> None:
 def _read(path: Path, wanted: Sequence[Column] | None = None) -> Any:
     """The data frame, columns named by texts. Whatever is wrong with the file is a DatasetError.
 
-    wanted : columns that are known, as far as the file has them; by default all that it has
+    wanted : columns that it must have; by default all that it has
     """
     check_exists(path)
     require("pandas", "tables")
@@ -133,6 +128,8 @@ def _read(path: Path, wanted: Sequence[Column] | None = None) -> Any:
         frame = (_read_csv if path.suffix == ".csv" else _read_parquet)(path, wanted)
         frame.columns = [str(name) for name in frame.columns]
         return frame
+    except DatasetError:
+        raise
     # pandas and pyarrow raise errors of many classes, the latter's own among them.
     except Exception as error:
         what = path.suffix.removeprefix(".")
@@ -159,7 +156,17 @@ def _read_csv(path: Path, wanted: Sequence[Column] | None) -> Any:
     # It ends lines where csv does not, too.
     if not isinstance(frame.index, pd.RangeIndex):
         raise ValueError(longer)
+    _check_wanted(path, wanted, frame.columns.tolist())
     return frame
+
+
+def _check_wanted(path: Path, wanted: Sequence[Column] | None, found: list[str]) -> None:
+    names, known = [name for name, _ in wanted or ()], set(found)
+    if missing := [name for name in names if name not in known]:
+        raise DatasetError(
+            f"{path}: must have the columns {shortened(names)}, lacks {shortened(missing)}"
+            f"{nearest(missing[0], found)}"
+        )
 
 
 def check_different(names: list[str]) -> None:
@@ -175,6 +182,7 @@ def _read_parquet(path: Path, wanted: Sequence[Column] | None) -> Any:
 
     names = None if wanted is None else [name for name, _ in wanted]
     with ParquetFile(path) as file:
+        _check_wanted(path, wanted, [column.path for column in file.schema])
         columns, rows = check_parquet(path, file, names)
     # A text that rows refer to is not copied for each of them. pyarrow can do so unless texts are
     # of an encoding DELTA_..., where two kilobytes become a gigabyte.
