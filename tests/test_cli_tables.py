@@ -10,6 +10,7 @@ from fastmlp import MLP, BinaryCrossEntropy, datasets
 from fastmlp.datasets import Column, Schema
 from tests.command_line import files, posix, shown_on_a_terminal, start, trees
 from tests.networks import build
+from tests.pages import block, pages
 
 pytestmark = pytest.mark.usefixtures("command")
 pd = pytest.importorskip("pandas", reason="tables need the extra tables")
@@ -144,6 +145,34 @@ def test_names_are_a_line_each_whatever_a_file_says(command):
     said = command("inspect model.safetensors")[1]
     assert not re.search(r"[\x00-\x09\x0b-\x1f]", output + said)
     assert "\ncolumns: a [2J, b\nclasses of t : x y,  ]0;z\n" in said
+
+
+def test_the_commands_of_the_page(command):
+    """As docs/tabular.md shows them, on a table of its kind."""
+    page = pages()["docs/tabular.md"]
+    frame = trees().rename(columns={"tree": "income"})
+    frame.to_csv("adult.csv", index=False)
+    frame.drop(columns="income")[:7].to_csv("new.csv", index=False)
+    lines = block(page, "sh", "fastmlp train").text.splitlines()
+    outputs = []
+    for line in lines:
+        status, output, errors = command(line.removeprefix("fastmlp "))
+        assert (status, errors) == (0, "")
+        outputs.append(output)
+    assert "test accuracy" in outputs[0]
+    assert "\nclasses of income: ash, beech, oak\n" in outputs[1]
+    assert len(re.findall(r"^new\.csv row \d: (?:ash|beech|oak) \(", outputs[2], re.M)) == 7
+
+
+def test_a_network_of_ones_own(frame, command):
+    """Trained in Python on what the table gives, it is as any other once it has the schema."""
+    data = datasets.load("trees.csv", target="tree")
+    mlp = build([4, 3], dtype=np.float32)
+    mlp.schema = data.schema
+    mlp.fit(data.train_x, data.train_y, epochs=5, seed=0)
+    Path("here").mkdir(exist_ok=True)
+    mlp.save(MODEL)
+    assert command(f"predict {MODEL} trees.csv")[1].splitlines() == verdicts("trees.csv")
 
 
 # Values
