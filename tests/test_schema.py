@@ -114,6 +114,12 @@ def test_of_parquet_other_columns_are_not_even_read(parquet):
     with pytest.raises(DatasetError, match=r"column 'many.*must be numbers or text, got lists"):
         datasets.load(path, target="kind")
     np.testing.assert_array_equal(load_rows(path, schema).x[:, 0], frame.number)
+    # pandas takes no two columns of a name.
+    import pyarrow as pa
+    from pyarrow.parquet import write_table
+
+    write_table(pa.table([[1], [2], [3.5]], names=["n", "n", "number"]), path)
+    assert load_rows(path, schema).x.tolist() == [[3.5]]
     lists = parquet(table(number=[[1, 2]] * ROWS))
     with pytest.raises(DatasetError, match="must have the columns number, lacks number"):
         load_rows(lists, schema)
