@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fastmlp import MLP, datasets
-from fastmlp._cli import live
+from fastmlp._cli import live, report
 from fastmlp._cli.chart import Means, curve
 from fastmlp._speed import peak_together
 from fastmlp.history import FitPlan, History, Progress
@@ -237,6 +237,17 @@ def read_until(reader, process, sought):
             break
         shown += part
     return shown
+
+
+def test_lines_break_behind_commas_if_they_can(terminal, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "30")
+    report.say("one pair 1, another pair 2, last 33\nshort, line\n" + 8 * "nothing between, or: ")
+    *lines, long = terminal.getvalue().split("\n", 3)
+    assert lines == ["one pair 1, another pair 2,", "last 33", "short, line"]
+    assert long.split() == (8 * "nothing between, or: ").split()
+    report.say("a part that has no room in thirty columns, end 1")
+    assert terminal.getvalue().endswith("\na part that has no room in\nthirty columns, end 1\n")
 
 
 @posix

@@ -127,6 +127,8 @@ def _read(path: Path, wanted: Sequence[Column] | None = None) -> Any:
     try:
         frame = (_read_csv if path.suffix == ".csv" else _read_parquet)(path, wanted)
         frame.columns = [str(name) for name in frame.columns]
+        # One that pandas takes for the index is none.
+        _check_wanted(path, wanted, frame.columns.tolist())
         return frame
     except DatasetError:
         raise
@@ -156,7 +158,6 @@ def _read_csv(path: Path, wanted: Sequence[Column] | None) -> Any:
     # It ends lines where csv does not, too.
     if not isinstance(frame.index, pd.RangeIndex):
         raise ValueError(longer)
-    _check_wanted(path, wanted, frame.columns.tolist())
     return frame
 
 
