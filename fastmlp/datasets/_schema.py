@@ -75,7 +75,7 @@ class Schema:
     def check_fits(self, inputs: int, outputs: int) -> None:
         """Raise ValueError unless it is one for a network of that many inputs and outputs.
 
-        That is also refused which takes more than 2 MB in the network's file.
+        One that would take more than 2 MB in the network's file is refused, too.
         """
         if self.width != inputs:
             raise ValueError(f"schema must have {inputs} features, got {self.width}")
