@@ -16,6 +16,7 @@ from ._exchange._methods import ExchangeMethods
 from ._exchange._onnx_methods import OnnxMethods
 from ._layer_path import LayerPath
 from ._measures import Figures, figures_of
+from .datasets import Schema
 from .engine import FEW_ROWS, infer
 from .history import History
 from .kernels._rates import unit_for
@@ -102,7 +103,9 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
     variances. The layers' arrays are views of them.
 
     ``history`` is that of the last ``fit``, also of one that an error or Ctrl-C has ended;
-    ``unfinished`` says where that stands.
+    ``unfinished`` says where that stands. ``schema``, a ``datasets.Schema`` or None, says of which
+    columns of a table the rows are made, and what its classes are called: for who predicts, and
+    for nothing here.
 
     Several threads may use different networks at the same time, and one network may predict for
     all of them while nobody changes it. While one thread fits it, predictions of others are of the
@@ -178,6 +181,7 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
         self.updates = 0
         self.bn = self.num_bn_layers > 0
         self.history: History | None = None
+        self.schema: Schema | None = None
         self.unfinished = None
         self._begin()
         self._build(weight_init_fn, bias_init_fn, dtype)
@@ -189,6 +193,9 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
         elif name == "criterion":
             check_instance(name, value, Criterion)
             value.check_outputs(self.output_size)
+        elif name == "schema" and value is not None:
+            check_instance(name, value, Schema)
+            value.check_fits(self.input_size, self.output_size)
         elif name[0] != "_" and type(self) is MLP:
             self._check_known(name)
         object.__setattr__(self, name, value)
@@ -356,7 +363,7 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
         return figures_of(self.criterion, self._outputs(x), labels, weights)
 
     def save(self, path: str | PathLike[str], weights_dtype: str | None = None) -> None:
-        """Write the network, its optimiser state and an unfinished fit to a safetensors file.
+        """Write network, optimiser state, schema and unfinished fit to a safetensors file.
 
         weights_dtype : "bfloat16" rounds weights and their momenta in the file, which is then half
             as large; by default they are kept to the bit
@@ -379,7 +386,7 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
                 layer.alpha = alpha
             for name, layer, attribute in checkpoint.arrays_of(mlp):
                 setattr(layer, attribute, saved.tensors[name])
-            mlp.unfinished = saved.unfinished
+            mlp.schema, mlp.unfinished = saved.schema, saved.unfinished
             if mlp.unfinished is not None:
                 for name, values in mlp.unfinished.network.items():
                     check_shape(f"fit.network.{name}", values, np.shape(getattr(mlp, name)))
@@ -389,5 +396,5 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
 @functools.cache
 def _known_names() -> dict[str, None]:
     """The public attributes of a network, in order."""
-    names = (*dir(MLP), *CHECKED, "criterion", "output")
+    names = (*dir(MLP), *CHECKED, "criterion", "output", "schema")
     return dict.fromkeys(name for name in names if name[0] != "_")

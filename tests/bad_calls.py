@@ -15,6 +15,7 @@ from fastmlp import (
     schedules,
 )
 from fastmlp.callbacks import Checkpoint, EarlyStopping
+from fastmlp.datasets import Column, Schema
 from tests.network_states import BUFFERS, DATA, FEATURES, OUTPUTS, ROWS, X, fit, network
 
 
@@ -104,6 +105,7 @@ BAD_NUMBERS = {
     "batchnorm_reduction": ("max", None, 3),
     "history": (3, [], {}),
     "optimizer": (3, None, optimizers.Adam, "adam"),
+    "schema": (3, "table", {}, Schema((Column("a"),), ("b",), ("c", "d"), "float64")),
     # What a network is made of.
     "input_size": (5,),
     "output_size": (3,),

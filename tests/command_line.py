@@ -53,6 +53,16 @@ def clusters(samples, features, classes=3):
     return 5 * y[:, None] + noise, y
 
 
+def trees():
+    """A table of three clusters, of which the last column tells two apart, with named classes."""
+    import pandas as pd
+
+    x, y = clusters(300, 2)
+    names = np.array(["oak", "beech", "ash"])
+    leaf = np.where(y == 2, "round", "long")
+    return pd.DataFrame({"tree": names[y], "height": x[:, 0], "width": x[:, 1], "leaf": leaf})
+
+
 def written_to_a_terminal(line, **environment):
     """What the command line writes to a terminal, control codes included."""
     import pty

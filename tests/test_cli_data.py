@@ -13,7 +13,7 @@ from fastmlp import MLP, datasets
 from fastmlp._cli.classes import MOST_UNUSED
 from fastmlp._extras import how_to_get
 from fastmlp.history import NotFiniteWarning
-from tests.command_line import RESULTS, clusters, files
+from tests.command_line import RESULTS, clusters, files, trees
 
 pytestmark = pytest.mark.usefixtures("command")
 
@@ -136,12 +136,8 @@ def test_the_help_says_what_a_picture_is(command):
 
 @pytest.fixture
 def frame():
-    """Three clusters, of which the last column tells two apart, with names for the classes."""
-    pd = pytest.importorskip("pandas", reason="tables need the extra tables")
-    x, y = clusters(300, 2)
-    names = np.array(["oak", "beech", "ash"])
-    leaf = np.where(y == 2, "round", "long")
-    return pd.DataFrame({"tree": names[y], "height": x[:, 0], "width": x[:, 1], "leaf": leaf})
+    pytest.importorskip("pandas", reason="tables need the extra tables")
+    return trees()
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -200,6 +196,8 @@ def test_many_names_are_cut(frame, command):
         ("digits --target tree", 2, r"--target.*for files ending in \.csv or \.parquet.*'digits'"),
         ("--target tree", 2, "--target: needs a DATASET, a table"),
         ("none.csv --target tree", 1, "none.csv: no such file"),
+        ("none.csv", 1, "none.csv: no such file"),
+        ("none.parquet --task regression", 1, "none.parquet: no such file"),
         ("trees.csv --target tre", 1, "trees.csv: target.*tree, height, .*; did you mean 'tree'"),
         ("trees.csv --target height", 1, r"target 'height' must be text or whole.*in row 1"),
     ],

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fastmlp import MLP, datasets
-from fastmlp._cli import live
+from fastmlp._cli import live, report
 from fastmlp._cli.chart import Means, curve
 from fastmlp._speed import peak_together
 from fastmlp.history import FitPlan, History, Progress
@@ -202,6 +202,10 @@ def test_a_training_fits_the_terminal(columns, monkeypatch):
     text = without_codes(written)
     lines = text.replace("\r", "\n").splitlines()
     assert max(map(len, lines)) <= columns
+    header = text[: text.index("\nresults go to ")].splitlines()
+    assert len(header) == {40: 5, 80: 3, 120: 2}[columns]
+    # No name is apart from its value.
+    assert all(re.search(r"(,| test samples|threads \d+)$", line) for line in header)
     digits = datasets.load("digits")
     error = MLP.load("runs/digits/model.safetensors").evaluate(digits.test_x, digits.test_y)[1]
     assert f"{100 * (1 - error):.2f} %" in text
@@ -233,6 +237,17 @@ def read_until(reader, process, sought):
             break
         shown += part
     return shown
+
+
+def test_lines_break_behind_commas_if_they_can(terminal, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "30")
+    report.say("one pair 1, another pair 2, last 33\nshort, line\n" + 8 * "nothing between, or: ")
+    *lines, long = terminal.getvalue().split("\n", 3)
+    assert lines == ["one pair 1, another pair 2,", "last 33", "short, line"]
+    assert long.split() == (8 * "nothing between, or: ").split()
+    report.say("a part that has no room in thirty columns, end 1")
+    assert terminal.getvalue().endswith("\na part that has no room in\nthirty columns, end 1\n")
 
 
 @posix

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastmlp import MLP, datasets
-from tests.command_line import clusters, files, history
+from tests.command_line import clusters, files, history, trees
 from tests.html_pages import read
 from tests.page_networks import NASTY
 
@@ -65,6 +65,16 @@ def test_the_network_is_loaded_as_the_page_says(command):
     scope = {"x": datasets.load("digits").test_x}
     exec(lines, scope)
     assert isinstance(scope["mlp"], MLP)
+
+
+def test_a_table_is_predicted_as_the_page_says(command):
+    pytest.importorskip("pandas", reason="tables need the extra tables")
+    trees().to_csv("trees.csv", index=False)
+    assert command("train trees.csv --target tree --no-batchnorm --epochs 8 --out here")[0] == 0
+    lines = code(page("here"), "Load the network")
+    scope = {}
+    exec(lines.replace("table.csv", "trees.csv").replace("\nmlp.p", "\nfound = mlp.p"), scope)
+    assert np.mean(np.array(["ash", "beech", "oak"])[scope["found"]] == trees().tree) > 0.95
 
 
 @pytest.mark.parametrize(

@@ -236,8 +236,10 @@ def test_files_that_cannot_be_read(content, suffix, tmp_path):
 
 
 def test_wrong_calls(tmp_path):
-    with pytest.raises(DatasetNotFoundError, match=r"none\.csv: no such file"):
-        datasets.load(tmp_path / "none.csv", target="kind")
+    for options in ({"target": "kind"}, {}, {"task": "regression"}):
+        with pytest.raises(DatasetNotFoundError, match=r"none\.csv: no such file"):
+            datasets.load(tmp_path / "none.csv", **options)
+    (tmp_path / "mine.csv").touch()
     with pytest.raises(
         ValueError, match=r"target must name the column of .*mine\.csv with the cla"
     ):

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..datasets import Dataset
+from .._files import in_one_line
+from ..datasets import Dataset, Schema
 from .errors import CommandError
 
 MOST_UNUSED = 10_000
@@ -53,6 +54,19 @@ def table_remarks(data: Dataset) -> list[str]:
     for column, texts in data.categories.items():
         remarks.append(f"column {column!r}: a feature for each of {_named(texts)}")
     return remarks
+
+
+def schema_remarks(schema: Schema) -> list[str]:
+    """Which columns a network takes, and what it tells of them, in words of a line each."""
+    columns = [
+        name if categories is None else f"{name} ({len(categories)} categories)"
+        for name, categories in schema.columns
+    ]
+    targets = _named(schema.targets)
+    told = f"targets: {targets}"
+    if schema.class_names is not None:
+        told = f"classes of {targets}: {_named(schema.class_names)}"
+    return [in_one_line(text) for text in (f"columns: {_named(columns)}", told)]
 
 
 def _named(names: Sequence[str]) -> str:

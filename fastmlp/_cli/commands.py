@@ -306,27 +306,30 @@ def sweep(
 @app.command()
 def predict(
     model: ModelFile,
-    images: Annotated[
+    files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="IMAGE",
+            metavar="FILE",
             exists=True,
             dir_okay=False,
-            help="PNG files, light on dark as in MNIST; or .npz archives with rows x.",
+            help="PNG images, light on dark as in MNIST; .npz archives with rows x; or, for a "
+            "network that has learnt from a table, .csv or .parquet tables with the same columns.",
         ),
     ],
     invert: Annotated[
         bool, typer.Option("--invert", help="The PNG files are dark on light.")
     ] = False,
 ) -> None:
-    """Classify images.
+    """Classify images and rows of tables, or predict their values.
 
     Prints the class of each, and the probability that the network gives it; the probability of
     every label where a sample may have several; or the values of a regression.
+
+    The columns of a table are found by their names, in any order; others may be there, too.
     """
     mlp = load(model)
     try:
-        for path in images:
+        for path in files:
             for line in lines(mlp, path, invert):
                 print(line)
     except ValueError as error:

@@ -16,8 +16,9 @@ from .._exchange._stages import Stage, stages_of
 from ..layers import BatchNorm
 from ..layers.activation import name_of, parameter_of
 from ..layers.loss import arguments_of
+from .classes import schema_remarks
 from .models import ModelFile, load
-from .report import records, table
+from .report import records, say, table
 from .units import in_bytes, in_seconds
 
 if TYPE_CHECKING:
@@ -34,13 +35,16 @@ def inspect(model: ModelFile) -> None:
     """Describe the network in a model's file.
 
     Its layers, each with the share of its input that training drops and the range of its weights;
-    what it was trained by, and how far; its sizes, and what a prediction costs.
+    the columns and classes of the table that it has learnt from; what it was trained by, and how
+    far; its sizes, and what a prediction costs.
 
     Memory is that of its arrays. Predictions are timed, on random rows.
     """
     mlp = load(model)
     records(_COLUMNS, list(_layers(mlp)))
     print()
+    if mlp.schema is not None:
+        say("\n".join(schema_remarks(mlp.schema)) + "\n")
     table(("", ""), [*_training(mlp), *_sizes(mlp, model), *_costs(mlp)])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import plotting
 from .._page._subject import words
-from ..datasets import CLASSIFICATION, Dataset
+from ..datasets import Dataset
 from ..mlp import MLP
 from ..presets import Preset, has_momentum
 from .resume import Job
@@ -25,27 +25,27 @@ def write_page(
     path = out / "report.html"
     plotting.page(
         mlp, data.test_x, data.test_y, path, title=data.name, image_shape=data.image_shape,
-        names=_names(data, job.options["target"]),
+        names=_names(data),
         more={
             "Options": [*_options(preset, job.options), *remarks],
-            "Load the network": (
-                "from fastmlp import MLP\n"
-                f"mlp = MLP.load({str(out / 'model.safetensors')!r})\n"
-                f"mlp.predict(x)  # x: (N, {mlp.input_size})"
-            ),
+            "Load the network": _how_to_load(out / "model.safetensors", mlp),
             "Train it again": command_line(job),
         },
     )  # fmt: skip
     return [path]
 
 
-def _names(data: Dataset, target: str | None) -> list[str] | None:
+def _how_to_load(path: Path, mlp: MLP) -> str:
+    if mlp.schema is None:
+        imports, x = "MLP", f"x)  # x: (N, {mlp.input_size})"
+    else:
+        imports, x = "MLP, datasets", 'datasets.load_rows("table.csv", mlp.schema).x)'
+    return f"from fastmlp import {imports}\nmlp = MLP.load({str(path)!r})\nmlp.predict({x}"
+
+
+def _names(data: Dataset) -> list[str] | None:
     """What the classes or the targets are called, where the data tell."""
-    if data.task == CLASSIFICATION:
-        return None if data.class_names is None else list(data.class_names)
-    if target is None:
-        return None
-    return [target] if data.num_outputs == 1 else [name.strip() for name in target.split(",")]
+    return None if data.schema is None else list(data.schema.class_names or data.schema.targets)
 
 
 def _options(preset: Preset, options: dict[str, Any]) -> list[tuple[str, str]]:

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..datasets import CLASSIFICATION, Dataset
+from ..datasets import CLASSIFICATION, Dataset, Schema
 from ..initializers import he_normal, xavier_normal, zeros
 from ..layers import Identity, MeanSquaredError, SoftmaxCrossEntropy, activation_named
 from ..mlp import MLP
 from ..presets import Preset, optimizer_for, schedule_for
+from .errors import CommandError
 from .targets import Units, units_of
 
 VALIDATION_ROWS = 5_000
@@ -40,6 +41,7 @@ class Parts(NamedTuple):
     validation: Rows | None
     moments: Moments | None  # of the inputs before they were standardised
     units: Units | None  # of the targets before they were
+    schema: Schema | None  # of the table that they come from
 
     def arguments(self, preset: Preset, seed: int) -> dict[str, Any]:
         """Those of ``fit``."""
@@ -56,18 +58,28 @@ class Parts(NamedTuple):
         }
 
     def undo(self, mlp: MLP) -> None:
-        """Make it a network of inputs and targets as they are in the data."""
+        """Make it a network of inputs and targets as they are in the data, which knows their table.
+
+        Before, it would predict for other rows than those that its schema says.
+        """
         if self.moments is not None:
             _take_inputs(mlp, self.moments)
         if self.units is not None:
             self.units.give_to(mlp)
+        mlp.schema = self.schema
 
 
 def parts_of(data: Dataset, validate: bool, standardise: bool) -> Parts:
     """validate : whether rows are held out    standardise : as of ``Preset``
 
-    The numbers of a table, which may be of any size, are standardised in any case.
+    The numbers of a table, which may be of any size, are standardised in any case. Raises
+    CommandError for a table whose schema no file of a network can keep.
     """
+    if data.schema is not None:
+        try:
+            data.schema.check_fits(data.train_x.shape[1], data.num_outputs)
+        except ValueError as error:
+            raise CommandError(f"{data.name}: {error}") from None
     train, held = _split(data) if validate else ((data.train_x, data.train_y), None)
     units = None if data.task == CLASSIFICATION else units_of(train[1])
     moments = _moments(train[0]) if standardise else None
@@ -76,7 +88,7 @@ def parts_of(data: Dataset, validate: bool, standardise: bool) -> Parts:
     rows = [part and (_standardised(part[0], moments), part[1]) for part in (train, held)]
     scaled = [part and _scaled(part, units) for part in rows]
     assert scaled[0] is not None
-    return Parts(scaled[0], scaled[1], moments, units)
+    return Parts(scaled[0], scaled[1], moments, units, data.schema)
 
 
 def _split(data: Dataset) -> tuple[Rows, Rows | None]:

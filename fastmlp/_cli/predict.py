@@ -1,4 +1,4 @@
-"""`fastmlp predict`: images and archives as rows of the network's input."""
+"""`fastmlp predict`: images, archives and tables as rows of the network's input."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from .._extras import require
 from .._files import in_one_line
+from ..datasets import TABLE_SUFFIXES, load_rows
 from ..datasets._npz import as_rows, read_npz
 from ..layers import BinaryCrossEntropy
 from .png import read_png
@@ -24,20 +25,16 @@ if TYPE_CHECKING:
 
 
 def lines(mlp: MLP, path: Path, invert: bool) -> Iterator[str]:
-    """A line for the PNG image, or for each row of the .npz archive.
+    """A line for the PNG image, or for each row of the .npz archive or of the table.
 
-    It has the class and how probable that is; of a network with several labels a sample, how
-    probable each of them is; or the values that a network of a regression gives.
+    It has the class, by its name if the network knows that, and how probable that is; of a network
+    with several labels a sample, how probable each of them is; or the values that a network of a
+    regression gives.
 
     Raises ValueError or DatasetError, which name the file, when it cannot be read or does not fit
     the network.
     """
-    names: Iterable[str]
-    if path.suffix == ".npz":
-        x = as_rows(f"{path}: x", *read_npz(path, ["x"]))
-        names = (f"{path}[{row}]" for row in range(len(x)))
-    else:
-        x, names = _read_image(path, mlp.input_size, invert), [str(path)]
+    x, names = _read(mlp, path, invert)
     if x.shape[1] != mlp.input_size:
         raise ValueError(f"{path}: x must be (N, {mlp.input_size}) for this network, got {x.shape}")
     if mlp.criterion.of_values:
@@ -45,11 +42,47 @@ def lines(mlp: MLP, path: Path, invert: bool) -> Iterator[str]:
             yield f"{name}: {' '.join(f'{value:.6g}' for value in row)}"
         return
     several = isinstance(mlp.criterion, BinaryCrossEntropy)
+    classes = class_names(mlp)
     for name, row in zip(names, mlp.predict_proba(x), strict=True):
         if several:
             yield f"{name}: {' '.join(f'{100 * share:.1f}' for share in row)} %"
         else:
-            yield f"{name}: {row.argmax()} ({100 * row.max():.1f} %)"
+            yield f"{name}: {classes[row.argmax()]} ({100 * row.max():.1f} %)"
+
+
+def class_names(mlp: MLP) -> list[str]:
+    """What the outputs of a network of classes stand for, each in one line: a file may say it."""
+    known = None if mlp.schema is None else mlp.schema.class_names
+    return [in_one_line(name) for name in known or map(str, range(mlp.output_size))]
+
+
+def _read(mlp: MLP, path: Path, invert: bool) -> tuple[np.ndarray, Iterable[str]]:
+    """((N, D) rows, what to call each) of a file."""
+    if path.suffix == ".npz":
+        x = as_rows(f"{path}: x", *read_npz(path, ["x"]))
+        return x, (f"{path}[{row}]" for row in range(len(x)))
+    if path.suffix in TABLE_SUFFIXES:
+        x = _read_table(mlp, path)
+        return x, (f"{path} row {row}" for row in range(1, len(x) + 1))
+    return _read_image(path, mlp.input_size, invert), [str(path)]
+
+
+def _read_table(mlp: MLP, path: Path) -> np.ndarray:
+    """(N, D) rows; what no category of the network's is, is told."""
+    if mlp.schema is None:
+        raise ValueError(
+            f"{path}: this network knows of no columns, since it has not learnt from a table: "
+            "give an .npz with x"
+        )
+    x, unknown = load_rows(path, mlp.schema)
+    for column, rows in unknown.items():
+        print(
+            f"{path}: column {column!r:.60} has a text that the network has not learnt in "
+            f"{len(rows):,} row{'s' * (len(rows) > 1)}, first in row {rows[0] + 1}: it is taken "
+            "for none of its categories",
+            file=sys.stderr,
+        )
+    return x
 
 
 def _read_image(path: Path, pixels: int, invert: bool) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import shutil
 import sys
 import textwrap
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
 
 WIDEST = 1 << 20
 """Columns of a terminal that has room for everything."""
+
+_JOINED = "\0"  # in the place of a space where no line is broken
 
 
 def write_model(out: Path, mlp: MLP, history: History) -> list[Path]:
@@ -59,14 +60,19 @@ def compiling(cold: bool) -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """Print lines; on a terminal, those that are too long are broken between words."""
+    """Print lines; on a terminal, those that are too long are broken, behind commas if they can."""
     if sys.stdout.isatty():
-        wrap = functools.partial(
-            textwrap.fill, width=shutil.get_terminal_size().columns, break_long_words=False,
-            break_on_hyphens=False,
-        )  # fmt: skip
-        text = "\n".join(map(wrap, text.split("\n")))
+        width = shutil.get_terminal_size().columns
+        text = "\n".join(_wrapped(line, width) for line in text.split("\n"))
     print(text, flush=True)
+
+
+def _wrapped(line: str, width: int) -> str:
+    """What stands between commas, a name and its value, stays in one line where it has room."""
+    parts = line.split(", ")
+    joined = [part.replace(" ", _JOINED) if len(part) < width else part for part in parts]
+    lines = textwrap.fill(", ".join(joined), width, break_long_words=False, break_on_hyphens=False)
+    return lines.replace(_JOINED, " ")
 
 
 def results(figures: Sequence[tuple[str, str]], files: Sequence[Path]) -> None:

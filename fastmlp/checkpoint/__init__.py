@@ -21,6 +21,7 @@ from .._extras import require
 from .._files import check_there, in_one_line, write_whole
 from .._fit_state import FitState
 from .._safetensors import check_header_size, read_header
+from ..datasets import Schema
 from ..layers import Criterion, SoftmaxCrossEntropy
 from ..layers import activation as activations
 from ..layers import loss as criteria
@@ -39,12 +40,12 @@ from ._description import (
     BATCHNORM,
     DROPOUT,
     EMBEDDING,
-    FORMATS,
     KEY,
     LAYERNORM,
     LINEAR,
     MIX,
     SCALE,
+    format_of,
     mlp_arguments,
     parse,
 )
@@ -60,6 +61,7 @@ class Saved(NamedTuple):
     dropout_steps: int  # forward passes that have dropped anything
     tensors: dict[str, np.ndarray]  # by the names of ``arrays_of``
     unfinished: FitState | None = None
+    schema: Schema | None = None
 
 
 def save(mlp: Any, path: str | os.PathLike[str], weights_dtype: str | None = None) -> None:
@@ -69,6 +71,7 @@ def save(mlp: Any, path: str | os.PathLike[str], weights_dtype: str | None = Non
     the velocities beside them as layers.0.momentum_W, .... Equal networks give equal bytes. A
     symbolic link stays one, and a file that was there before hands on its permissions. An
     unfinished fit is in it, too: where it stands in the metadata, its arrays as fit.losses, ....
+    So is the schema of a table.
 
     weights_dtype : "bfloat16" rounds the weights and their velocities in the file, which is then
         half as large; the rest stays as it is. A network that computes in bfloat16 predicts the
@@ -94,12 +97,14 @@ def save(mlp: Any, path: str | os.PathLike[str], weights_dtype: str | None = Non
     for name, layer, attribute in arrays_of(mlp):
         array = np.ascontiguousarray(getattr(layer, attribute))
         tensors[name] = to_bfloat16(array) if rounds and attribute in WEIGHTS else array
+    # What follows is behind the checksum, whose place is the first that looks like one.
+    if mlp.schema is not None:
+        description["schema"] = mlp.schema.to_dict()
     unfinished = None if rounds else mlp.unfinished
     if unfinished is not None:
-        # Behind the checksum, whose place is the first that looks like one.
         description["fit"], arrays = fit_to_file(unfinished)
         tensors |= arrays
-    description["format"] = FORMATS[-1] if "fit" in description else FORMATS[-2]
+    description = {"format": format_of(description)} | description
     # One key only: safetensors writes several in any order.
     content = to_bytes(tensors, {KEY: json.dumps(description)})
     check_header_size(content)
@@ -139,7 +144,8 @@ def read(path: str | os.PathLike[str]) -> Saved:
         # Copies: callbacks may write to theirs.
         of_fit = [name for name in tensors if name.startswith(PREFIX)]
         fit = fit_from_file(description["fit"], {n: tensors.pop(n).copy() for n in of_fit})
-    return Saved(mlp_arguments(description), alphas, updates, masks, tensors, fit)
+    schema = Schema.from_dict(description["schema"]) if "schema" in description else None
+    return Saved(mlp_arguments(description), alphas, updates, masks, tensors, fit, schema)
 
 
 def _describe(mlp: Any) -> dict[str, Any]:
@@ -160,7 +166,6 @@ def _describe(mlp: Any) -> dict[str, Any]:
     # One per layer, None for activations that have no such number.
     parameters = [activations.parameter_of(activation) for activation in mlp.activations]
     return {
-        "format": FORMATS[-2],
         "dtype": mlp.dtype.name,
         "input_size": int(mlp.input_size),
         "output_size": int(mlp.output_size),

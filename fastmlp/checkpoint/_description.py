@@ -15,13 +15,13 @@ from ..layers.embedding import PeriodicEmbeddings
 from ..optimizers import Momentum, Optimizer
 from ..optimizers._of_network import from_dict
 
-FORMATS = (1, 2, 3, 4, 5)
-"""The versions of the file's layout that `read` knows; `save` writes the last of a network with an
-unfinished fit, which has all that this needs, and the last but one of others. From 2 on a file may
-hold what products are computed in, and weights as bfloat16; from 3 on it has a checksum; from 4 on
-an optimizer stands in the place of lr, momentum and weight_decay, and there may be the numbers of
-activations, layer norm, residual connections, dropout, scales and embeddings of the input,
-parametric activations, and a criterion other than SoftmaxCrossEntropy()."""
+FORMATS = (1, 2, 3, 4, 5, 6)
+"""The versions of the file's layout that `read` knows; `save` writes the first that has all that
+the network needs, from 4 on. From 2 on a file may hold what products are computed in, and weights
+as bfloat16; from 3 on it has a checksum; from 4 on an optimizer stands in the place of lr, momentum
+and weight_decay, and there may be the numbers of activations, layer norm, residual connections,
+dropout, scales and embeddings of the input, parametric activations, and a criterion other than
+SoftmaxCrossEntropy(); from 5 on an unfinished fit; from 6 on the schema of a table."""
 
 KEY = "fastmlp"
 
@@ -67,6 +67,7 @@ _MAYBE_FROM_4 = {
     "criterion": (dict,),
 }
 _MAYBE_FROM_5: dict[str, tuple[type, ...]] = {"fit": (dict,)}
+_MAYBE_FROM_6: dict[str, tuple[type, ...]] = {"schema": (dict,)}
 # Up to format 3: HW1P1's rule.
 _MOMENTUM = dict.fromkeys(("lr", "momentum", "weight_decay"), (int, float))
 
@@ -75,6 +76,11 @@ LAYERNORM = ("gamma", "momentum_gamma", "beta", "momentum_beta")
 SCALE, MIX = ("scale", "momentum_scale"), ("mix", "momentum_mix")
 EMBEDDING = ("numbers", "momentum_numbers")
 BATCHNORM = (*LAYERNORM, "running_mean", "running_var")
+
+
+def format_of(description: dict[str, Any]) -> int:
+    """The first that has all of a description's fields, of those that `save` writes."""
+    return 6 if "schema" in description else 5 if "fit" in description else 4
 
 
 def parse(text: str | None) -> dict[str, Any]:
@@ -91,6 +97,7 @@ def parse(text: str | None) -> dict[str, Any]:
     needed = _FIELDS | (_FROM_3 if version >= 3 else {}) | (_FROM_4 if version >= 4 else _MOMENTUM)
     optional = (_FROM_2 if version >= 2 else {}) | (_MAYBE_FROM_4 if version >= 4 else {})
     optional |= _MAYBE_FROM_5 if version >= 5 else {}
+    optional |= _MAYBE_FROM_6 if version >= 6 else {}
     fields = needed | optional
     if not needed.keys() <= description.keys() <= fields.keys():
         raise ValueError(

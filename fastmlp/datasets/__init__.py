@@ -16,19 +16,24 @@ from ._dataset import CLASSIFICATION, TASKS, Dataset
 from ._errors import DatasetError, DatasetNotFoundError
 from ._files import find_idx, find_notmnist, load_idx, load_notmnist, load_npz
 from ._known import IDX_SETS
+from ._schema import Column, Schema
 from ._search import cache_dir
-from ._tables import TABLE_SUFFIXES, load_table
+from ._tables import TABLE_SUFFIXES, TableRows, load_rows, load_table
 
 __all__ = [
     "TABLE_SUFFIXES",
     "Availability",
     "Blocks",
+    "Column",
     "Dataset",
     "DatasetError",
     "DatasetNotFoundError",
+    "Schema",
+    "TableRows",
     "available",
     "cache_dir",
     "load",
+    "load_rows",
     "load_synth",
     "open_blocks",
 ]
@@ -81,9 +86,6 @@ def load(
     name = os.fspath(name_or_path)
     path = Path(name)
     if path.suffix in TABLE_SUFFIXES:
-        if target is None:
-            what = "classes" if task == CLASSIFICATION else "targets"
-            raise ValueError(f"target must name the column of {name} with the {what}, got none")
         return load_table(path, target, task)
     if target is not None:
         raise ValueError(

@@ -1,9 +1,10 @@
 """What loading gives, and how a set that has no test part is split."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
+
+from ._schema import Schema
 
 CLASSIFICATION, REGRESSION = TASKS = "classification", "regression"
 
@@ -17,8 +18,7 @@ class Dataset:
         float32 or float64 targets, (N,) of a single one, (N, K) of several
     task : "classification" or "regression"
     image_shape : (H, W) where the rows are pictures, else None
-    class_names : what the file calls the classes 0, 1, ..., where it gives them other names
-    categories : of a table, the texts of each column that has a feature for each of them
+    schema : of a table, how its columns became features, and what its targets are called
     The validation part is None where the data set has none of its own.
     """
 
@@ -30,9 +30,19 @@ class Dataset:
     valid_x: np.ndarray | None = None
     valid_y: np.ndarray | None = None
     image_shape: tuple[int, int] | None = None
-    class_names: tuple[str, ...] | None = None
-    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    schema: Schema | None = None
     task: str = CLASSIFICATION
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """What the file calls the classes 0, 1, ..., where it gives them other names."""
+        return None if self.schema is None else self.schema.class_names
+
+    @property
+    def categories(self) -> dict[str, tuple[str, ...]]:
+        """Of a table, the texts of each column that has a feature for each of them."""
+        columns = () if self.schema is None else self.schema.columns
+        return {name: texts for name, texts in columns if texts is not None}
 
     @property
     def num_outputs(self) -> int:

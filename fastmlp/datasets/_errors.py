@@ -1,5 +1,7 @@
 """What can go wrong with a data set."""
 
+from pathlib import Path
+
 
 class DatasetError(RuntimeError):
     """A data set cannot be loaded, or a data file is not what its name says."""
@@ -7,3 +9,9 @@ class DatasetError(RuntimeError):
 
 class DatasetNotFoundError(DatasetError):
     """A data set is in none of the folders searched and could not be downloaded."""
+
+
+def check_exists(path: Path) -> None:
+    """Raise DatasetNotFoundError unless there is such a file."""
+    if not path.exists():
+        raise DatasetNotFoundError(f"{path}: no such file")

@@ -7,7 +7,7 @@ import numpy as np
 
 from ._dataset import CLASSIFICATION, Dataset, hold_out_fifth
 from ._download import download
-from ._errors import DatasetError, DatasetNotFoundError
+from ._errors import DatasetError, DatasetNotFoundError, check_exists
 from ._known import IDX_SETS
 from ._npz import as_classes, as_rows, as_targets, image_shape, read_npz
 from ._search import DataDir, cache_dir, folders
@@ -88,8 +88,7 @@ def load_notmnist(data_dir: DataDir) -> Dataset:
 def load_npz(path: Path, task: str = CLASSIFICATION) -> Dataset:
     """A user's archive: train_x, train_y, test_x, test_y; or x, y, of which a fifth is held out."""
     as_y = as_classes if task == CLASSIFICATION else as_targets
-    if not path.exists():
-        raise DatasetNotFoundError(f"{path}: no such file")
+    check_exists(path)
     arrays = read_npz(path, ("train_x", "train_y", "test_x", "test_y"), ("x", "y"))
     if len(arrays) == 2:
         x = as_rows(f"{path}: x", arrays[0])

@@ -11,6 +11,7 @@ import numpy as np
 
 from fastmlp import MLP, optimizers
 from fastmlp.callbacks import EarlyStopping
+from fastmlp.datasets import Column, Schema
 from fastmlp.history import NotFiniteWarning
 from fastmlp.layers import LeakyReLU, Quantile, ReLU, Softplus, Tanh
 from fastmlp.layers.embedding import PeriodicEmbeddings
@@ -33,6 +34,11 @@ def _networks():
     yield mlp
     adagrad = optimizers.Adagrad(initial_accumulator_value=0.5)
     yield build([3, 2], dtype=np.float32, lr=None, optimizer=adagrad)
+    mlp = build([3, 2], dtype=np.float32)
+    mlp.schema = Schema(
+        (Column("height"), Column("leaf", ("long", "round"))), ("tree",), ("ash", "oak"), "float64"
+    )
+    yield mlp
     yield _unfinished()
 
 
