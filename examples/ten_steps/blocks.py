@@ -67,7 +67,7 @@ def gather(batch, x, rows):
 
 @inline
 def transpose_row(wt, w, k):
-    """wt[:, k] = w[k], of which there is one block"""
+    """wt[:, k] = w[k]; w has one block."""
     for j in range(WIDTH):
         wt[k // WIDTH, j, k % WIDTH] = w[0, k, j]
 

@@ -53,10 +53,11 @@ def learn(layer, x, dz):
     """The steps of w by dw = x.T @ dz, and of b by db, the sum of dz's rows."""
     layer.dw[:] = 0
     layer.db[:] = 0
-    for i in range(0, x.shape[0], 4):
-        for k in range(layer.dw.shape[0]):
+    for k in range(layer.dw.shape[0]):
+        for i in range(0, x.shape[0], 4):
             add_rows(layer.dw, k, x[i, k], x[i + 1, k], x[i + 2, k], x[i + 3, k], dz, i)
-        add_rows(layer.db, 0, 1, 1, 1, 1, dz, i)  # once each: a sum of rows
+    for i in range(0, x.shape[0], 4):
+        add_rows(layer.db, 0, 1, 1, 1, 1, dz, i)
     update(layer.w, layer.vw, layer.dw)
     update(layer.b, layer.vb, layer.db)
 
