@@ -18,7 +18,9 @@ def compiled_epoch(gather, transpose, multiply, keep_positive, learn):
     @compiled
     def epoch(first, second, work, x, labels, order):
         """Train on all batches; returns the sum of the losses."""
-        a, h, z, dh, logits = work  # logits: the columns of z that stand for a class
+        # The batch, the hidden layer, the outputs, and room for the hidden layer's gradient; logits
+        # are the columns of z that stand for a class.
+        a, h, z, dh, logits = work
         loss = 0.0
         for rows in order:
             gather(a, x, rows)
@@ -27,7 +29,7 @@ def compiled_epoch(gather, transpose, multiply, keep_positive, learn):
             multiply(z, h, second.w, second.b)
             for i in range(len(rows)):
                 loss += softmax_loss(logits[i], labels[rows[i]], len(rows))
-            # In z there is now the gradient of the loss by it.
+            # What is in z now is dz, its gradient: softmax_loss has put it there.
             transpose(second.wt, second.w)
             multiply(dh, z, second.wt, second.zeros)
             keep_positive(dh, h)

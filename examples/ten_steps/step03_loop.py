@@ -63,7 +63,7 @@ def learn(layer, x, dz):
 
 
 epoch = compiled_epoch(gather, transpose, multiply, keep_positive, learn)
-# Rows are added by fours: w2, whose columns are the rows of w2.T, has twelve instead of ten.
+# Four rows at a time, of w2.T too: the ten classes get two columns of zeros beside them.
 train = trainer(epoch, width=4)
 
 if __name__ == "__main__":
