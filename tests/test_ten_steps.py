@@ -15,7 +15,7 @@ from benchmarks.tabular import load
 from benchmarks.ten_steps import __main__ as command
 from benchmarks.ten_steps import _page, _steps
 from benchmarks.ten_steps._steps import STEPS
-from examples.ten_steps import setting
+from examples.ten_steps import arrays, blocks, setting, step07_blocks
 from tests.reference import ReferenceMLP, one_hot
 
 # The hidden layer is of two blocks on AVX-512, of four on AVX2; the last block of x is not full.
@@ -25,7 +25,8 @@ ROWS = BATCHES * setting.BATCH
 RNG = np.random.default_rng(0)
 X, LABELS = RNG.random((ROWS, SIZES[0])), RNG.integers(0, SIZES[2], ROWS)
 
-MOST_LINES = 160
+MOST_LINES = 80
+FILES = sorted(_steps.FOLDER.glob("*.py"))
 
 
 def program(step):
@@ -82,6 +83,61 @@ def test_a_program_trains_as_the_reference_does(step):
     assert np.abs(EXPECTED[0][0] - setting.initial(SIZES)[0]).max() > 100 * tolerance
 
 
+def test_a_step_changes_what_it_says_and_nothing_else():
+    """Step 2 the dtype, step 7 the arrays."""
+    numpy, float32, tile, layout = (program(STEPS[number - 1]) for number in (1, 2, 6, 7))
+    assert float32.train is numpy.train
+    assert [trained(step)[0][0].dtype for step in STEPS[:2]] == [np.float64, np.float32]
+    assert layout.epoch is tile.epoch
+    assert layout.in_blocks is not tile.in_blocks
+
+
+LAYOUTS = {
+    "step03_loop": (4, np.asarray),
+    "step05_vector": (blocks.LANES, np.asarray),
+    "step06_tile": (blocks.WIDTH, blocks.in_blocks),
+    "step07_blocks": (blocks.WIDTH, step07_blocks.in_blocks),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_arrays_begin_on_a_cache_line_and_have_zeros_behind_the_classes(name):
+    width, layout = LAYOUTS[name]
+    seen = []
+
+    def epoch(first, second, work, x, labels, order):
+        seen.append((first, second, work))
+        return program(STEPS[int(name[4:6]) - 1]).epoch(first, second, work, x, labels, order)
+
+    arrays.trainer(epoch, width, layout)(
+        setting.initial(SIZES), X.astype(np.float32), LABELS, EPOCHS, 7
+    )
+    first, second, (a, h, z, dh, logits) = seen[-1]
+    assert len(seen) == EPOCHS
+    for array in (*first, *second, a, h, z, dh):
+        assert array.dtype == np.float32
+        assert array.ctypes.data % 64 == 0
+    assert np.shares_memory(logits, z)
+    for array in (second.w, second.b, second.vw, second.vb, z):
+        rest = arrays.matrix(array)[:, SIZES[2] :]
+        assert rest.shape[1] == -SIZES[2] % width
+        np.testing.assert_array_equal(rest, 0)
+
+
+def test_a_block_is_a_view_in_step_6_and_one_piece_of_memory_in_step_7():
+    """Of both, element (i, j) of the matrix is [j // WIDTH, i, j % WIDTH]."""
+    matrix = np.arange(6 * 3 * blocks.WIDTH, dtype=np.float32).reshape(6, -1)
+    view, copy = blocks.in_blocks(matrix), step07_blocks.in_blocks(matrix)
+    assert np.shares_memory(view, matrix)
+    assert not view[0].flags.c_contiguous
+    assert not np.shares_memory(copy, matrix)
+    assert copy.flags.c_contiguous
+    for (i, j), number in np.ndenumerate(matrix):
+        assert view[j // blocks.WIDTH, i, j % blocks.WIDTH] == number
+    np.testing.assert_array_equal(copy, view)
+    np.testing.assert_array_equal(arrays.matrix(copy), matrix)
+
+
 @pytest.mark.usefixtures("forced_threads")
 def test_threads_change_no_bit():
     found = []
@@ -93,12 +149,25 @@ def test_threads_change_no_bit():
             np.testing.assert_array_equal(p, q)
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_file_fits_a_page(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.module)
-def test_a_program_says_its_idea_and_fits_a_page(step):
+def test_a_program_says_its_idea(step):
     source = (_steps.FOLDER / f"{step.module}.py").read_text(encoding="utf-8")
     assert re.match(rf'"""Step {step.number}, [^\n]*\.("""|\n)', source)
-    assert len(source.splitlines()) <= MOST_LINES
-    assert all(part in source for part in _steps.excerpt(step).split("\n\n\n"))
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.module)
+def test_an_excerpt_is_what_stands_in_the_files(step):
+    texts = [path.read_text(encoding="utf-8") for path in FILES]
+    parts = _steps.excerpt(step).split("\n\n\n")
+    assert len(parts) == len(step.shown)
+    for part, shown in zip(parts, step.shown, strict=True):
+        assert any(part in text for text in texts)
+        assert re.search(rf"^(def )?{shown.rpartition('.')[2]}\b", part, re.MULTILINE)
 
 
 def test_all_programs_are_on_the_page_in_their_order():

@@ -19,7 +19,10 @@ FOLDER = ROOT / "examples" / "ten_steps"
 
 
 class Step(NamedTuple):
-    """A program, its title, the names in it that the page shows, and how it runs."""
+    """A program, its title, the names that the page shows, and how it runs.
+
+    A name is one of the program's, or, behind a module's name and a point, that module's.
+    """
 
     module: str
     title: str
@@ -34,13 +37,15 @@ class Step(NamedTuple):
 STEPS = (
     Step("step01_numpy", "NumPy", ("step",)),
     Step("step02_float32", "float32", ("DTYPE",)),
-    Step("step03_loop", "One Numba loop", ("add_rows", "multiply", "gradient")),
-    Step("step04_fusing", "Fusing", ("update", "learn")),
+    Step(
+        "step03_loop", "One Numba loop", ("add_rows", "multiply", "learn", "epoch.compiled_epoch")
+    ),
+    Step("step04_fusing", "Fusing", ("update", "fused")),
     Step("step05_vector", "A vector type", ("add_rows",)),
-    Step("step06_tile", "A tile", ("add_product", "tile")),
-    Step("step07_blocks", "A blocked layout", ("blocks", "transposed", "tile")),
-    Step("step08_update", "The update in the tile", ("learn",)),
-    Step("step09_threads", "Threads and a barrier", ("multiply", "epoch"), alone=False),
+    Step("step06_tile", "A tile", ("add_product", "tile", "multiply_tile")),
+    Step("step07_blocks", "A blocked layout", ("in_blocks", "train")),
+    Step("step08_update", "The update in the tile", ("learn_tile",)),
+    Step("step09_threads", "Threads and a barrier", ("each_tile", "epoch"), alone=False),
     Step("step10_epoch", "The compiled epoch", ("train",), alone=False),
 )
 
@@ -94,11 +99,13 @@ JOBS: dict[str, Any] = {"train": Training}
 
 
 def excerpt(step: Step) -> str:
-    """What the page shows of a program, as it stands in the file."""
-    source = (FOLDER / f"{step.module}.py").read_text(encoding="utf-8")
-    found = dict(_named(ast.parse(source)))
-    lines = source.splitlines()
-    parts = ["\n".join(lines[slice(*found[name])]) for name in step.shown]
+    """What the page shows of a program, as it stands in the files."""
+    parts = []
+    for shown in step.shown:
+        module, _, name = shown.rpartition(".")
+        source = (FOLDER / f"{module or step.module}.py").read_text(encoding="utf-8")
+        begin, end = dict(_named(ast.parse(source)))[name]
+        parts.append("\n".join(source.splitlines()[begin:end]))
     return "\n\n\n".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""What the ten programs share: a network, its data, the order of the rows, and what never changes.
+"""What the ten programs share: a network, its data, the order of the rows, and how they are run.
 
 The network has one hidden layer with ReLU, and softmax cross-entropy; SGD with momentum trains it.
 Its parameters are w1 (inputs, hidden), b1 (1, hidden), w2 (hidden, classes) and b2 (1, classes).
@@ -7,24 +7,17 @@ Its parameters are w1 (inputs, hidden), b1 (1, hidden), w2 (hidden, classes) and
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import numba
 import numpy as np
 
 from fastmlp import datasets
-from fastmlp.kernels._jit import OPTIONS, inline
 
 SIZES = 784, 256, 10
 BATCH = 8
 # Sums of few powers of two: the same numbers in float32 and in float64.
 RATE, MOMENTUM = np.float32(1 / 256), np.float32(7 / 8)
-
-Arrays = Sequence[np.ndarray]
-
-# Nothing is kept on disk: Numba would not notice that a helper in another file has changed.
-compiled = numba.njit(**OPTIONS)
 
 
 def initial(sizes: tuple[int, int, int] = SIZES) -> list[np.ndarray]:
@@ -42,46 +35,6 @@ def orders(rows: int, epochs: int, seed: int) -> Iterator[np.ndarray]:
     for _ in range(epochs):
         rng.shuffle(order)
         yield order.reshape(-1, BATCH)
-
-
-def padded(parameters: Arrays, width: int) -> list[np.ndarray]:
-    """Copies in float32, with columns of zeros behind the classes up to a multiple of ``width``."""
-    w1, b1, w2, b2 = (p.astype(np.float32) for p in parameters)
-    more = (0, 0), (0, -b2.size % width)
-    return [w1, b1, np.pad(w2, more), np.pad(b2, more)]
-
-
-def unpadded(parameters: Arrays, classes: int) -> list[np.ndarray]:
-    """Without the columns that ``padded`` has put there."""
-    w1, b1, w2, b2 = parameters
-    return [w1, b1, w2[:, :classes], b2[:, :classes]]
-
-
-def zeros(*shapes: tuple[int, int]) -> tuple[np.ndarray, ...]:
-    """Arrays in float32: a program's work space."""
-    return tuple([np.zeros(shape, np.float32) for shape in shapes])
-
-
-@inline
-def gather(batch, x, rows):
-    """batch = x[rows]"""
-    for i in range(rows.size):
-        for k in range(x.shape[1]):
-            batch[i, k] = x[rows[i], k]
-
-
-@inline
-def softmax_loss(z, label, batch):
-    """A row's loss; z, its logits, becomes its share in the gradient of the batch's mean loss."""
-    largest, total, wanted = z[0], np.float32(0), z[label]
-    for logit in z:
-        largest = max(largest, logit)
-    for j in range(z.size):
-        z[j] = np.exp(z[j] - largest)
-        total += z[j]
-    for j in range(z.size):
-        z[j] = (z[j] / total - (j == label)) / batch
-    return np.log(total) + largest - wanted
 
 
 def run(train: Callable[..., Any], dtype: Any, epochs: int = 3) -> None:

@@ -28,8 +28,8 @@ def step(parameters, velocities, x, labels):
 
 
 def train(parameters, x, labels, epochs, seed):
-    """(the trained parameters, the mean loss of every epoch); x is in ``DTYPE``."""
-    parameters = [p.astype(DTYPE) for p in parameters]
+    """(the trained parameters, the mean loss of every epoch), in the dtype of x."""
+    parameters = [p.astype(x.dtype) for p in parameters]
     velocities = [np.zeros_like(p) for p in parameters]
     losses = []
     for order in setting.orders(len(x), epochs, seed):

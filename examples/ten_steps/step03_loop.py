@@ -3,7 +3,9 @@
 import numpy as np
 
 from . import setting
-from .setting import MOMENTUM, RATE, gather, inline, softmax_loss
+from .arrays import trainer
+from .epoch import compiled_epoch, gather, inline, transpose
+from .setting import MOMENTUM, RATE
 
 DTYPE = np.float32
 
@@ -16,86 +18,53 @@ def add_rows(y, row, a0, a1, a2, a3, w, k):
 
 
 @inline
-def multiply(y, x, w):
-    """y += x @ w"""
+def multiply(y, x, w, b):
+    """y = x @ w + b"""
+    y[:] = 0
     for k in range(0, w.shape[0], 4):
         for i in range(y.shape[0]):
             add_rows(y, i, x[i, k], x[i, k + 1], x[i, k + 2], x[i, k + 3], w, k)
+    for i in range(y.shape[0]):
+        for j in range(y.shape[1]):
+            y[i, j] += b[0, j]
 
 
 @inline
-def gradient(dw, x, dz):
-    """dw += x.T @ dz"""
-    for k in range(dw.shape[0]):
+def keep_positive(y, x):
+    """y = y where x > 0, else 0: of y itself ReLU, of a gradient its way back through it."""
+    for i in range(y.shape[0]):
+        for j in range(y.shape[1]):
+            y[i, j] = y[i, j] if x[i, j] > 0 else DTYPE(0)
+
+
+@inline
+def update(p, v, g):
+    """v = MOMENTUM * v - RATE * g; p += v"""
+    for i in range(p.shape[0]):
+        for j in range(p.shape[1]):
+            v[i, j] = MOMENTUM * v[i, j] - RATE * g[i, j]
+    for i in range(p.shape[0]):
+        for j in range(p.shape[1]):
+            p[i, j] += v[i, j]
+
+
+@inline
+def learn(layer, x, dz):
+    """The steps of w by dw = x.T @ dz, and of b by db, the sum of dz's rows."""
+    layer.dw[:] = 0
+    layer.db[:] = 0
+    for k in range(layer.dw.shape[0]):
         for i in range(0, x.shape[0], 4):
-            add_rows(dw, k, x[i, k], x[i + 1, k], x[i + 2, k], x[i + 3, k], dz, i)
+            add_rows(layer.dw, k, x[i, k], x[i + 1, k], x[i + 2, k], x[i + 3, k], dz, i)
+    for i in range(0, x.shape[0], 4):
+        add_rows(layer.db, 0, 1, 1, 1, 1, dz, i)
+    update(layer.w, layer.vw, layer.dw)
+    update(layer.b, layer.vb, layer.db)
 
 
-@inline
-def back(dx, dz, w):
-    """dx = dz @ w.T"""
-    for i in range(dx.shape[0]):
-        for k in range(dx.shape[1]):
-            total = DTYPE(0)
-            for j in range(w.shape[1]):
-                total += dz[i, j] * w[k, j]
-            dx[i, k] = total
-
-
-@setting.compiled
-def epoch(parameters, velocities, gradients, work, x, labels, order):
-    """Train on all batches; returns the sum of the losses."""
-    w1, b1, w2, b2 = parameters
-    dw1, db1, dw2, db2 = gradients
-    a, h, z, dh = work
-    loss = 0.0
-    for rows in order:
-        for array in (h, z, dw1, db1, dw2, db2):
-            array[:] = 0
-        gather(a, x, rows)
-        multiply(h, a, w1)
-        for i in range(h.shape[0]):
-            for j in range(h.shape[1]):
-                h[i, j] = max(h[i, j] + b1[0, j], 0)
-        multiply(z, h, w2)
-        for i in range(z.shape[0]):
-            for j in range(z.shape[1]):
-                z[i, j] += b2[0, j]
-            loss += softmax_loss(z[i], labels[rows[i]], len(rows))
-        back(dh, z, w2)
-        for i in range(dh.shape[0]):
-            for j in range(dh.shape[1]):
-                dh[i, j] *= h[i, j] > 0
-                db1[0, j] += dh[i, j]
-            for j in range(z.shape[1]):
-                db2[0, j] += z[i, j]
-        gradient(dw1, a, dh)
-        gradient(dw2, h, z)
-        for n in range(len(parameters)):
-            p, v, g = parameters[n], velocities[n], gradients[n]
-            for i in range(p.shape[0]):
-                for j in range(p.shape[1]):
-                    v[i, j] = MOMENTUM * v[i, j] - RATE * g[i, j]
-            for i in range(p.shape[0]):
-                for j in range(p.shape[1]):
-                    p[i, j] += v[i, j]
-    return loss
-
-
-def train(parameters, x, labels, epochs, seed):
-    """(the trained parameters, the mean loss of every epoch); x is in ``DTYPE``."""
-    parameters = tuple([p.astype(DTYPE) for p in parameters])
-    velocities = setting.zeros(*(p.shape for p in parameters))
-    gradients = setting.zeros(*(p.shape for p in parameters))
-    hidden, classes = parameters[2].shape
-    widths = x.shape[1], hidden, classes, hidden
-    work = setting.zeros(*((setting.BATCH, width) for width in widths))
-    losses = [
-        epoch(parameters, velocities, gradients, work, x, labels, order) / len(x)
-        for order in setting.orders(len(x), epochs, seed)
-    ]
-    return parameters, losses
-
+epoch = compiled_epoch(gather, transpose, multiply, keep_positive, learn)
+# Four rows at a time, of w2.T too: the ten classes get two columns of zeros beside them.
+train = trainer(epoch, width=4)
 
 if __name__ == "__main__":
     setting.run(train, DTYPE)

@@ -1,112 +1,74 @@
-"""Step 9, threads and a barrier: each has its share of the tiles, and waits where they depend."""
+"""Step 9, threads and a barrier: each has its share of the tiles, and waits where they depend.
+
+``share(team, count)`` is where a thread's part of 0 ... count - 1 begins and ends.
+"""
 
 import numpy as np
 
 from fastmlp import threads
-from fastmlp.kernels._memory import load, store
-from fastmlp.kernels._simd import full_like, where
 from fastmlp.kernels._sync import barrier, share
 
 from . import setting
-from .setting import inline, softmax_loss
-from .step05_vector import DTYPE, LANES
-from .step06_tile import put, update
-from .step07_blocks import TILE, WIDTH, blocks, from_blocks, place, prepared, tile, transposed
+from .arrays import trainer
+from .blocks import WIDTH, gather_row, transpose_row
+from .epoch import compiled, inline, softmax_loss
+from .step06_tile import DTYPE, keep_positive, multiply_tile
+from .step07_blocks import in_blocks
+from .step08_update import learn_tile
+
+TILE = 4 * WIDTH  # numbers that a tile has
 
 
 @inline
-def gather(team, batch, x, rows):
-    """batch = x[rows], in blocks"""
-    for i in range(*share(team, rows.size)):
-        for k in range(0, x.shape[1], LANES):
-            at = k // WIDTH * (rows.size * WIDTH) + i * WIDTH + k % WIDTH
-            store(batch, at, load(x, rows[i] * x.shape[1] + k))
-
-
-@inline
-def multiply(team, y, x, w, b):
-    """y = x @ w + b"""
+def each_tile(team, y, do, *operands):
+    """do(y, block, first row, *operands) for a thread's share of y's tiles."""
     for t in range(*share(team, y.size // TILE)):
-        i, j = place(t, len(y))
-        put(y, t * TILE, tile(x, i, w, j, (load(b, j), load(b, j + LANES))), WIDTH)
+        do(y, 4 * t // y.shape[1], 4 * t % y.shape[1], *operands)
 
 
 @inline
-def keep_positive(team, y, x):
-    """y = y where x > 0, else 0, in the tiles that ``multiply`` gives the same thread."""
-    begin, end = share(team, y.size // TILE)
-    for j in range(begin * TILE, end * TILE, LANES):
-        store(y, j, where(load(x, j) > 0, load(y, j), 0))
+def keep_positive_tile(y, n, i, x):
+    """y = y where x > 0, else 0: the four rows of block n from i on."""
+    keep_positive(y[n, i : i + 4], x[n, i : i + 4])
 
 
-@inline
-def transpose(team, wt, w):
-    """wt = w.T; w has one block."""
-    for k in range(*share(team, w.shape[0])):
-        at = k // WIDTH * (WIDTH * WIDTH) + k % WIDTH
-        for j in range(WIDTH):
-            wt[at + j * WIDTH] = w[k, j]
-
-
-@inline
-def learn(team, w, b, vw, vb, x, dz):
-    """The steps by dw = x.T @ dz, a tile at a time, and by db."""
-    zero = full_like(load(w, 0), 0)
-    for t in range(*share(team, w.size // TILE)):
-        i, j = place(t, len(w))
-        c = tile(x, i, dz, j, (zero, zero))
-        for r in range(4):
-            update(w, vw, t * TILE + r * WIDTH, c[r][0])
-            update(w, vw, t * TILE + r * WIDTH + LANES, c[r][1])
-    for block in range(*share(team, b.size // WIDTH)):
-        j, total = block * WIDTH, (zero, zero)
-        for at in range(j * len(dz), (j + WIDTH) * len(dz), WIDTH):
-            total = total[0] + load(dz, at), total[1] + load(dz, at + LANES)
-        update(b, vb, j, total[0])
-        update(b, vb, j + LANES, total[1])
-
-
-@setting.compiled
-def epoch(team, losses, parameters, velocities, work, x, labels, order, classes):
-    """Train on all batches; every part writes the sum of its losses."""
-    w1, b1, w2, b2 = parameters
-    vw1, vb1, vw2, vb2 = velocities
-    a, h, z, dh, wt, zeros = work
+@compiled
+def epoch(team, losses, first, second, work, x, labels, order):
+    """Train on all batches; every thread of the team writes the sum of its losses."""
+    a, h, z, dh, logits = work
     loss = 0.0
     for rows in order:
-        gather(team, a, x, rows)
-        barrier(team)
-        multiply(team, h, blocks(a), w1, b1)
-        keep_positive(team, h, h)
-        transpose(team, wt.reshape(-1), w2)
-        barrier(team)
-        multiply(team, z, blocks(h), w2, b2)
-        barrier(team)
         for i in range(*share(team, len(rows))):
-            loss += softmax_loss(z[i, :classes], labels[rows[i]], len(rows))
-        barrier(team)
-        multiply(team, dh, blocks(z), wt, zeros)
-        keep_positive(team, dh, h)
-        learn(team, w2, b2, vw2, vb2, transposed(h), z)
-        barrier(team)
-        learn(team, w1, b1, vw1, vb1, transposed(a), dh)
-        barrier(team)
+            gather_row(a, i, x, rows[i])
+        barrier(team)  # before a is read
+        each_tile(team, h, multiply_tile, a, first.w, first.b)
+        each_tile(team, h, keep_positive_tile, h)
+        for k in range(*share(team, second.w.shape[1])):
+            transpose_row(second.wt, second.w, k)
+        barrier(team)  # before h and wt are
+        each_tile(team, z, multiply_tile, h, second.w, second.b)
+        barrier(team)  # before whole rows of z are
+        for i in range(*share(team, len(rows))):
+            loss += softmax_loss(logits[i], labels[rows[i]], len(rows))
+        barrier(team)  # before all of them are
+        each_tile(team, dh, multiply_tile, z, second.wt, second.zeros)
+        each_tile(team, dh, keep_positive_tile, h)
+        each_tile(team, second.w, learn_tile, second, h, z)
+        barrier(team)  # before dh is
+        each_tile(team, first.w, learn_tile, first, a, dh)
+        barrier(team)  # before a becomes the next batch
     losses[team.part] = loss
     barrier(team)
 
 
-def train(parameters, x, labels, epochs, seed):
-    """(the trained parameters, the mean loss of every epoch); x is in ``DTYPE``."""
-    classes = parameters[3].size
-    parameters, velocities, work = prepared(parameters)
-    count = threads.get_num_threads()
-    losses = np.zeros((epochs, count))
-    for number, order in enumerate(setting.orders(len(x), epochs, seed)):
-        arguments = losses[number], parameters, velocities, work, x, labels, order, classes
-        threads.run(epoch, count, arguments)
-    parameters = [from_blocks(p) for p in parameters]
-    return setting.unpadded(parameters, classes), (losses.sum(axis=1) / len(x)).tolist()
+def on_threads(*arguments):
+    """The epoch on all threads, which enter it once."""
+    losses = np.zeros(threads.get_num_threads())
+    threads.run(epoch, losses.size, (losses, *arguments))
+    return losses.sum()
 
+
+train = trainer(on_threads, WIDTH, in_blocks)
 
 if __name__ == "__main__":
     setting.run(train, DTYPE)
