@@ -9,8 +9,8 @@ import pytest
 
 from fastmlp import MLP
 from fastmlp.datasets import Column, Schema
+from tests.checkpoint_files import assert_refused, description_in, rewrite
 from tests.networks import build
-from tests.test_checkpoint import assert_refused, description_in, rewrite
 from tests.test_schema import TREES, WRONG
 
 pytest.importorskip("safetensors", reason="files of networks need safetensors")

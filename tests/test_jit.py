@@ -9,6 +9,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numba
 import pytest
 
 import fastmlp
@@ -41,6 +42,24 @@ SQUARE = """
 def activate(z, code):
     return z * z
 """
+
+
+@_jit.inline
+def _twice(number):
+    return 2 * number
+
+
+def test_helpers_are_called_with_the_options_of_kernels_alone():
+    """A helper has no machine code of its own: anybody else would jump to nowhere."""
+
+    def call(number):
+        return _twice(number) + 1
+
+    assert numba.njit(**_jit.OPTIONS)(call)(3) == 7
+    with pytest.raises(TypeError, match=r"must be compiled with _jit\.OPTIONS"):
+        numba.njit(call)(3)
+    with pytest.raises(TypeError, match="_twice is compiled into kernels"):
+        _twice(3)
 
 
 def test_no_kernel_counts_references():
