@@ -4,8 +4,8 @@ A function maps the pre-activation z to the activation a. Its slope da/dz is a f
 only thing that HW1P1 keeps (section 3.1), where there is one that loses nothing. Otherwise the
 slope itself is kept: it is computed along with a, and what it takes is shared.
 
-To add one: a row in ``ACTIVATIONS``, its formula in ``activate``, and its slope: from a in
-``_slope``, or, where the row says that it is kept, from z in ``activate_with_slope``.
+To add one: a row in ``ACTIVATIONS``, its formula in ``_activate_longer``, and its slope: from a in
+``_slope_of_rare``, or, where the row says that it is kept, from z in ``activate_with_slope``.
 """
 
 from __future__ import annotations
