@@ -13,7 +13,7 @@ from fastmlp.engine import Objective, vocabulary_of
 from fastmlp.kernels import _compiled as compiled
 from fastmlp.kernels._compiled import Epoch, vocabulary_for
 from fastmlp.kernels._jit import entry, inline, inline_where
-from fastmlp.kernels._reference import Reference, refer
+from fastmlp.kernels._reference import Pinned, Reference, refer
 from fastmlp.kernels._units import FLOATS, EmulatedUnit, FloatUnit
 from fastmlp.kernels._vocabulary import (
     APART,
@@ -213,6 +213,43 @@ def _total(outer):
 def test_a_reference_reads_what_the_tuple_holds():
     numbers = np.arange(5.0)
     assert _total(Outer(Pair(numbers, 3.0), Plain(), 4)) == 3.0 * (0 + 1 + 2 + 3)
+
+
+class Mixed(NamedTuple):
+    """Of all kinds of fields, in an order that leaves gaps between them."""
+
+    yes: bool
+    small: np.float32
+    pair: Pair
+    no: bool
+    square: np.ndarray
+    count: int
+    mark: Apart
+    bytes: np.ndarray
+    triple: tuple[int, int, int]
+    end: float
+
+
+@entry
+def _look(mixed, out):
+    out[0], out[1], out[2] = mixed.yes, mixed.small, mixed.pair.numbers[4]
+    out[3], out[4] = mixed.pair.factor, mixed.no
+    out[5], out[6], out[7] = mixed.square[1, 2], mixed.square.size, mixed.square.strides[0]
+    out[8], out[9], out[10] = mixed.count, mixed.bytes[2], mixed.bytes.shape[0]
+    out[11], out[12] = mixed.triple[2], mixed.end
+
+
+def test_a_pinned_tuple_is_laid_out_as_numba_has_it():
+    square = np.arange(12, dtype=np.float32).reshape(3, 4)[:, ::2]
+    mixed = Mixed(
+        True, np.float32(0.5), Pair(np.arange(5.0), 3.0), False, square[:, [0, 1, 1]], -7, Apart(),
+        np.arange(9, dtype=np.uint8), (4, 5, 6), 2.25,
+    )  # fmt: skip
+    out = np.empty(13)
+    _look(Pinned(mixed), out)
+    last = mixed.square
+    want = [1, 0.5, 4, 3, 0, last[1, 2], 9, last.strides[0], -7, 2, 9, 6, 2.25]
+    assert_array_equal(out, want)
 
 
 def test_types_of_references_are_told_apart_by_what_they_refer_to():
