@@ -15,45 +15,31 @@ PROCESSORS = {"haswell": (("avx2", "fma"), 32, True), "x86-64": ((), 16, False)}
 KERNEL_TESTS = [
     f"tests/test_{name}.py"
     for name in (
-        "activation",
-        "batchnorm",
-        "kernels",
-        "linear",
-        "loss",
-        "packing",
-        "tile",
-        "update",
+        "activation", "batchnorm", "kernels", "linear", "loss", "math", "math_smooth", "math_turns",
+        "packing", "tile", "update",
     )
-]
+]  # fmt: skip
 BOUNDS_TESTS = ["tests/test_bounds.py", "-k"]
+FIT = "hand_written_loop or labels_in_any_form"
 TESTS = {
-    "kernels": [
-        *KERNEL_TESTS,
-        "tests/test_math.py",
-        "tests/test_math_smooth.py",
-        "tests/test_math_turns.py",
-    ],
-    "bounds of kernels": [*BOUNDS_TESTS, "in_bounds and (kernel or linear)"],
-}
-# Training and inference, which share a compilation of the epoch that takes its time. The extremes,
-# eight numbers in a register with fused products and two without, are always run.
-ENGINE_TESTS = {
     dtype: {
-        f"fit, {dtype}": [
-            "tests/test_fit.py", "-k", f"{dtype} and (hand_written_loop or labels_in_any_form)"
+        f"kernels, {dtype}": [*KERNEL_TESTS, "-k", f"not {other}"],
+        f"bounds of kernels, {dtype}": [
+            *BOUNDS_TESTS, f"in_bounds and (kernel or linear) and not {other}"
         ],
+        # Training and inference share a compilation of the epoch that takes its time.
+        f"fit, {dtype}": ["tests/test_fit.py", "-k", f"{dtype} and ({FIT})"],
         f"bounds of the engine, {dtype}": [*BOUNDS_TESTS, f"in_bounds and engine and {dtype}"],
     }
-    for dtype in ("float32", "float64")
+    for dtype, other in (("float32", "float64"), ("float64", "float32"))
 }  # fmt: skip
+# Always run: eight numbers in a register with fused products, and two without.
 EXTREMES = {("haswell", "float32"), ("x86-64", "float64")}
 
 
 def _cases():
     for name in PROCESSORS:
-        for tests, arguments in TESTS.items():
-            yield pytest.param(name, arguments, id=f"{name}-{tests}")
-        for dtype, found in ENGINE_TESTS.items():
+        for dtype, found in TESTS.items():
             marks = [] if (name, dtype) in EXTREMES else [pytest.mark.long]
             for tests, arguments in found.items():
                 yield pytest.param(name, arguments, id=f"{name}-{tests}", marks=marks)
@@ -130,8 +116,8 @@ def plain(pytestconfig):
     "tests",
     [
         pytest.param(["tests/test_tile.py"], id="tile"),
-        pytest.param(TESTS["kernels"], id="kernels", marks=pytest.mark.long),
-        pytest.param(ENGINE_TESTS["float32"]["fit, float32"], id="fit", marks=pytest.mark.long),
+        pytest.param(KERNEL_TESTS, id="kernels", marks=pytest.mark.long),
+        pytest.param(TESTS["float32"]["fit, float32"], id="fit", marks=pytest.mark.long),
     ],
 )
 def test_kernels_in_the_shape_of_arm64(plain, tests):
