@@ -121,13 +121,13 @@ def code() -> Found:
     yield Line("training", "; ".join(compiled) or "not compiled yet")
     if not compiled:
         yield Finding(
-            "the kernels are not compiled yet: the first training does it, which takes some 13 "
-            "seconds on Zen 4",
+            "the kernels are not compiled yet: the first training does it",
             "fastmlp warmup does it ahead of time",
             problem=False,
         )
     if old:
-        yield Line("old code", f"{in_bytes(_size(old))} in {len(old)} files, which nobody reads")
+        found = f"{in_bytes(_size(old))} in {len(old)} files, which nobody reads: delete them"
+        yield Line("old code", found)
     yield from _room(folder)
 
 
