@@ -135,6 +135,7 @@ class ByHand:
                 self._bring_gradients()
             self._learnt_is_newer = self._gradients_are_newer = False
             self._learnt_is_stale = self._gradients_are_stale = True
+            self._gradients_are_zero = False
 
     def _bring_gradients(self) -> None:
         gradients = self._buffers.own_gradients

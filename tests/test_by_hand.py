@@ -204,6 +204,9 @@ USUAL = ["forward", "backward", "step"]
     )
 )
 @example([("forward", 1), ("other_activation", 1), ("backward", 1)])
+@example(
+    [(name, 1) for name in ("forward", "forward_many", "zero_grads", "backward", "step", "step")]
+)
 def test_whatever_is_done_between_the_steps(dtype, actions):
     """Every answer, and all that is left in the end, as of the layers."""
 
