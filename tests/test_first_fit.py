@@ -24,8 +24,9 @@ def test_what_is_run_trains(kind, capsys):
 
 def test_the_sentence_has_medians():
     assert first_fit.sentence(RECORD) == (
-        "**The first `fit` compiles**: 7 seconds for plain layers with momentum, 8 with Adam, 10 "
-        "with the rarer activations, losses and update rules, 13 with norms, dropout and the like "
+        "**The first `fit` compiles**: 7 seconds for plain layers with momentum; in their "
+        "place 8 with Adam, 10 with the rarer activations, losses and update rules, 13 with norms, "
+        "dropout and the like "
         "(A processor, 2026-01-02, nothing else running)."
     )
 
