@@ -77,8 +77,8 @@ def sentence(record: dict[str, Any]) -> str:
     rest = ", ".join(f"{seconds[kind]} with {kind}" for kind in others)
     beside = "; ".join(record["warnings"]) or "nothing else running"
     return (
-        f"**The first `fit` compiles**: {seconds[first]} seconds for {first}; in their place {rest} "
-        f"({machine['cpu']}, {record['date']}, {beside})."
+        f"**The first `fit` compiles**: {seconds[first]} seconds for {first}; "
+        f"in their place {rest} ({machine['cpu']}, {record['date']}, {beside})."
     )
 
 
