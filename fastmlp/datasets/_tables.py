@@ -102,8 +102,11 @@ def _read_csv(path: Path) -> Any:
     # that grows with the square of how many.
     if len(first) > len(names):
         raise ValueError(longer)
+    # The float64 next to what a number's text says. pandas 3.1 and later warn who asks for it.
+    asked = tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1)
+    exact: Any = {"float_precision": "round_trip"} if asked else {}
     # In pieces, a column of numbers and texts would be both.
-    frame = pd.read_csv(path, low_memory=False)
+    frame = pd.read_csv(path, low_memory=False, **exact)
     # It ends lines where csv does not, too.
     if not isinstance(frame.index, pd.RangeIndex):
         raise ValueError(longer)
