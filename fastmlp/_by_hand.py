@@ -133,9 +133,9 @@ class ByHand:
                 self._trainer.unpack()
             if self._gradients_are_newer:
                 self._bring_gradients()
-            self._learnt_is_newer = self._gradients_are_newer = False
+            self._learnt_is_newer = False
+            self._gradients_are_newer = self._gradients_are_zero = False
             self._learnt_is_stale = self._gradients_are_stale = True
-            self._gradients_are_zero = False
 
     def _bring_gradients(self) -> None:
         gradients = self._buffers.own_gradients

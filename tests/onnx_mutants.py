@@ -8,9 +8,9 @@ OPERATORS = [
     "Abs", "Add", "ArgMax", "BatchNormalization", "Cast", "Clip", "Concat", "Constant", "Cos",
     "Div", "Dropout", "Erf", "Exp", "Expand", "Flatten", "Gather", "Gelu", "Gemm", "Greater",
     "Identity", "If", "LayerNormalization", "LeakyRelu", "Loop", "MatMul", "Max", "Min", "Mul",
-    "PRelu", "Pow", "Range", "ReduceMean", "Relu", "Reshape", "Sigmoid", "Slice", "Softmax",
-    "Softplus", "Sqrt", "Squeeze", "Sub", "Tanh", "Tile", "Transpose", "Unsqueeze", "Where",
-    "ArrayFeatureExtractor", "Binarizer", "LabelEncoder", "Normalizer", "Scaler", "ZipMap",
+    "PRelu", "Pow", "Range", "ReduceMean", "Relu", "Reshape", "Sigmoid", "Sin", "Slice",
+    "Softmax", "Softplus", "Sqrt", "Squeeze", "Sub", "Tanh", "Tile", "Transpose", "Unsqueeze",
+    "Where", "ArrayFeatureExtractor", "Binarizer", "LabelEncoder", "Normalizer", "Scaler", "ZipMap",
 ]  # fmt: skip
 NUMBERS = [0, 1, -1, 2, 3, 7, 255, 65536, 2**31 - 1, -(2**31), 2**40, 2**62, 2**63 - 1, -(2**63)]
 FLOATS = [0.0, -1.0, 1e-5, 1e-30, 3e38, -3e38, float("inf"), float("nan")]

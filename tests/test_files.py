@@ -1,4 +1,7 @@
-"""write_whole: on the disk, whole or not at all, and what dead writers have left is removed."""
+"""write_whole: on the disk, whole or not at all, and what dead writers have left is removed.
+
+And in_one_line.
+"""
 
 import errno
 import os
@@ -10,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fastmlp import _files
-from fastmlp._files import write_whole
+from fastmlp._files import in_one_line, write_whole
 from tests.command_line import files, posix
 from tests.processes import ROOT
 
@@ -171,3 +174,7 @@ def test_locks_are_of_files_not_of_processes(path):
         write_whole(path, b"one")
         assert Path(file.name).exists()
     assert time.time() - path.stat().st_mtime < 60
+
+
+def test_an_error_without_words_is_told_by_its_type():
+    assert in_one_line(AssertionError()) == "AssertionError"

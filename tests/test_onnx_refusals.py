@@ -126,6 +126,19 @@ def test_embeddings_other_than_ours_are_refused(tmp_path):
         MLP.from_onnx(tmp_path / "sine.onnx")
 
 
+@pytest.mark.parametrize("turns", [2 * np.pi, np.pi / 2])
+def test_embeddings_of_other_turns_are_refused(turns, tmp_path):
+    """A quarter of one makes the cosine of a float64 network from a sine."""
+    embeddings = PeriodicEmbeddings(2, 3, 1, seed=0)
+    model = onnx.load(written(small(np.float64, embeddings=embeddings), tmp_path))
+    (tensor,) = [
+        tensor for tensor in model.graph.initializer
+        if (number := onnx.numpy_helper.to_array(tensor)).size == 1 and np.all(number == turns)
+    ]  # fmt: skip
+    tensor.CopyFrom(onnx.numpy_helper.from_array(np.array(turns + 0.01), tensor.name))
+    refused(model, tmp_path, r"\(Concat\) must have cosines of so many turns")
+
+
 # Files made to do harm
 
 

@@ -14,7 +14,7 @@ from fastmlp.layers import (
 )  # fmt: skip
 from fastmlp.layers.loss import CRITERIA
 from tests.networks import assert_same_state, state
-from tests.onnx_models import agree, network, networks, rows, small, written
+from tests.onnx_models import agree, network, networks, onnx, rows, small, written
 from tests.test_onnx_export import DTYPES, LAYERS
 
 
@@ -109,6 +109,20 @@ def test_a_folded_network_comes_back_without_batch_norm(tmp_path):
     assert read.num_bn_layers == 0
     x = rows(mlp, 7)
     agree({"all": read._outputs(x)}, {"all": mlp._outputs(x)}, 1e-12)
+
+
+def test_cosines_of_float64_as_other_programs_write_them(tmp_path):
+    """to_onnx writes sines, a quarter of a turn further."""
+    mlp = small(np.float64, embeddings=PeriodicEmbeddings(2, 3, 1, sigma=1.0, seed=0))
+    path = written(mlp, tmp_path)
+    model = onnx.load(path)
+    nodes = model.graph.node
+    (sine,) = [node for node in nodes if node.op_type == "Sin"]
+    (further,) = [node for node in nodes if node.output[0] == sine.input[0]]
+    sine.op_type, sine.input[0] = "Cos", further.input[0]
+    nodes.remove(further)
+    onnx.save(model, path)
+    same(MLP.from_onnx(path), mlp, rows(mlp, 7))
 
 
 def test_it_trains_on(tmp_path):

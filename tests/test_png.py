@@ -169,7 +169,7 @@ CHUNKS = {
     "a chunk of 4 GB": (GOOD[:33] + b"\xff\xff\xff\xffIDAT" + GOOD[33:], "it is cut short"),
     "a colour type of 5": (picture(8, 8, rows(8, 8), colour=5), "colour type must be 0, 2, 3, 4"),
     "a depth of 3": (picture(8, 8, rows(8, 8), depth=3), "cannot be read as an image"),
-    "no colours": (picture(8, 8, rows(8, 8), colour=3), "read as an image: AssertionError$"),
+    "no colours": (picture(8, 8, rows(8, 8), colour=3), "it must have a chunk b'PLTE'"),
     "a name that prints": (GOOD[:33] + chunk(b"Q\x1b[2", b"") + GOOD[33:], "must not be there"),
 }  # fmt: skip
 

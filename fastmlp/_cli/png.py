@@ -22,6 +22,9 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _BEFORE_PIXELS = b"PLTE", b"tRNS"
 _CRITICAL = b"PLTE", b"IDAT", b"IEND"
 
+# The colour type of pixels that are places in a PLTE.
+_OF_A_PALETTE = 3
+
 # Numbers of a pixel, by the colour type.
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
@@ -39,16 +42,19 @@ def read_png(path: Path) -> bytes:
         if kind != b"IHDR" or len(header) != 25:
             raise ValueError(f"the first chunk must be an IHDR of 13 bytes, got {kind!r}")
         chunks = [_SIGNATURE, header]
-        pixels = False
+        pixels = palette = False
         while kind != b"IEND":
             kind, chunk = _read_chunk(file)
             pixels = pixels or kind == b"IDAT"
+            palette = palette or kind == b"PLTE"
             unknown = kind[:1].isupper() and kind not in _CRITICAL
             if unknown or (pixels and kind in _BEFORE_PIXELS):
                 raise ValueError(f"the chunk {kind!r} must not be there")
             chunks.append(chunk)
     content = b"".join(chunks)
     _check_pixels(header, len(content))
+    if header[17] == _OF_A_PALETTE and not palette:
+        raise ValueError(f"with the colour type {_OF_A_PALETTE} it must have a chunk b'PLTE'")
     return content
 
 

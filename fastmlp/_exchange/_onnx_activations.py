@@ -60,7 +60,10 @@ def _hard_swish(g: Graph, z: str, _: None) -> str:
 
 
 def _silu(g: Graph, z: str, _: None) -> str:
-    return g("Mul", z, g("Sigmoid", z))
+    if g.dtype == np.float32:
+        return g("Mul", z, g("Sigmoid", z))
+    # onnxruntime before 1.31 fuses that into an operator that it has in float32 alone.
+    return g("Div", z, g("Add", g("Exp", g("Neg", z)), 1.0))
 
 
 def _mish(g: Graph, z: str, _: None) -> str:

@@ -113,7 +113,10 @@ def _embedded(g: Graph, embedding: Any, x: str, prefix: str) -> str:
     values = g("Unsqueeze", g("Transpose", first, perm=[1, 0]), axis)
     turns = g("Mul", values, g.constant(f"{prefix}input.frequencies", w[:, None]))
     angles = g("Mul", turns, 2 * math.pi)
-    cosines = g("Cos", g("Add", angles, g.constant(f"{prefix}input.phases", b[:, None])))
+    angles = g("Add", angles, g.constant(f"{prefix}input.phases", b[:, None]))
+    # onnxruntime before 1.29 has the cosine in float32 alone.
+    by_sine = g.dtype == np.float64
+    cosines = g("Sin", g("Add", angles, math.pi / 2)) if by_sine else g("Cos", angles)
     factors = np.ascontiguousarray(v.transpose(0, 2, 1))
     sums = g("MatMul", cosines, g.constant(f"{prefix}input.factors", factors))
     sums = g("Add", sums, g.constant(f"{prefix}input.offsets", c[:, None]))

@@ -46,7 +46,8 @@ def read_model(path: str | os.PathLike[str]) -> Any:
         content = file.read(size)
     try:
         model = onnx.ModelProto.FromString(content)
-    except DecodeError as error:
+    # The pure Python of protocol buffers goes as deep as the file does.
+    except (DecodeError, RecursionError) as error:
         raise ValueError(f"it is no ONNX model: {error}") from None
     _check_graph(model)
     try:

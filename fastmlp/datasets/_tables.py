@@ -14,6 +14,7 @@ import numpy as np
 
 from .._extras import require
 from .._files import in_one_line
+from .._machine import release
 from ..validation import check_instance, nearest
 from ._dataset import CLASSIFICATION, Dataset, hold_out_fifth
 from ._errors import DatasetError, check_exists
@@ -153,8 +154,11 @@ def _read_csv(path: Path, wanted: Sequence[Column] | None) -> Any:
         raise ValueError(longer)
     # Categories may look like numbers, all that a file has of them at least.
     texts = {name: str for name, categories in wanted or () if categories is not None}
+    # The float64 next to what a number's text says. pandas 3.1 and later warn who asks for it.
+    asked = release(pd.__version__) < (3, 1)
+    exact: Any = {"float_precision": "round_trip"} if asked else {}
     # In pieces, a column of numbers and texts would be both.
-    frame = pd.read_csv(path, low_memory=False, dtype=texts)
+    frame = pd.read_csv(path, low_memory=False, dtype=texts, **exact)
     # It ends lines where csv does not, too.
     if not isinstance(frame.index, pd.RangeIndex):
         raise ValueError(longer)
