@@ -192,7 +192,7 @@ def test_a_program_that_is_run_says_how_it_went(found, monkeypatch, capsys):
     setting.run(module.train, module.DTYPE)
     assert asked == (["mnist"] if found else ["mnist", "digits"])
     said = re.fullmatch(
-        r"1,432 rows: \d\.\d{3} s an epoch, "
+        r"digits, 1,432 rows, 64-256-10: \d\.\d{3} s an epoch, "
         r"losses \[(\S+) +\S+ +(\S+)\], test error (\d+\.\d{2})%\n",
         capsys.readouterr().out,
     )
