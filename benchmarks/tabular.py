@@ -277,13 +277,26 @@ def _median_of(name: str, rows: list[Row]) -> str:
     return f"{float(f'{median:.2g}'):g}"
 
 
+def _seeds(grid: Grid) -> str:
+    """How many seeds most results have, and which have others."""
+    usual = statistics.mode(len(rows) for rows in grid.cells.values())
+    others: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for (table, model), rows in grid.cells.items():
+        if len(rows) != usual:
+            others[model][len(rows)].append(table)
+    models: dict[tuple[int, str], list[str]] = defaultdict(list)
+    for model, counts in others.items():
+        for count, tables in counts.items():
+            models[count, "; ".join(t for t in grid.tables if t in tables)].append(model)
+    found = [f"{count} of {'; '.join(m)} (on {on})" for (count, on), m in models.items()]
+    return ". ".join([f"{usual} seeds" + ", with these exceptions" * bool(found), *found])
+
+
 def _notes(record: dict[str, Any], grid: Grid) -> str:
-    counts = sorted({len(rows) for rows in grid.cells.values()})
-    seeds = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     machine = record["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
     return (
-        f"{seeds} seeds. {machine['cpu']}, {machine['cores']} cores, {machine['system']}, Python "
+        f"{_seeds(grid)}. {machine['cpu']}, {machine['cores']} cores, {machine['system']}, Python "
         f"{machine['python']}; {versions}."
     )
 

@@ -5,8 +5,6 @@ DATASET is what ``fastmlp datasets`` lists, by default mnist; digits is in the p
 and ``plot``.
 """
 
-from __future__ import annotations
-
 import sys
 
 from fastmlp import MLP, Identity, ReLU, SoftmaxCrossEntropy, datasets, plotting
@@ -34,7 +32,10 @@ def network(inputs: int, classes: int) -> MLP:
 
 def main(dataset: str = "mnist", epochs: int = 10) -> float:
     """The share of test images that the trained network gets right."""
-    data = datasets.load(dataset)
+    try:
+        data = datasets.load(dataset)
+    except datasets.DatasetError as error:
+        sys.exit(f"{error}\nthe digits are in the package: python examples/mnist.py digits")
     held_out = len(data.train_x) // 10
     x, labels = data.train_x[:-held_out], data.train_y[:-held_out]
     mlp = network(x.shape[1], data.num_classes)

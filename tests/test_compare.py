@@ -44,7 +44,21 @@ class Crash(_fastmlp.Training):
         super().run(seed)
 
 
-JOBS = {"train": Crash}
+class Environment:
+    """A job whose figure is a variable of its process."""
+
+    def __init__(self, workload):
+        pass
+
+    def run(self, seed):
+        pass
+
+    def figure(self):
+        return os.environ[VARIABLE]
+
+
+JOBS = {"train": Crash, "environment": Environment}
+VARIABLE = "FASTMLP_TEST_VARIABLE"
 
 
 @pytest.fixture(autouse=True)
@@ -252,6 +266,17 @@ def test_threads_are_set_for_every_library():
     }  # fmt: skip
     assert one["XLA_FLAGS"].endswith("false")
     assert four["XLA_FLAGS"].endswith("true")
+
+
+def test_a_process_has_the_variables_of_its_peer():
+    peer = Peer("one", "one", __name__, variables={VARIABLE: "value"})
+    process = _worker.Process(peer, threads=1)
+    assert VARIABLE not in os.environ
+    process.send("prepare", replace(TINY, kind="environment"))
+    process.receive()
+    process.send("figure")
+    assert process.receive() == "value"
+    process.close()
 
 
 def test_orders_are_those_of_fit():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from fastmlp import datasets
 from tests.examples import FOLDER, example
 
 # The server has tests of its own.
@@ -28,6 +29,18 @@ def test_mnist(folder, capsys):
     assert example("mnist").main("digits") > 0.95
     assert {path.name for path in folder.iterdir()} == {"model.safetensors", "curves.png"}
     assert "10/10" in capsys.readouterr().out
+
+
+def test_without_mnist_it_names_the_digits(monkeypatch):
+    pytest.importorskip("matplotlib", reason="figures need the extra plot")
+
+    def load(name):
+        raise datasets.DatasetNotFoundError(f"no {name} here")
+
+    monkeypatch.setattr(datasets, "load", load)
+    hint = r"^no mnist here\nthe digits are in the package: python examples/mnist\.py digits$"
+    with pytest.raises(SystemExit, match=hint):
+        example("mnist").main()
 
 
 def test_tabular():

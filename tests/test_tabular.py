@@ -123,9 +123,26 @@ def test_the_page(toys):
         "| coin | 30 | 2 | 0.012 | 0.012 |  |",
         "| table | dropout |",
         "| coin | -4.00 ± 1.00 |",
-        "1 to 2 seeds. CPU, 2 cores, Linux, Python 3; numpy 2.",
+        "1 seeds, with these exceptions. 2 of RealMLP; dropout (on coin). "
+        "CPU, 2 cores, Linux, Python 3; numpy 2.",
     ):
         assert line in text.splitlines()
+
+
+def test_how_many_seeds_there_are(toys):
+    rows = [row(table, "other", seed, 0.1) for table in ("coin", "line") for seed in range(3)]
+    assert tabular._seeds(tabular.Grid(rows)) == "3 seeds"
+    rows += [row(table, "few", 0, 0.1) for table in ("line", "coin")]
+    rows += [row("line", "missing", seed, 0.1) for seed in range(2)]
+    assert tabular._seeds(tabular.Grid(rows)) == (
+        "3 seeds, with these exceptions. 1 of few (on coin; line). 2 of missing (on line)"
+    )
+
+
+def test_the_committed_page_shows_the_committed_record():
+    text = tabular.PAGE.read_text(encoding="utf-8")
+    begin, end = marks("tabular")
+    assert f"{begin}\n{tabular.page(tabular.load(tabular.RESULTS))}\n{end}" in text
 
 
 def test_the_rival_is_shown_where_all_three_were_measured(toys):

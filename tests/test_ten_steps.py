@@ -1,6 +1,7 @@
 """The ten programs train as plain NumPy does, and their page shows what stands in the record."""
 
 import importlib
+import platform
 import re
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from benchmarks.ten_steps import __main__ as command
 from benchmarks.ten_steps import _page, _steps
 from benchmarks.ten_steps._steps import STEPS
 from examples.ten_steps import arrays, blocks, setting, step07_blocks
+from tests.processes import output_of
 from tests.reference import ReferenceMLP, one_hot
 
 # The hidden layer is of two blocks on AVX-512, of four on AVX2; the last block of x is not full.
@@ -192,7 +194,7 @@ def test_a_program_that_is_run_says_how_it_went(found, monkeypatch, capsys):
     setting.run(module.train, module.DTYPE)
     assert asked == (["mnist"] if found else ["mnist", "digits"])
     said = re.fullmatch(
-        r"1,432 rows: \d\.\d{3} s an epoch, "
+        r"digits, 1,432 rows, 64-256-10: \d\.\d{3} s an epoch, "
         r"losses \[(\S+) +\S+ +(\S+)\], test error (\d+\.\d{2})%\n",
         capsys.readouterr().out,
     )
@@ -239,6 +241,52 @@ def test_a_program_without_figures_is_named():
     broken["workload"]["peers"]["step06_tile"] = {"note": "crashed"}
     with pytest.raises(ValueError, match=r"^step06_tile has no seconds: crashed$"):
         _page.sections(broken)
+
+
+def test_step_1_with_its_memory_kept_is_told_where_it_was_measured():
+    measured = record(**{_steps.MEMORY_KEPT: 1.25})
+    said = "Step 1 takes 1.250 s where the C library keeps its memory. Step 2 with BLAS on"
+    assert said in _page.sections(measured)["ten-steps"]
+    del measured["workload"]["peers"][_steps.MEMORY_KEPT]
+    assert "C library" not in _page.sections(measured)["ten-steps"]
+
+
+def test_memory_is_kept_by_the_variables():
+    """Three arrays of the size of the weights, made and dropped: are their pages new each time?"""
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("the variables are glibc's")
+    count = """
+import resource
+import numpy as np
+
+def make():
+    return [np.ones((784, 256)) for _ in range(3)]
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+make()
+before = faults()
+for _ in range(20):
+    make()
+print((faults() - before) / 20)
+"""
+    kept = _steps.PEERS[_steps.MEMORY_KEPT]
+    assert (kept.options, kept.threads) == ({"module": "step01_numpy"}, 1)
+    usual = output_of("-c", count, **dict.fromkeys(kept.variables))
+    told = output_of("-c", count, **kept.variables)
+    assert float(told) < 10 < 300 < float(usual)
+
+
+def test_what_a_program_imports_is_read_with_it():
+    """Those of the folder alone, each once, in the order of the imports."""
+    assert _steps.imported(STEPS[6]) == ["blocks", "setting", "arrays", "step06_tile"]
+    assert _steps.imported(STEPS[9]) == ["setting"]
+    links = [
+        f"[{name}](../examples/ten_steps/{name})" for name in ("setting.py", "step01_numpy.py")
+    ]
+    line = f"\n\nReads with: {', '.join(links)}."
+    assert _page.sections(record())["step-2"].endswith(line)
 
 
 def test_what_makes_a_run_doubtful_is_said():

@@ -35,6 +35,7 @@ class Peer:
 
     requires : distribution → least version    options : keyword arguments of its jobs
     threads : overrides the number of the run    tolerance : relative, of the figure
+    variables : its process has them in its environment, beside those that set the threads
     """
 
     name: str
@@ -44,6 +45,7 @@ class Peer:
     options: Mapping[str, Any] = field(default_factory=dict)
     threads: int | None = None
     tolerance: float = ORDINARY_TOLERANCE
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def missing(self) -> str | None:
         """What keeps it from running, in words, or None."""

@@ -47,7 +47,7 @@ class Process:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(peer, theirs), daemon=True)
-        with _environment(environment(peer.threads or threads)):
+        with _environment({**environment(peer.threads or threads), **peer.variables}):
             self._process.start()
         theirs.close()
 

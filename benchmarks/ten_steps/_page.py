@@ -60,6 +60,10 @@ def _summary(record: dict[str, Any]) -> str:
             ]
         )  # fmt: skip
     threads = record["threads"]
+    kept = ""
+    if _steps.MEMORY_KEPT in row["peers"]:  # older records have no such figure
+        kept = f"Step 1 takes {seconds(record, _steps.MEMORY_KEPT):.3f} s where the C library "
+        kept += "keeps its memory. "
     numpy_all = seconds(record, _steps.NUMPY_THREADS)
     alone = seconds(record, _steps.EPOCH_ALONE)
     notes = [
@@ -68,7 +72,7 @@ def _summary(record: dict[str, Any]) -> str:
         f"Steps 1 to 8 run on one thread; the peak is that of all {threads}, "
         f"{threads * row['peak_gflops']:.0f} GFLOP/s in float32, measured in the same rounds. "
         "±: half of the distance between the quartiles.",
-        f"Step 2 with BLAS on {threads} threads takes {numpy_all:.3f} s, step 10 on one "
+        f"{kept}Step 2 with BLAS on {threads} threads takes {numpy_all:.3f} s, step 10 on one "
         f"{alone:.3f} s.",
         *(f"Beware: {warning}." for warning in record["warnings"]),
     ]
@@ -80,12 +84,17 @@ def _summary(record: dict[str, Any]) -> str:
 
 def _below(record: dict[str, Any], step: Step) -> str:
     """A step's code and its figures."""
-    path = f"examples/ten_steps/{step.module}.py"
     own, part = seconds(record, step.module), share(record, step.module)
     said = f"**{own:.3f} s an epoch, {part:.0%} of peak**"
     said += f", {gain(record, step)}." if step.number > 1 else "."
-    code = f"<!-- not run: an excerpt of {path} -->\n```python\n{_steps.excerpt(step)}\n```"
-    return f"{code}\n\n[{step.module}.py](../{path}): {said}"
+    path, excerpt = _steps.path_of(step.module), _steps.excerpt(step)
+    code = f"<!-- not run: an excerpt of {path} -->\n```python\n{excerpt}\n```"
+    others = ", ".join(map(_link, _steps.imported(step)))
+    return f"{code}\n\n{_link(step.module)}: {said}\n\nReads with: {others}."
+
+
+def _link(module: str) -> str:
+    return f"[{module}.py](../{_steps.path_of(module)})"
 
 
 def draw(record: dict[str, Any], path: Path) -> None:

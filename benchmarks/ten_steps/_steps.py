@@ -18,6 +18,11 @@ from ..networks import Network
 FOLDER = ROOT / "examples" / "ten_steps"
 
 
+def path_of(module: str) -> str:
+    """Where a module of that folder lies, from the root of the checkout."""
+    return (FOLDER / f"{module}.py").relative_to(ROOT).as_posix()
+
+
 class Step(NamedTuple):
     """A program, its title, the names that the page shows, and how it runs.
 
@@ -49,17 +54,25 @@ STEPS = (
     Step("step10_epoch", "The compiled epoch", ("train",), alone=False),
 )
 
-# Beside the steps: what a library's own threads do for step 2, and step 10 without any.
+# Beside the steps: step 1 without page faults, what a library's own threads do for step 2, and
+# step 10 without any.
+MEMORY_KEPT = "step01_numpy-memory-kept"
 NUMPY_THREADS, EPOCH_ALONE = "step02_float32-threads", "step10_epoch-alone"
 
+# glibc then takes all arrays of a step from memory that it has, and gives none of it back. 32 MB
+# are the most that all its versions take for the first; other C libraries know neither.
+_KEEP = {"MALLOC_MMAP_THRESHOLD_": str(1 << 25), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
 
-def _peer(name: str, label: str, module: str, alone: bool) -> Peer:
+
+def _peer(name: str, label: str, module: str, alone: bool, **variables: str) -> Peer:
     threads = 1 if alone else None
-    return Peer(name, label, __name__, options={"module": module}, threads=threads)
+    options = {"module": module}
+    return Peer(name, label, __name__, options=options, threads=threads, variables=variables)
 
 
 _ALL = [
     *(_peer(step.module, step.title, step.module, step.alone) for step in STEPS),
+    _peer(MEMORY_KEPT, "NumPy, memory kept", "step01_numpy", True, **_KEEP),
     _peer(NUMPY_THREADS, "float32, all threads", "step02_float32", False),
     _peer(EPOCH_ALONE, "the compiled epoch, one thread", "step10_epoch", True),
 ]
@@ -103,10 +116,23 @@ def excerpt(step: Step) -> str:
     parts = []
     for shown in step.shown:
         module, _, name = shown.rpartition(".")
-        source = (FOLDER / f"{module or step.module}.py").read_text(encoding="utf-8")
+        source = _source(module or step.module)
         begin, end = dict(_named(ast.parse(source)))[name]
         parts.append("\n".join(source.splitlines()[begin:end]))
     return "\n\n\n".join(parts)
+
+
+def _source(module: str) -> str:
+    return (ROOT / path_of(module)).read_text(encoding="utf-8")
+
+
+def imported(step: Step) -> list[str]:
+    """The modules beside a program that it imports from, in the order of its imports."""
+    found: dict[str, None] = {}
+    for node in ast.parse(_source(step.module)).body:
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            found |= dict.fromkeys([node.module] if node.module else [a.name for a in node.names])
+    return list(found)
 
 
 def _named(tree: ast.Module) -> Iterator[tuple[str, tuple[int, int]]]:

@@ -48,7 +48,8 @@ def run(train: Callable[..., Any], dtype: Any, epochs: int = 3) -> None:
         data = datasets.load("digits")
     rows, largest = len(data.train_x) // BATCH * BATCH, data.train_x.max()
     x, labels = (data.train_x[:rows] / largest).astype(dtype), data.train_y[:rows]
-    parameters = initial((x.shape[1], *SIZES[1:]))
+    sizes = x.shape[1], *SIZES[1:]
+    parameters = initial(sizes)
     train(parameters, x[: 2 * BATCH], labels[: 2 * BATCH], 1, 0)
     started = time.perf_counter()
     (w1, b1, w2, b2), losses = train(parameters, x, labels, epochs, 0)
@@ -56,4 +57,5 @@ def run(train: Callable[..., Any], dtype: Any, epochs: int = 3) -> None:
     logits = np.maximum(data.test_x / largest @ w1 + b1, 0) @ w2 + b2
     wrong = np.mean(logits.argmax(axis=1) != data.test_y)
     figures = f"losses {np.round(losses, 4)}, test error {wrong:.2%}"
-    print(f"{rows:,} rows: {seconds:.3f} s an epoch, {figures}")
+    network = "-".join(map(str, sizes))
+    print(f"{data.name}, {rows:,} rows, {network}: {seconds:.3f} s an epoch, {figures}")

@@ -136,7 +136,8 @@ def judge(speed: Speed, processor: str) -> Found:
     shown = same or known[0]
     yield Line(
         "record",
-        f"{shown.peak_gflops:.0f} GFLOP/s, {shown.together:.0%}, {shown.share_of_peak:.0%}",
+        f"peak {shown.peak_gflops:.0f} GFLOP/s, together {shown.together:.0%}, "
+        f"training {shown.share_of_peak:.0%}",
     )
     yield Line("  of", f"{'this' if same else 'another'} processor, {shown.threads} threads")
     yield Line("others", _others(speed.busy_cores))
@@ -159,6 +160,7 @@ def _figures(speed: Speed, same: Record | None) -> tuple[_Figure, ...]:
     peak = None if same is None else same.peak_gflops
     share = None if alike is None else alike.share_of_peak
     epoch = in_seconds(60_000 * speed.seconds)
+    all_peaks = f"{speed.threads} times the peak of one thread"
     return (
         _Figure(
             "peak", f"{speed.peak_gflops:.0f} GFLOP/s a thread, float32", speed.peak_gflops,
@@ -166,13 +168,13 @@ def _figures(speed: Speed, same: Record | None) -> tuple[_Figure, ...]:
             "look whether it saves power, is hot, or shares its core with another",
         ),
         _Figure(
-            "together", f"{speed.together:.0%} of {speed.threads} times that", speed.together,
+            "together", f"{speed.together:.0%} of {all_peaks}", speed.together,
             None if alike is None else alike.together, LEAST_TOGETHER,
             "threads that share the units of one core",
             f"try FASTMLP_NUM_THREADS={max(1, speed.threads // 2)}",
         ),
         _Figure(
-            "training", f"{speed.share_of_peak:.0%} of all peaks, {epoch} for 60,000 rows",
+            "training", f"{speed.share_of_peak:.0%} of {all_peaks}, {epoch} for 60,000 rows",
             speed.share_of_peak, share, LEAST_OF_RECORD * (share or 0),
             "others that use the same caches and memory",
             "ask again in a quiet hour; if it stays, report it with the output of "
