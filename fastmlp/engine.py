@@ -91,6 +91,7 @@ def vocabulary_of(layout: Layout, objective: Objective) -> Vocabulary:
     """The smallest vocabulary that trains a network."""
     rare = (
         layout.table["activation"].max() > activation.LAST_FREQUENT
+        or layout.table["keeps_slope"].any()
         or objective.loss.code != SOFTMAX
         or objective.options.rule > rules.LAST_FREQUENT
     )

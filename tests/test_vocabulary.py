@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from fastmlp import GELU, Identity, SiLU, engine, optimizers
+from fastmlp import GELU, Identity, LeakyReLU, SiLU, engine, optimizers
 from fastmlp._layout import LayerSpec, Layout
 from fastmlp.engine import Objective, vocabulary_of
 from fastmlp.kernels import _compiled as compiled
@@ -74,6 +74,12 @@ def test_rare_activations_take_more(name, place):
     for apart, kinds in ((False, (Rare, Plain)), (True, (RareApart, Apart))):
         found = vocabulary_of(layout(*specs), Objective(apart=apart))
         assert type(found) is kinds[frequent]
+
+
+def test_so_does_one_that_keeps_its_slope():
+    """As a leaky ReLU does that turns the sign."""
+    spec = PLAIN._replace(activation=LeakyReLU(-0.3).formula(np.float64))
+    assert type(vocabulary_of(layout(PLAIN, spec), Objective())) is Rare
 
 
 def test_so_do_losses_other_than_softmax():
