@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,8 @@ def _train_into(
     parts.undo(mlp)
     files = report.write_model(out, mlp, history)
     files += report.write_mistakes(out, mlp, data)
+    # The columns of a table are in any case.
+    preset = replace(preset, standardise=parts.moments is not None)
     files += write_page(out, data, mlp, preset, job, _rows(data, parts))
     (out / CHECKPOINT).unlink(missing_ok=True)
     figures = [
