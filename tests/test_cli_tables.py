@@ -162,6 +162,8 @@ def test_the_commands_of_the_page(command):
     assert "test accuracy" in outputs[0]
     assert "\nclasses of income: ash, beech, oak\n" in outputs[1]
     assert len(re.findall(r"^new\.csv row \d: (?:ash|beech|oak) \(", outputs[2], re.M)) == 7
+    assert outputs[3:] == ["predictions.csv: 7 rows\n"]
+    assert len(pd.read_csv("predictions.csv")) == 7
 
 
 def test_a_network_of_ones_own(frame, command):
