@@ -101,6 +101,9 @@ def test_what_is_wrong_with_a_table_is_told(frame, command):
         assert (status, output) == (1, "")
         assert errors.startswith(f"fastmlp: {name}.csv: {message}")
         assert errors.count("\n") == 1
+    frame.to_csv("signs.csv", sep=";", index=False)
+    errors = command(f"predict {MODEL} signs.csv")[2]
+    assert errors.endswith("; columns must be separated by commas, not by ';'\n")
     status, output, errors = command(f"predict {MODEL} none.csv")
     assert (status, output) == (2, "")
     assert "none.csv" in errors

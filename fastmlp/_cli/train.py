@@ -17,7 +17,7 @@ from ..presets import Preset, has_momentum
 from ..threads import get_num_threads
 from ..warmup import compile_for, is_cold_for
 from . import report, targets
-from .classes import check_classes, table_remarks
+from .classes import check_classes, remark_on_numbers, table_remarks
 from .errors import INTERRUPTED, TERMINATED, CommandError
 from .live import progress_bar
 from .page import write_page
@@ -42,6 +42,7 @@ def train_and_report(
         with ranks.together():
             if data.task == CLASSIFICATION:
                 check_classes(data)
+                remark_on_numbers(data)
             # The first rank writes for all.
             folder = Path(os.devnull)
             if ranks.rank == 0:
