@@ -8,8 +8,8 @@ from typing import Any
 
 
 def comment(schema: Any) -> str:
-    """Which number of a row is which column or category, and which output is which class."""
-    return "".join(f" * {line}\n" for line in _lines(schema)).join(("/*\n", " */\n"))
+    """Lines of a comment: which number of a row is which column, which output is which class."""
+    return " *\n" + "".join(f" * {line}\n" for line in _lines(schema))
 
 
 def _lines(schema: Any) -> Iterator[str]:

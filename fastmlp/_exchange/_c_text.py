@@ -23,10 +23,10 @@ HEAD = """\
  *
  * With NET_MAIN defined the file is a program, which reads rows of NET_INPUTS numbers and prints
  * rows of NET_OUTPUTS: cc -O2 -DNET_MAIN <this file> -lm
- */
 """
 
 DECLARATIONS = """\
+ */
 #include <math.h>
 
 #define NET_INPUTS {inputs}
