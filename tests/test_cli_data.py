@@ -226,7 +226,11 @@ def test_a_table_that_others_than_commas_separate(sign, frame, command):
         assert errors.startswith(f"fastmlp: {name}.csv: ")
         assert errors.endswith(f"; columns must be separated by commas, not by {sign!r}\n")
     frame[["tree"]].to_csv("one.csv", index=False)
-    assert "commas" not in command("train one.csv --target trees")[2]
+    frame.rename(columns={"tree": f"a{sign}b"}).to_csv("several.csv", index=False)
+    for name in ("one", "several"):
+        errors = command(f"train {name}.csv --target none")[2]
+        assert "target must be one of its columns" in errors
+        assert "commas" not in errors
 
 
 @pytest.mark.parametrize(("kinds", "told"), [(30, False), (31, True)])
