@@ -138,14 +138,19 @@ def check_there(path: Path) -> None:
     try:
         path.open("rb").close()
     except FileNotFoundError:
-        # Not above: it imports NumPy, and the command must answer Ctrl-C before that is there.
-        from .validation import nearest
-
-        folder, names = path.parent.resolve(), list[str]()
-        with contextlib.suppress(OSError):
-            names = os.listdir(folder)
-        text = f"no such file in {folder}{nearest(path.name, names)}"
+        text = f"no such file in {path.parent.resolve()}{nearest_file(path)}"
         raise FileNotFoundError(errno.ENOENT, text, os.fspath(path)) from None
+
+
+def nearest_file(path: Path) -> str:
+    """As ``validation.nearest``, of the names in the folder that a file is not in."""
+    # Not above: it imports NumPy, and the command must answer Ctrl-C before that is there.
+    from .validation import nearest
+
+    names = list[str]()
+    with contextlib.suppress(OSError):
+        names = sorted(os.listdir(path.parent))
+    return nearest(path.name, names)
 
 
 @contextlib.contextmanager

@@ -69,7 +69,11 @@ def read_header(file: BinaryIO) -> Header:
     deeply.
     """
     behind = os.fstat(file.fileno()).st_size - 8
-    size = check_header_size(first := file.read(8))
+    first = file.read(8)
+    # Of a text, say, these are the size of no header.
+    if int.from_bytes(first, "little") > LARGEST_HEADER and file.read(1) != b"{":
+        raise ValueError("it is no .safetensors file")
+    size = check_header_size(first)
     if size > behind:
         raise ValueError(f"its header must have at most {max(behind, 0)} bytes, got {size}")
     content = file.read(size)

@@ -115,8 +115,9 @@ def page(
 
     It has the curves of ``mlp.history``, if there are any; of classes a matrix of confusions, the
     worst mistakes and the calibration; of several labels a sample figures of each; of values their
-    residuals; then the network, its optimizer and the machine that writes the page. All texts are
-    escaped: names may have any characters.
+    residuals; then the network, its optimizer and the machine that writes the page. Rows are shown
+    by the columns of ``mlp.schema``, or by their first features. All texts are escaped: names may
+    have any characters.
 
     Raises ValueError where shapes do not fit, OSError, which names the file, when it cannot be
     written.

@@ -23,16 +23,16 @@ def classes(outputs=4, **options):
     return build([x.shape[1], 8, outputs], lr=0.02), x, z.argmax(axis=1)
 
 
-def labels():
-    x, z = data(3)
-    mlp = build([6, 8, 3])
+def labels(**options):
+    x, z = data(3, **options)
+    mlp = build([x.shape[1], 8, 3])
     mlp.criterion = BinaryCrossEntropy()
     return mlp, x, (z > 0.3).astype(float)
 
 
-def values():
-    x, z = data(2)
-    mlp = build([6, 8, 2], lr=0.01)
+def values(**options):
+    x, z = data(2, **options)
+    mlp = build([x.shape[1], 8, 2], lr=0.01)
     mlp.criterion = MeanSquaredError()
     return mlp, x, [2, 1] * z + [3, 0]
 

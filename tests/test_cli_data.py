@@ -197,9 +197,14 @@ def test_many_names_are_cut(frame, command):
         ("--target tree", 2, "--target: needs a DATASET, a table"),
         ("none.csv --target tree", 1, "none.csv: no such file"),
         ("none.csv", 1, "none.csv: no such file"),
+        ("teers.csv", 1, "teers.csv: no such file; did you mean 'trees.csv'[?]"),
         ("none.parquet --task regression", 1, "none.parquet: no such file"),
         ("trees.csv --target tre", 1, "trees.csv: target.*tree, height, .*; did you mean 'tree'"),
-        ("trees.csv --target height", 1, r"target 'height' must be text or whole.*in row 1"),
+        (
+            "trees.csv --target height",
+            1,
+            r"target 'height' must be text or whole.*in row 1; for numbers: --task regression, .*",
+        ),
     ],
 )
 def test_tables_that_are_refused(options, status, message, frame, command):
@@ -208,6 +213,37 @@ def test_tables_that_are_refused(options, status, message, frame, command):
     assert (got, output) == (status, "")
     assert re.fullmatch(rf"fastmlp: .*{message}.*\n", errors)
     assert files(".") == {"trees.csv"}
+
+
+@pytest.mark.parametrize("sign", [";", "\t", "|"])
+def test_a_table_that_others_than_commas_separate(sign, frame, command):
+    """Also where numbers have a comma in the place of a point."""
+    frame[["tree", "leaf"]].to_csv("words.csv", sep=sign, index=False)
+    frame.to_csv("numbers.csv", sep=sign, decimal=",", index=False)
+    for name in ("words", "numbers"):
+        status, output, errors = command(f"train {name}.csv --target tree")
+        assert (status, output) == (1, "")
+        assert errors.startswith(f"fastmlp: {name}.csv: ")
+        assert errors.endswith(f"; columns must be separated by commas, not by {sign!r}\n")
+    frame[["tree"]].to_csv("one.csv", index=False)
+    frame.rename(columns={"tree": f"a{sign}b"}).to_csv("several.csv", index=False)
+    for name in ("one", "several"):
+        errors = command(f"train {name}.csv --target none")[2]
+        assert "target must be one of its columns" in errors
+        assert "commas" not in errors
+
+
+@pytest.mark.parametrize(("kinds", "told"), [(30, False), (31, True)])
+def test_many_whole_numbers_as_classes_are_remarked_on(kinds, told, frame, command):
+    frame["tree"] = np.arange(len(frame)) % kinds
+    frame.to_csv("trees.csv", index=False)
+    status, _, errors = command(f"train trees.csv --target tree {QUICK}")
+    assert status == 0
+    remark = "trees: 31 classes; for numbers: --task regression\n"
+    assert errors == (remark if told else "")
+    frame["tree"] = [f"t{k}" for k in frame.tree]
+    frame.to_csv("trees.csv", index=False)
+    assert command(f"train trees.csv --target tree {QUICK}")[2] == ""
 
 
 def test_a_value_that_is_missing_is_told_by_its_column(frame, command):

@@ -1,5 +1,6 @@
 """The command `fastmlp export`."""
 
+import json
 import re
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import numpy as np
 import pytest
 
 from fastmlp import MLP, datasets
+from fastmlp.datasets import Column, Schema
 from tests.command_line import MODEL
+from tests.networks import build
 from tests.onnx_models import agree, expected, onnx, run
 
 
@@ -44,6 +47,38 @@ def test_a_c_file_is_that_of_the_method(model, command):
     assert output == f"digits.c: {Path('digits.c').stat().st_size:,} bytes\n"
     model.to_c("own.c")
     assert Path("digits.c").read_text() == Path("own.c").read_text()
+
+
+@pytest.mark.parametrize("classes", [("low", "high"), None])
+def test_of_a_table_columns_and_classes_go_along(classes, command):
+    mlp = build([3, 2], dtype=np.float32)
+    columns = (Column("age"), Column("city", ("Köln", "Bonn")))
+    mlp.schema = Schema(columns, ("spend",) if classes else ("a", "b"), classes, "float64")
+    mlp.save("model")
+    told = "classes of spend: low, high" if classes else "targets: a, b"
+    for name, where in [
+        ("people.onnx", "its property fastmlp.schema"), ("people.c", "the comment at its top")
+    ]:  # fmt: skip
+        status, output, errors = command(f"export model {name}")
+        assert (status, errors) == (0, "")
+        assert output.splitlines() == [
+            f"{name}: {Path(name).stat().st_size:,} bytes",
+            "columns: age, city (2 categories)",
+            told,
+            f"{where} says which of the 3 numbers of a row is which",
+        ]
+    properties = {p.key: p.value for p in onnx.load("people.onnx").metadata_props}
+    assert Schema.from_dict(json.loads(properties["fastmlp.schema"])) == mlp.schema
+    lines = [
+        'x[0] : "age"',
+        'x[1] : 1 where "city" is "Köln", otherwise 0',
+        'x[2] : 1 where "city" is "Bonn", otherwise 0',
+        *(['y[0] : "low" of "spend"', 'y[1] : "high" of "spend"'] if classes
+          else ['y[0] : "a"', 'y[1] : "b"']),
+    ]  # fmt: skip
+    text = Path("people.c").read_text(encoding="utf-8")
+    assert "".join(f" * {line}\n" for line in lines) in text
+    assert "pixels" not in text
 
 
 def test_what_cannot_be_written_is_said_in_a_line(model, command):

@@ -250,6 +250,21 @@ def test_lines_break_behind_commas_if_they_can(terminal, monkeypatch):
     assert terminal.getvalue().endswith("\na part that has no room in\nthirty columns, end 1\n")
 
 
+def test_where_mnist_was_looked_for_is_broken_between_words(command, terminal, monkeypatch):
+    """And whole, on whatever terminal; elsewhere in the lines that it has."""
+    line = "train --hidden none --epochs 1 --no-batchnorm"
+    plain = command(line)[2]
+    assert max(map(len, plain.splitlines())) > 60
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert command(line)[0] == 0
+    shown = terminal.getvalue()
+    begin, end = shown.index("mnist was not found"), shown.index("digits instead")
+    lines = shown[begin:end].splitlines()
+    assert all(len(line) <= 60 or " " not in line.strip() for line in lines)
+    assert shown[begin:end].split() == plain[: plain.index("digits instead")].split()
+
+
 @posix
 def test_ctrl_c_leaves_a_wide_terminal_as_it_was():
     import pty

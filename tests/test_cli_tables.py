@@ -101,6 +101,9 @@ def test_what_is_wrong_with_a_table_is_told(frame, command):
         assert (status, output) == (1, "")
         assert errors.startswith(f"fastmlp: {name}.csv: {message}")
         assert errors.count("\n") == 1
+    frame.to_csv("signs.csv", sep=";", index=False)
+    errors = command(f"predict {MODEL} signs.csv")[2]
+    assert errors.endswith("; columns must be separated by commas, not by ';'\n")
     status, output, errors = command(f"predict {MODEL} none.csv")
     assert (status, output) == (2, "")
     assert "none.csv" in errors
@@ -162,6 +165,8 @@ def test_the_commands_of_the_page(command):
     assert "test accuracy" in outputs[0]
     assert "\nclasses of income: ash, beech, oak\n" in outputs[1]
     assert len(re.findall(r"^new\.csv row \d: (?:ash|beech|oak) \(", outputs[2], re.M)) == 7
+    assert outputs[3:] == ["predictions.csv: 7 rows\n"]
+    assert len(pd.read_csv("predictions.csv")) == 7
 
 
 def test_a_network_of_ones_own(frame, command):

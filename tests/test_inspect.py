@@ -14,7 +14,7 @@ from tests.command_line import MODEL, posix, shown_on_a_terminal
 from tests.exchange import every_kind, network
 from tests.networks import batch, build
 
-HEADINGS = ["layer", "widths", "norm", "activation", "dropped", "parameters", "weights"]
+HEADINGS = ["layer", "widths", "norm", "activation", "dropped", "parameters", "range"]
 
 
 @pytest.fixture
@@ -77,17 +77,27 @@ def test_numbers_of_activations_and_batch_norm(inspected):
     assert [layer["parameters"] for layer in layers.values()] == ["28", "12", "40"]
 
 
-def test_ranges_of_the_weights(inspected):
+def test_ranges_of_the_parameters(inspected):
     mlp = build([5, 4, 3], dtype=np.float32)
-    mlp.linear_layers[0].W.reshape(-1)[3:5] = -2.5, 12.25
-    mlp.linear_layers[1].W.reshape(-1)[:3] = np.nan, np.inf, -7
+    mlp.linear_layers[0].W.reshape(-1)[3] = -2.5
+    mlp.linear_layers[0].b[0, 1] = 12.25
+    mlp.linear_layers[1].W.reshape(-1)[:2] = np.nan, -7
+    mlp.linear_layers[1].b[0, 2] = np.inf
     layers, _ = inspected(mlp)
-    assert layers["1"]["weights"] == "-2.5 to 12.2"
-    assert re.fullmatch(r"-7 to [\d.]+, 2 not finite", layers["2"]["weights"])
-    assert layers["all"]["weights"] == "-7 to 12.2, 2 not finite"
+    assert layers["1"]["range"] == "-2.5 to 12.2"
+    assert re.fullmatch(r"-7 to [\d.]+, 2 not finite", layers["2"]["range"])
+    assert layers["all"]["range"] == "-7 to 12.2, 2 not finite"
     mlp.parameters[:] = np.nan
     layers, _ = inspected(mlp)
-    assert layers["all"]["weights"] == "39 not finite"
+    assert layers["all"]["range"] == "39 not finite"
+
+
+@every_kind
+def test_the_range_of_all_is_that_of_the_layers_together(kind, inspected):
+    layers, _ = inspected(network(kind, np.float32))
+    *parts, total = [tuple(map(float, layer["range"].split(" to "))) for layer in layers.values()]
+    least, greatest = zip(*parts, strict=True)
+    assert total == (min(least), max(greatest))
 
 
 # Training

@@ -40,6 +40,12 @@ def test_a_page_of_every_kind(make, options, sections, epochs, tmp_path):
     assert page_of(tmp_path, mlp, x, y, **options).source == page.source
 
 
+def test_the_curves_of_values_have_all_figures(tmp_path):
+    mlp, x, y = trained(values)
+    headings = page_of(tmp_path, mlp, x, y).tables["curves"][0][0]
+    assert headings == [name.replace("_", " ") for name in mlp.history.columns()]
+
+
 def test_a_page_without_a_history(tmp_path):
     mlp, x, y = classes()
     page = page_of(tmp_path, mlp, x, y)
@@ -93,11 +99,14 @@ def test_the_curves_are_the_history(validation, tmp_path):
     mlp, x, y = trained(classes, 5, validation)
     page, history = page_of(tmp_path, mlp, x, y), mlp.history
     headings, *rows = page.tables["curves"][0]
-    assert headings == [name.replace("_", " ") for name in history.columns()]
+    empty = {"val_r2"} | (set() if validation else {"val_loss", "val_error"})
+    names = [name for name in history.columns() if name not in empty]
+    assert headings == [name.replace("_", " ") for name in names]
     for epoch, row in enumerate(rows):
         assert row == [
             f"{value:.6g}" if isinstance(value, float) else str(value)
-            for value in history.row(epoch)
+            for name, value in zip(history.columns(), history.row(epoch), strict=True)
+            if name in names
         ]
     marks = [mark for tag, mark in page.elements["curves"] if tag in ("circle", "rect")]
     curves = [history.train_loss, history.val_loss, 100 * np.array(history.train_error),

@@ -10,6 +10,7 @@ import pytest
 from fastmlp import MLP, BinaryCrossEntropy, Identity
 from fastmlp._page._numbers import calibration, confusion, label_figures, worst_pairs
 from fastmlp._page._pictures import data_uri
+from fastmlp.datasets import Column, Schema
 from fastmlp.initializers import he_normal, zeros
 from tests.networks import build
 from tests.page_networks import ROWS, classes, data, labels, page_of, trained, values
@@ -132,6 +133,28 @@ def test_mistakes_are_rows_where_the_data_are_no_pictures(tmp_path):
         assert row[:3] == [f"{i}", f"{y[i]}", f"{shares[i].argmax()}"]
         assert row[3:5] == [f"{100 * s:.2f} %" for s in (shares[i].max(), shares[i, y[i]])]
         assert row[5:] == [f"{value:.4g}" for value in x[i]]
+
+
+@pytest.mark.parametrize("make", [classes, labels, values])
+def test_what_is_left_out_of_the_mistakes_is_told(make, tmp_path):
+    """A column of text has a word, however many features it has, or a dash for another text."""
+    mlp, x, y = make(features=12)
+    found = page_of(tmp_path, mlp, x, y)
+    assert "Of 12 features the first 8 are shown." in found.text("mistakes")
+    assert found.tables["mistakes"][0][0][-8:] == [f"x[{k}]" for k in range(8)]
+    x[:, :4] = np.eye(4)[np.arange(len(x)) % 5 % 4] * (np.arange(len(x)) % 5 < 4)[:, None]
+    columns = Column("word", tuple("abcd")), *(Column(f"c{k}") for k in range(8))
+    known = make is classes
+    names = tuple(f"t{k}" for k in range(mlp.output_size))
+    mlp.schema = Schema(columns, ("t",) if known else names, names if known else None, "float64")
+    found = page_of(tmp_path, mlp, x, y)
+    assert "Of 9 columns the first 8 are shown." in found.text("mistakes")
+    heading, *rows = found.tables["mistakes"][0]
+    assert heading[-8:] == ["word", *(f"c{k}" for k in range(7))]
+    for row in rows:
+        i = int(row[0])
+        assert row[-8:] == ["abcd–"[i % 5], *(f"{value:.6g}" for value in x[i, 4:11])]
+    assert {row[-8] for row in rows} == set("abcd–")
 
 
 def png_of(uri):

@@ -54,6 +54,14 @@ def test_a_header_of_gigantic_size(size, path):
     refused_for_nothing(path, f"header must have at most 4194304 bytes, got {size}")
 
 
+@pytest.mark.parametrize(
+    "content", [b"age,city,spend\n1,2,3\n", b"no model", b"\x89PNG\r\n\x1a\n" * 9]
+)
+def test_a_file_of_another_kind(content, path):
+    path.write_bytes(content)
+    refused_for_nothing(path, r": not a fastmlp network: it is no \.safetensors file$")
+
+
 def test_a_header_larger_than_the_file(path):
     content = path.read_bytes()
     path.write_bytes(struct.pack("<Q", len(content)) + content[8:])

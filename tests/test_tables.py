@@ -161,7 +161,8 @@ REFUSED = {
     "class missing": ({"kind": with_none(2)}, "target 'kind' must have a value .* row 3$"),
     "fraction": (
         {"kind": with_one(1.5, 6)},
-        r"target 'kind' must be text or whole numbers, one class for each row, got 1\.5 in row 7$",
+        r"target 'kind' must be text or whole numbers, one class for each row, got 1\.5 in row 7; "
+        r'for numbers: --task regression, in Python task="regression"$',
     ),
     "one class": ({"kind": ["a"] * ROWS}, "target 'kind' must have at least 2 classes, got only a"),
     "one row": (

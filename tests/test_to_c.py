@@ -1,6 +1,7 @@
 """Networks as C files, compiled: the same outputs as ``predict`` works from."""
 
 import ctypes
+import json
 import re
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ from fastmlp import (
     SoftmaxCrossEntropy,
     datasets,
 )
+from fastmlp.datasets import Column, Schema
 from tests.exchange import (
     TOLERANCE,
     every_activation,
@@ -129,6 +131,41 @@ def test_pixels_are_given_in_shares_of_255(tmp_path):
     x = np.random.default_rng(0).integers(0, 256, (20, 7), np.uint8)
     shares = x.astype(np.float32) / np.float32(255)
     assert_close(InC(mlp, tmp_path).outputs(shares), mlp._outputs(x), 1e-6)
+
+
+# Names that would end a comment, begin another in it, or be taken for a part of the code.
+NASTY = (
+    "a */ int main",
+    "/* b",
+    "/*/",
+    "*/*",
+    "c\n\\",
+    "real @ net_",
+    "\u202e",
+    "??/",
+    "\ud800",
+    "ü",
+)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", ["uint8", "float64"])
+def test_a_table_is_described_whatever_its_names_are(dtype, tmp_path):
+    mlp = build([len(NASTY) + 2, 2], dtype=np.float32)
+    columns = (Column("real @ net_"), Column("city */", NASTY), Column("age"))
+    mlp.schema = Schema(columns, ("t",), ("yes", "no"), dtype)
+    assert_close(InC(mlp, tmp_path).outputs(rows(mlp)), mlp._outputs(rows(mlp)), 1e-6)
+    mlp.to_c(tmp_path / "it.c")
+    text = (tmp_path / "it.c").read_text(encoding="utf-8")
+    said = re.findall(r'x\[(\d+)\] : (?:1 where (".*") is )?(".*?")(?:, otherwise 0)?\n', text)
+    assert [int(place) for place, *_ in said] == list(range(mlp.input_size))
+    names = [json.loads(name) for *_, name in said]
+    assert names == ["real @ net_", *NASTY, "age"]
+    assert {json.loads(column) for _, column, _ in said[1:-1]} == {"city */"}
+    assert re.findall(r'y\[\d\] : "(\w+)" of "t"\n', text) == ["yes", "no"]
+    head = text[: text.index("#include")]
+    assert "pixels" not in head
+    assert ("divided by 255" in head) == (dtype == "uint8")
 
 
 @needs_compiler

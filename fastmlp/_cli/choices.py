@@ -25,6 +25,7 @@ from ..presets import (
     usual_rate,
 )
 from ..validation import check_choice, check_compute_dtype
+from .report import say
 
 LARGEST = 1e30
 """Well inside the range of float32."""
@@ -97,7 +98,7 @@ def _mnist_or_digits(data_dir: Path | None) -> datasets.Dataset:
     try:
         return datasets.load("mnist", data_dir, progress=sys.stderr.isatty())
     except datasets.DatasetError as error:
-        print(f"{error}\ntraining on the embedded digits instead", file=sys.stderr, flush=True)
+        say(f"{error}\ntraining on the embedded digits instead", sys.stderr)
         return datasets.load("digits")
 
 

@@ -14,6 +14,9 @@ from .errors import CommandError
 MOST_UNUSED = 10_000
 """Outputs without a sample that a network may have; with 256 hidden units they take 10 MB."""
 
+MOST_NUMBERS = 30
+"""Whole numbers that a table may have for classes before it is asked whether they are values."""
+
 MOST_SHOWN = 5
 MOST_NAMED = 20
 
@@ -40,6 +43,17 @@ def check_classes(data: Dataset) -> None:
             f"{data.name}: of the classes 0 to {outputs - 1}, {unused} "
             f"{'has' if unused == 1 else 'have'} no training sample: {_shortened(gaps)}; "
             f"the network has outputs for all; {hint}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def remark_on_numbers(data: Dataset) -> None:
+    """Print on standard error how values are learnt, where a table's classes may be such."""
+    names = None if data.schema is None else data.schema.classes
+    if names is not None and len(names) > MOST_NUMBERS and type(names[0]) is int:
+        print(
+            f"{data.name}: {len(names)} classes; for numbers: --task regression",
             file=sys.stderr,
             flush=True,
         )

@@ -15,7 +15,7 @@ from .._extras import require
 from .._ranks import RankError
 from ..threads import set_num_threads
 from ..warmup import is_cold, warmup
-from . import completion, report
+from . import completion, predictions, report
 from .choices import at_least, check_dtypes, checked, data_of, positive, preset_of
 from .doctor import doctor
 from .errors import INTERRUPTED, CommandError
@@ -319,6 +319,14 @@ def predict(
     invert: Annotated[
         bool, typer.Option("--invert", help="The PNG files are dark on light.")
     ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            help="A .csv for the predictions instead, with the probability of every class; what "
+            "was there is replaced.",
+        ),
+    ] = None,
 ) -> None:
     """Classify images and rows of tables, or predict their values.
 
@@ -327,8 +335,14 @@ def predict(
 
     The columns of a table are found by their names, in any order; others may be there, too.
     """
+    if out is not None:
+        predictions.check_out(out, files)
     mlp = load(model)
     try:
+        if out is not None:
+            rows = predictions.write(mlp, files, invert, out)
+            print(f"{out}: {rows:,} row{'s' * (rows != 1)}")
+            return
         for path in files:
             for line in lines(mlp, path, invert):
                 print(line)

@@ -10,20 +10,27 @@ import typer
 
 from .._files import naming
 from ..mlp import MLP
+from .classes import schema_remarks
 from .errors import CommandError
 from .models import ModelFile, load
+from .report import say
 
 
 class _Format(NamedTuple):
     """Which method writes a file, and which options of the command it takes by name."""
 
     write: Callable[..., None]
+    where: str  # it says which number is which column or category, of a network of a table
     options: tuple[str, ...] = ()
 
 
 FORMATS = {
-    ".onnx": _Format(MLP.to_onnx, ("outputs", "fold_batchnorm", "input_dtype")),
-    ".c": _Format(MLP.to_c),
+    ".onnx": _Format(
+        MLP.to_onnx,
+        "its property fastmlp.schema",
+        ("outputs", "fold_batchnorm", "input_dtype"),
+    ),
+    ".c": _Format(MLP.to_c, "the comment at its top"),
 }
 """By the suffix of the file."""
 
@@ -78,3 +85,6 @@ def export(
     except (ValueError, TypeError) as error:
         raise CommandError(str(error)) from None
     print(f"{out}: {out.stat().st_size:,} bytes")
+    if mlp.schema is not None:
+        order = f"{form.where} says which of the {mlp.input_size:,} numbers of a row is which"
+        say("\n".join([*schema_remarks(mlp.schema), order]))

@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 _SECONDS, _LEAST, _MOST = 0.1, 3, 1001
 _ROWS = 1000
 
-_COLUMNS = "layer", "widths", "norm", "activation", "dropped", "parameters", "weights"
+_COLUMNS = "layer", "widths", "norm", "activation", "dropped", "parameters", "range"
 
 
 def inspect(model: ModelFile) -> None:
     """Describe the network in a model's file.
 
-    Its layers, each with the share of its input that training drops and the range of its weights;
-    the columns and classes of the table that it has learnt from; what it was trained by, and how
-    far; its sizes, and what a prediction costs.
+    Its layers, each with the share of its input that training drops and the range of its
+    parameters; the columns and classes of the table that it has learnt from; what it was trained
+    by, and how far; its sizes, and what a prediction costs.
 
     Memory is that of its arrays. Predictions are timed, on random rows.
     """
@@ -65,18 +65,20 @@ def _layers(mlp: MLP) -> Iterator[tuple[str, ...]]:
 
 def _layer(number: str, stage: Stage) -> tuple[str, ...]:
     parts = stage.linear, stage.norm, stage.mixture
-    count = sum(
-        getattr(part, names[0]).size
+    arrays = [
+        getattr(part, names[0]).reshape(-1)
         for part in parts
         if part is not None
         for names in part.parameters
         if getattr(part, names[0]) is not None
-    )
+    ]
+    numbers = np.concatenate(arrays)
     linear = stage.linear
     norm = "" if stage.norm is None else "batch" if isinstance(stage.norm, BatchNorm) else "layer"
     return (
         number, f"{linear.in_feature}-{linear.out_feature}", norm, _activation(stage),
-        f"{100 * stage.dropout:.3g} %" if stage.dropout else "", f"{count:,}", _range(linear.W),
+        f"{100 * stage.dropout:.3g} %" if stage.dropout else "", f"{numbers.size:,}",
+        _range(numbers),
     )  # fmt: skip
 
 

@@ -36,11 +36,13 @@ def write_page(
 
 
 def _how_to_load(path: Path, mlp: MLP) -> str:
+    load = f"mlp = MLP.load({str(path)!r})"
     if mlp.schema is None:
-        imports, x = "MLP", f"x)  # x: (N, {mlp.input_size})"
-    else:
-        imports, x = "MLP, datasets", 'datasets.load_rows("table.csv", mlp.schema).x)'
-    return f"from fastmlp import {imports}\nmlp = MLP.load({str(path)!r})\nmlp.predict({x}"
+        return f"from fastmlp import MLP\n{load}\nmlp.predict(x)  # x: (N, {mlp.input_size})"
+    classes = mlp.schema.classes is not None
+    predict = "[mlp.schema.class_names[k] for k in mlp.predict(x)]" if classes else "mlp.predict(x)"
+    rows = 'x = datasets.load_rows("table.csv", mlp.schema).x'
+    return f"from fastmlp import MLP, datasets\n{load}\n{rows}\n{predict}"
 
 
 def _names(data: Dataset) -> list[str] | None:

@@ -31,12 +31,9 @@ def lines(mlp: MLP, path: Path, invert: bool) -> Iterator[str]:
     with several labels a sample, how probable each of them is; or the values that a network of a
     regression gives.
 
-    Raises ValueError or DatasetError, which name the file, when it cannot be read or does not fit
-    the network.
+    Raises as ``read_rows``.
     """
-    x, names = _read(mlp, path, invert)
-    if x.shape[1] != mlp.input_size:
-        raise ValueError(f"{path}: x must be (N, {mlp.input_size}) for this network, got {x.shape}")
+    x, names = read_rows(mlp, path, invert)
     if mlp.criterion.of_values:
         for name, row in zip(names, mlp.predict(x).reshape(len(x), -1), strict=True):
             yield f"{name}: {' '.join(f'{value:.6g}' for value in row)}"
@@ -54,6 +51,18 @@ def class_names(mlp: MLP) -> list[str]:
     """What the outputs of a network of classes stand for, each in one line: a file may say it."""
     known = None if mlp.schema is None else mlp.schema.class_names
     return [in_one_line(name) for name in known or map(str, range(mlp.output_size))]
+
+
+def read_rows(mlp: MLP, path: Path, invert: bool) -> tuple[np.ndarray, Iterable[str]]:
+    """((N, D) rows of the network's input, what to call each) of a file.
+
+    Raises ValueError or DatasetError, which name the file, when it cannot be read or does not fit
+    the network.
+    """
+    x, names = _read(mlp, path, invert)
+    if x.shape[1] != mlp.input_size:
+        raise ValueError(f"{path}: x must be (N, {mlp.input_size}) for this network, got {x.shape}")
+    return x, names
 
 
 def _read(mlp: MLP, path: Path, invert: bool) -> tuple[np.ndarray, Iterable[str]]:

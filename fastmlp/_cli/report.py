@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from .. import plotting
 from ..callbacks._progress_bar import COMPILING
@@ -59,12 +59,16 @@ def compiling(cold: bool) -> Iterator[None]:
         print(f"compiled in {time.perf_counter() - started:.0f} s\n", flush=True)
 
 
-def say(text: str) -> None:
-    """Print lines; on a terminal, those that are too long are broken, behind commas if they can."""
-    if sys.stdout.isatty():
+def say(text: str, to: TextIO | None = None) -> None:
+    """Print lines; on a terminal, those that are too long are broken, behind commas if they can.
+
+    to : standard output by default
+    """
+    stream = sys.stdout if to is None else to
+    if stream.isatty():
         width = shutil.get_terminal_size().columns
         text = "\n".join(_wrapped(line, width) for line in text.split("\n"))
-    print(text, flush=True)
+    print(text, file=stream, flush=True)
 
 
 def _wrapped(line: str, width: int) -> str:

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ..presets import Preset, has_momentum
 from ..threads import get_num_threads
 from ..warmup import compile_for, is_cold_for
 from . import report, targets
-from .classes import check_classes, table_remarks
+from .classes import check_classes, remark_on_numbers, table_remarks
 from .errors import INTERRUPTED, TERMINATED, CommandError
 from .live import progress_bar
 from .page import write_page
@@ -41,6 +42,7 @@ def train_and_report(
         with ranks.together():
             if data.task == CLASSIFICATION:
                 check_classes(data)
+                remark_on_numbers(data)
             # The first rank writes for all.
             folder = Path(os.devnull)
             if ranks.rank == 0:
@@ -75,6 +77,8 @@ def _train_into(
     parts.undo(mlp)
     files = report.write_model(out, mlp, history)
     files += report.write_mistakes(out, mlp, data)
+    # The columns of a table are in any case.
+    preset = replace(preset, standardise=parts.moments is not None)
     files += write_page(out, data, mlp, preset, job, _rows(data, parts))
     (out / CHECKPOINT).unlink(missing_ok=True)
     figures = [

@@ -13,6 +13,7 @@ from .._files import write_whole
 from ..layers import BatchNorm, BinaryCrossEntropy, LayerNorm, PoissonNLL, SoftmaxCrossEntropy
 from ..layers.activation import name_of, parameter_of
 from . import _c_text
+from ._c_table import comment
 from ._stages import Stage, check_activations_known, stages_of
 
 
@@ -47,20 +48,35 @@ class _Writer:
         """The file."""
         predict = self._predict()
         mlp = self._mlp
-        before = _c_text.HEAD.format(
+        head = _c_text.HEAD.format(
             sizes="-".join(map(str, (mlp.input_size, *mlp.hiddens, mlp.output_size))),
+            input=self._input(),
             outputs=self._meaning(),
             use="\n *     int best = net_predict(x);" if predict else "",
             stack=(sum(self._widths.values()) + bool(predict) * mlp.output_size)
             * mlp.dtype.itemsize,
+        )
+        declarations = _c_text.DECLARATIONS.format(
             inputs=mlp.input_size,
             classes=mlp.output_size,
             prototype="int net_predict(const real *x);\n" if predict else "",
         )
         after = [*self._functions.values(), self._forward(), predict, self._main()]
+        # Names in a table are nothing to be spelt.
+        before = [self._spelt(head), self._table(), self._spelt(declarations)]
         return "\n".join(
-            [self._spelt(before), *self._numbers, *(self._spelt(part) for part in after if part)]
+            ["".join(before), *self._numbers, *(self._spelt(part) for part in after if part)]
         )
+
+    def _table(self) -> str:
+        return "" if self._mlp.schema is None else comment(self._mlp.schema)
+
+    def _input(self) -> str:
+        schema = self._mlp.schema
+        if schema is None:
+            return "pixels from 0 to 255 are divided by 255 first"
+        scaled = ", all of it divided by 255" if schema.dtype == "uint8" else ""
+        return f"made from the columns of a table as said below{scaled}"
 
     def _spelt(self, text: str) -> str:
         return _c_text.spelt(text, self._name, self._is_float)

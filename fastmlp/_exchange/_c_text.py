@@ -15,7 +15,7 @@ HEAD = """\
  *     real x[NET_INPUTS], y[NET_OUTPUTS];
  *     net_forward(x, y);{use}
  *
- * x : a row of the input; pixels from 0 to 255 are divided by 255 first
+ * x : a row of the input; {input}
  * y : {outputs}; must not overlap x
  *
  * C99 with <math.h>: link with -lm. There is no heap and no state, so that threads may call it at
@@ -23,6 +23,9 @@ HEAD = """\
  *
  * With NET_MAIN defined the file is a program, which reads rows of NET_INPUTS numbers and prints
  * rows of NET_OUTPUTS: cc -O2 -DNET_MAIN <this file> -lm
+"""
+
+DECLARATIONS = """\
  */
 #include <math.h>
 

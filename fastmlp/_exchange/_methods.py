@@ -102,8 +102,9 @@ class ExchangeMethods:
         probabilities. Numbers are exact, but batch norm and scales of the input, which are
         multiplied into the weights; ``compute_dtype`` stays behind. The file is C99 and C++17,
         needs <math.h> alone, takes nothing from the heap, and keeps no state: rows of hidden layers
-        lie on the stack, in two arrays at most. Equal networks give equal bytes. The file is there
-        whole or not at all.
+        lie on the stack, in two arrays at most. Equal networks give equal bytes. Of a network
+        with a ``schema`` a comment says which input is which column or category, and which output
+        is which class or target. The file is there whole or not at all.
 
         Raises ValueError where the name is none, for activations of a user's own and for numbers
         that are not finite; OSError, which names the file, where it cannot be written.

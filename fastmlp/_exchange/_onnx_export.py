@@ -19,6 +19,8 @@ from ._onnx_graph import ROWS, Column, Graph, is_single
 OUTPUTS = ("scores", "probabilities", "prediction")
 CRITERION_KEY = "fastmlp.criterion"
 """Of the property of a model that names the criterion, as JSON."""
+SCHEMA_KEY = "fastmlp.schema"
+"""Of the property with the columns, categories and classes of the network's table, as JSON."""
 
 
 def export(
@@ -41,7 +43,7 @@ def export(
     scores = g("Identity", network_scores(g, mlp, x, fold=fold))
     for name in wanted:
         _add_output(g, name, mlp, scores)
-    g.write(path, _title(mlp), _properties(mlp.criterion))
+    g.write(path, _title(mlp), _properties(mlp))
 
 
 def network_scores(g: Graph, mlp: Any, x: str, *, fold: bool = False, prefix: str = "") -> str:
@@ -202,8 +204,10 @@ def _title(mlp: Any) -> str:
     return f"a multi-layer perceptron, {widths}{computed}"
 
 
-def _properties(criterion: Any) -> dict[str, str]:
-    if not is_compiled_criterion(criterion) or is_own(criterion):
-        return {}
-    description = {"name": type(criterion).__name__, **arguments_of(criterion)}
-    return {CRITERION_KEY: json.dumps(description)}
+def _properties(mlp: Any) -> dict[str, str]:
+    found = {}
+    if is_compiled_criterion(mlp.criterion) and not is_own(mlp.criterion):
+        found[CRITERION_KEY] = {"name": type(mlp.criterion).__name__, **arguments_of(mlp.criterion)}
+    if mlp.schema is not None:
+        found[SCHEMA_KEY] = mlp.schema.to_dict()
+    return {key: json.dumps(value) for key, value in found.items()}

@@ -36,7 +36,8 @@ class OnnxMethods:
         Constants have the network's dtype; a network that computes in bfloat16 is written with the
         float32 weights that it keeps, and the model's products are float32's. Dropout, which does
         nothing in a prediction, is left out, and so is what training goes on from: that is what
-        ``save`` is for. The criterion is noted in the model's properties.
+        ``save`` is for. The criterion is noted in the model's properties; so is the ``schema``, as
+        "fastmlp.schema": what JSON makes of its ``to_dict``.
 
         Raises ValueError for activations that are not fastmlp's own, for outputs that the criterion
         does not give, and for more than the 2 GiB that such a file can hold; OSError, which names

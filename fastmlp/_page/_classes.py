@@ -133,6 +133,7 @@ def _mistakes(
     yield paragraph(
         f"{len(wrong):,} of {len(labels):,} samples are predicted wrongly. These "
         f"{len(worst)} gave their true class the least probability."
+        f"{subject.left_out() if subject.image_shape is None else ''}"
     )
     names = subject.names
     if subject.image_shape is not None:
@@ -167,6 +168,7 @@ def _missed(subject: Subject, labels: np.ndarray, shares: np.ndarray) -> Iterato
     worst = wrong[np.argsort(-off.ravel()[wrong], kind="stable")[:MOST_ROWS]]
     yield paragraph(
         f"{len(wrong):,} of {labels.size:,} labels are missed; these {len(worst)} by the most."
+        f"{subject.left_out()}"
     )
     places = [divmod(int(place), labels.shape[1]) for place in worst]
     yield figures(

@@ -20,11 +20,38 @@ class Subject(NamedTuple):
     names: tuple[str, ...]  # of the outputs, (K,)
 
     def first_features(self, row: int) -> list[str]:
-        """Of a row, as text."""
-        return [f"{value:.4g}" for value in self.x[row, :MOST_FEATURES].tolist()]
+        """Of a row, as text: its columns where the network knows those of a table."""
+        schema = self.mlp.schema
+        if schema is None:
+            return [f"{value:.4g}" for value in self.x[row, :MOST_FEATURES].tolist()]
+        cells, end = [], 0
+        for column in schema.columns[:MOST_FEATURES]:
+            begin, end = end, end + column.width
+            cells.append(_as_in_table(self.x[row, begin:end], column.categories))
+        return cells
 
     def feature_headings(self) -> list[str]:
-        return [f"x[{i}]" for i in range(min(MOST_FEATURES, self.x.shape[1]))]
+        return self._features()[:MOST_FEATURES]
+
+    def left_out(self) -> str:
+        """Of how many columns or features the first are shown, where not all are; or nothing."""
+        count = len(self._features())
+        what = "features" if self.mlp.schema is None else "columns"
+        return f" Of {count:,} {what} the first {MOST_FEATURES} are shown." * (
+            count > MOST_FEATURES
+        )
+
+    def _features(self) -> list[str]:
+        if self.mlp.schema is None:
+            return [f"x[{i}]" for i in range(self.x.shape[1])]
+        return [column.name for column in self.mlp.schema.columns]
+
+
+def _as_in_table(features: np.ndarray, categories: tuple[str, ...] | None) -> str:
+    """What stands in a column; "–" for a text that is none of its categories."""
+    if categories is None:
+        return f"{features[0]:.6g}"
+    return categories[int(features.argmax())] if features.any() else "–"
 
 
 def words(value: object) -> str:

@@ -75,8 +75,11 @@ def _epochs(history: Any) -> str:
     count = len(history.train_loss)
     every = -(-count // _MOST_EPOCHS)
     shown = [i for i in range(count) if i % every == 0 or i == count - 1]
-    rows = ([_number(value) for value in history.row(epoch)] for epoch in shown)
-    return figures([name.replace("_", " ") for name in history.columns()], rows)
+    rows = [[_number(value) for value in history.row(epoch)] for epoch in shown]
+    names = [name.replace("_", " ") for name in history.columns()]
+    # Without validation, or of classes, some have nothing in any row.
+    filled = [place for place in range(len(names)) if any(row[place] for row in rows)]
+    return figures([names[k] for k in filled], [[row[k] for k in filled] for row in rows])
 
 
 def _number(value: Any) -> str:

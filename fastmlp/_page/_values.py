@@ -85,7 +85,10 @@ def _worst(subject: Subject, targets: np.ndarray, predicted: np.ndarray) -> Iter
     off = np.abs(predicted - targets) / np.where(deviation > 0, deviation, 1)
     which = off.argmax(axis=1)
     worst = np.argsort(-off.max(axis=1), kind="stable")[:MOST_ROWS].tolist()
-    yield paragraph("The samples with the largest residuals, in standard deviations of the target.")
+    yield paragraph(
+        "The samples with the largest residuals, in standard deviations of the target."
+        f"{subject.left_out()}"
+    )
     yield figures(
         ("sample", "target", "true", "predicted", "residual / deviation",
          *subject.feature_headings()),

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from .._files import in_one_line, naming
-from ._errors import DatasetError, DatasetNotFoundError
+from ._errors import DatasetError, check_exists
 from ._npz import Header, npz_headers, read_into, read_npy_header, read_npz_again
 
 NPZ_KEYS = ("x", "y", "sample_weight"), ("x", "y")
@@ -78,10 +78,8 @@ def check_unchanged(path: Path, size: int) -> None:
 
 def check_there(path: Path) -> int:
     """The size of a file."""
-    try:
-        return os.stat(path).st_size
-    except FileNotFoundError:
-        raise DatasetNotFoundError(f"{path}: no such file") from None
+    check_exists(path)
+    return os.stat(path).st_size
 
 
 class NpyFile(NamedTuple):

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from .._files import nearest_file
+
 
 class DatasetError(RuntimeError):
     """A data set cannot be loaded, or a data file is not what its name says."""
@@ -12,6 +14,6 @@ class DatasetNotFoundError(DatasetError):
 
 
 def check_exists(path: Path) -> None:
-    """Raise DatasetNotFoundError unless there is such a file."""
+    """Raise DatasetNotFoundError, with the nearest name, unless there is such a file."""
     if not path.exists():
-        raise DatasetNotFoundError(f"{path}: no such file")
+        raise DatasetNotFoundError(f"{path}: no such file{nearest_file(path)}")

@@ -110,7 +110,7 @@ def check_targets(path: Path, targets: list[str], known: list[str]) -> None:
         if name not in known:
             raise DatasetError(
                 f"{path}: target must be one of its columns {shortened(known)}, "
-                f"got {name!r}{nearest(name, known)}"
+                f"got {name!r}{nearest(name, known)}{_separators(path, known)}"
             )
         if name in targets[:i]:
             raise DatasetError(f"{path}: target must name different columns, got {name!r} twice")
@@ -148,6 +148,7 @@ def _read_csv(path: Path, wanted: Sequence[Column] | None) -> Any:
     check_columns(len(names))
     check_different(names)
     longer = f"rows must have at most {len(names)} fields, as the first one has"
+    longer += _separators(path, names)
     # Of longer rows pandas takes the first fields for their names, and shifts the others: in time
     # that grows with the square of how many.
     if len(first) > len(names):
@@ -170,8 +171,16 @@ def _check_wanted(path: Path, wanted: Sequence[Column] | None, found: list[str])
     if missing := [name for name in names if name not in known]:
         raise DatasetError(
             f"{path}: must have the columns {shortened(names)}, lacks {shortened(missing)}"
-            f"{nearest(missing[0], found)}"
+            f"{nearest(missing[0], found)}{_separators(path, found)}"
         )
+
+
+def _separators(path: Path, names: Sequence[str]) -> str:
+    """What to do about the columns of a .csv that seem to be one, since no commas separate them."""
+    if path.suffix != ".csv" or len(names) != 1:
+        return ""
+    found = next((sign for sign in ";\t|" if sign in names[0]), None)
+    return "" if found is None else f"; columns must be separated by commas, not by {found!r}"
 
 
 def check_different(names: list[str]) -> None:
@@ -236,7 +245,8 @@ def _classes(where: str, column: Any) -> tuple[np.ndarray, tuple[Any, ...]]:
     if values.dtype.kind == "f" and len(broken := np.flatnonzero(values % 1)):
         raise DatasetError(
             f"{where} must be text or whole numbers, one class for each row, "
-            f"got {values[broken[0]]} in {_row(broken)}"
+            f"got {values[broken[0]]} in {_row(broken)}; for numbers: --task regression, "
+            'in Python task="regression"'
         )
     classes, found = _numbered(values)
     if len(found) < 2:
