@@ -89,7 +89,7 @@ class Objective(NamedTuple):
 
 def vocabulary_of(layout: Layout, objective: Objective) -> Vocabulary:
     """The smallest vocabulary that trains a network."""
-    rare = (
+    rare = bool(
         layout.table["activation"].max() > activation.LAST_FREQUENT
         or layout.table["keeps_slope"].any()
         or objective.loss.code != SOFTMAX
