@@ -124,7 +124,7 @@ def compiled_already(monkeypatch):
 def test_suites_run(name, monkeypatch, compiled_already):
     """Every benchmark once, with each of its parameters."""
     module = importlib.import_module(f"{suites.__name__}.{name}")
-    for shortened, value in {"_TURNS": 1, "_SEEDS": range(1)}.items():
+    for shortened, value in {"_TURNS": 1, "_SEEDS": range(1), "_EPOCHS": 1}.items():
         monkeypatch.setattr(module, shortened, value, raising=False)
     threads = fastmlp.get_num_threads()
     found = list(benchmarks_of(module))

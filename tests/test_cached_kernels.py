@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import fastmlp
 from fastmlp.kernels import _cache
@@ -130,8 +131,9 @@ def run_together(*commands, **environment):
     return [printed for printed, _ in outputs]
 
 
-def test_two_processes_compile_into_one_folder(tmp_path):
-    for number in range(3):
+@pytest.mark.parametrize("times", [1, pytest.param(5, marks=pytest.mark.long)])
+def test_two_processes_compile_into_one_folder(tmp_path, times):
+    for number in range(times):
         cache = tmp_path / str(number)
         command = ("-W", "error", "-c", small_kernels.PROGRAM, WAIT, "float64")
         printed = run_together(command, command, NUMBA_CACHE_DIR=str(cache))
