@@ -18,7 +18,7 @@ from fastmlp._cores import usable_cores
 
 from .coldstart import empty_cache, import_seconds, run_fresh
 from .compare._machine import describe, versions, warnings
-from .compare._readme import RESULTS, ROOT, rewrite
+from .compare._readme import RESULTS, ROOT, add_tasks, latest, rewrite
 from .compare._results import machine_of
 from .tabular import load, save
 
@@ -82,12 +82,6 @@ def sentence(record: dict[str, Any]) -> str:
     )
 
 
-def kept() -> Path:
-    """The record that the pages show: of the machines' records the latest."""
-    paths = ROOT.joinpath(RESULTS).glob(f"*/{NAME}")
-    return max(paths, key=lambda path: (load(path)["date"], path))
-
-
 def render(record: dict[str, Any]) -> None:
     """Write the sentence into the pages."""
     for page in PAGES:
@@ -100,13 +94,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=f"Measure the first fit with an empty cache; the record goes to {CASUAL}/.",
     )
     parser.add_argument("--rounds", type=int, default=3, help="default %(default)s")
-    task = parser.add_mutually_exclusive_group()
-    task.add_argument("--write", action="store_true",
-        help=f"keep the record in {RESULTS}/ and write the pages")  # fmt: skip
-    task.add_argument("--render", action="store_true",
-        help="measure nothing: write the pages from the record")  # fmt: skip
+    add_tasks(parser, "pages")
     arguments = parser.parse_args(argv)
-    record = load(kept()) if arguments.render else measure(arguments.rounds)
+    record = load(latest(NAME)) if arguments.render else measure(arguments.rounds)
     if arguments.write:
         save(ROOT / RESULTS / machine_of(record) / NAME, record)
     elif not arguments.render:

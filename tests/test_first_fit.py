@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks import first_fit
-from benchmarks.compare._readme import marks
+from benchmarks.compare._readme import latest, marks
 from benchmarks.tabular import load
 
 RECORD = {
@@ -56,4 +56,4 @@ def test_every_kind_is_measured_in_an_empty_cache(monkeypatch):
 def test_pages_show_the_record(page):
     begin, end = marks("first-fit")
     inside = page.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0]
-    assert inside.strip() == first_fit.sentence(load(first_fit.kept()))
+    assert inside.strip() == first_fit.sentence(load(latest(first_fit.NAME)))

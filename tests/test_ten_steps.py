@@ -12,6 +12,7 @@ pytest.importorskip("rich", reason="the benchmarks' extra is not installed")
 
 import fastmlp
 from benchmarks.compare import _rounds
+from benchmarks.compare._readme import latest
 from benchmarks.tabular import load
 from benchmarks.ten_steps import __main__ as command
 from benchmarks.ten_steps import _page, _steps
@@ -317,7 +318,7 @@ def test_page_and_picture_follow_from_the_record(tmp_path, monkeypatch):
 def test_the_committed_page_shows_the_committed_record_and_the_programs():
     page = command.PAGE.read_text(encoding="utf-8")
     assert all(f"\n## {step.number}. {step.title}\n" in page for step in STEPS)
-    for name, text in _page.sections(load(command.kept())).items():
+    for name, text in _page.sections(load(latest(command.NAME))).items():
         assert f"<!-- {name}:begin -->\n{text}\n<!-- {name}:end -->" in page
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,6 +32,21 @@ def kept(kind: str) -> list[Kept]:
     """The records of a kind, one for each machine."""
     paths = sorted(ROOT.joinpath(RESULTS).glob(str(Path("*", KINDS[kind], "results.json"))))
     return [Kept(p.parent.relative_to(ROOT), _results.read(p.parent)) for p in paths]
+
+
+def latest(name: str) -> Path:
+    """The record of that name, one for each machine, that was measured last."""
+    paths = ROOT.joinpath(RESULTS).glob(f"*/{name}")
+    return max(paths, key=lambda path: (json.loads(path.read_text("utf-8"))["date"], path))
+
+
+def add_tasks(parser: argparse.ArgumentParser, pages: str) -> None:
+    """``--write`` and ``--render``, of a command whose record ``pages`` show."""
+    task = parser.add_mutually_exclusive_group()
+    task.add_argument("--write", action="store_true",
+        help=f"keep the record in {RESULTS}/ and write the {pages}")  # fmt: skip
+    task.add_argument("--render", action="store_true",
+        help=f"measure nothing: write the {pages} from the record")  # fmt: skip
 
 
 def folder_of(kind: str, record: dict[str, Any]) -> Path:

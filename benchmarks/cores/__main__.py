@@ -18,7 +18,7 @@ from fastmlp._speed import peak_gflops, share_together
 
 from ..compare._machine import describe, versions, warnings
 from ..compare._probe import read_gbytes
-from ..compare._readme import ROOT, rewrite
+from ..compare._readme import ROOT, add_tasks, rewrite
 from ..compare._workloads import WORKLOADS
 from ..tabular import load, save
 from . import _measure, _record
@@ -69,11 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--seconds", type=float, default=_measure.FIGURE_SECONDS,
         help="of every figure, default %(default)s")  # fmt: skip
-    task = parser.add_mutually_exclusive_group()
-    task.add_argument("--write", action="store_true",
-        help="keep the record in benchmarks/results/ and write docs/cores.md")  # fmt: skip
-    task.add_argument("--render", action="store_true",
-        help="measure nothing: write the page from the record")  # fmt: skip
+    add_tasks(parser, "page")
     arguments = parser.parse_args(argv)
     if arguments.render:
         render(load(RECORD))

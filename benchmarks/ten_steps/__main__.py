@@ -18,7 +18,7 @@ from fastmlp._cores import usable_cores
 from ..compare import _results
 from ..compare._data import images
 from ..compare._machine import describe, versions, warnings
-from ..compare._readme import RESULTS, ROOT, rewrite
+from ..compare._readme import RESULTS, ROOT, add_tasks, latest, rewrite
 from ..compare._rounds import Comparison
 from ..compare._workloads import Workload
 from ..tabular import load, save
@@ -47,12 +47,6 @@ def measure(workload: Workload, rounds: int, names: Sequence[str] = tuple(PEERS)
     return record | {"workload": _results.row(workload, measured)}
 
 
-def kept() -> Path:
-    """The record that the page shows: of the machines' records the latest."""
-    paths = ROOT.joinpath(RESULTS).glob(f"*/{NAME}")
-    return max(paths, key=lambda path: (load(path)["date"], path))
-
-
 def render(record: dict[str, Any]) -> None:
     """The page and its picture."""
     draw(record, PICTURE)
@@ -69,14 +63,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="at most, default %(default)s")
     parser.add_argument("--samples", type=int,
         help="rows of the training set, for a rough answer; default all")  # fmt: skip
-    task = parser.add_mutually_exclusive_group()
-    task.add_argument("--write", action="store_true",
-        help=f"keep the record in {RESULTS}/ and write the page")  # fmt: skip
-    task.add_argument("--render", action="store_true",
-        help="measure nothing: write the page from the record")  # fmt: skip
+    add_tasks(parser, "page")
     arguments = parser.parse_args(argv)
     if arguments.render:
-        render(load(kept()))
+        render(load(latest(NAME)))
         return
     network = replace(WORKLOAD.network, samples=arguments.samples)
     record = measure(replace(WORKLOAD, network=network), arguments.rounds)
