@@ -84,6 +84,7 @@ class Buffers:
         self.lock = threading.Lock()
         _of_networks.add(self)
         self._finite: bool | None = None
+        self._bases: list[Any] = []
         self._references: list[int] = []
 
     def begin(self, session: Session) -> None:
@@ -188,15 +189,13 @@ class Buffers:
 
     def count_references(self) -> None:
         """Remember how many references are the network's own: to be called once all is adopted."""
-        self._references = self._count()
-
-    def _count(self) -> list[int]:
         arrays = *self._learnt(), self._gradients, self._statistics
-        return [sys.getrefcount(array.base) for array in arrays]
+        self._bases = [array.base for array in arrays]
+        self._references = list(map(sys.getrefcount, self._bases))
 
     def held_elsewhere(self) -> bool:
         """Whether somebody else has a view of a buffer, and may read or write it unasked."""
-        return self._count() != self._references
+        return list(map(sys.getrefcount, self._bases)) != self._references
 
     def known_finite(self) -> bool:
         """Whether all parameters are finite; False also where that may change without a look."""

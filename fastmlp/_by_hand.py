@@ -7,7 +7,8 @@ is fetched when it is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import copy
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -18,21 +19,24 @@ from ._pace import Pace
 from .engine import Objective, Trainer, data_of
 from .kernels._geometry import geometry_of, padded_width
 from .kernels._rates import unit_for
-from .kernels.network import BACKWARD, FORWARD, UPDATE, WHOLE_STEP, Data, StepFigures
+from .kernels._reference import Pinned
+from .kernels._units import Unit
+from .kernels.epoch import train_steps
+from .kernels.network import BACKWARD, FORWARD, UPDATE, StepFigures
+from .kernels.packing import strided
 from .kernels.pointwise import SOFTMAX, Loss
 from .kernels.rules import FACTORS
 from .layers._state import Later
 from .layers.activation import is_compiled
 from .layers.loss import is_compiled_criterion
-from .threads import get_num_threads
+from .threads import Crew, get_num_threads
 from .validation import in_unit_interval, label_rows, readable_labels
 
 if TYPE_CHECKING:
     from ._parts import NetworkParts
 
-# Multiply-adds of a step per thread. More than for ``fit``, whose threads have their job already:
-# here they are called up for each of a step's three parts, which takes 30 to 90 µs.
-WORK_PER_THREAD = 12_000_000
+# Of updates that come one by one, the factors are computed for so many at a time.
+UPDATES_AHEAD = 64
 
 _ANY_LOSS = Loss(SOFTMAX)
 _NO_FIGURES = StepFigures(np.empty(0), np.empty(0), np.empty(0))
@@ -45,25 +49,26 @@ def panels_for(mlp: NetworkParts, rows: int) -> ByHand | None:
     in a callback of its own ``fit``.
     """
     buffers = mlp.buffers
-    if rows == 0 or buffers.session is not None or not all(map(is_compiled, mlp.activations)):
+    panels: ByHand | None = buffers.panels
+    if panels is not None and rows <= panels.rows and panels.serve(mlp):
+        return panels
+    if buffers.session is not None or not all(map(is_compiled, mlp.activations)):
         return None
-    needs = _present_needs(mlp)
-    layout, unit, *_ = needs
+    layout, unit = mlp.layout, unit_for(mlp._compute_dtype)
     if layout.has_extras or geometry_of(rows, layout.dtype, unit).chunks > 1:
         return None
-    panels: ByHand | None = buffers.panels
-    if panels is None or panels.needs != needs or panels.rows < rows:
-        buffers.look()
-        panels = buffers.panels = ByHand(mlp, rows, needs)
+    buffers.look()
+    panels = buffers.panels = ByHand(mlp, rows, layout, unit)
     return panels
 
 
 def _present_needs(mlp: NetworkParts) -> tuple[Any, ...]:
-    """What decides on the panels: first the layout, then the unit."""
-    # Not the property, which asks NumPy for a dtype's name: 5 µs of a step of some 500.
-    optimizer, unit = mlp.optimizer, unit_for(mlp._compute_dtype)
+    """What decides on the panels of a network; all else of it stays as it is."""
+    dtype, optimizer = mlp.dtype, mlp.optimizer
+    formulas = [a.formula(dtype) if is_compiled(a) else None for a in mlp.activations]
     kept = optimizer.states, optimizer.average is None, optimizer.clip_norm is None
-    return mlp.layout, unit, get_num_threads(), *kept
+    # Not the property, which asks NumPy for a dtype's name: 5 µs of a step of some 300.
+    return formulas, [*mlp._dropout], mlp._compute_dtype, get_num_threads(), kept
 
 
 class _PaceByHand:
@@ -92,6 +97,28 @@ class _PaceByHand:
             self._steps, self._seconds = 0, 0.0
 
 
+class _Factors:
+    """The rule's factors of one update after another, at the optimizer's own rate.
+
+    They are computed anew where the optimizer has changed: for one alone, that takes 25 µs.
+    """
+
+    def __init__(self, groups: Sequence[Any], dtype: Any) -> None:
+        self._groups, self._dtype = groups, dtype
+        self._first, self._rows = 0, np.zeros((0, len(groups) * FACTORS), dtype)
+        self._made_by: tuple[Any, ...] = ()
+
+    def of(self, optimizer: Any, done: int) -> np.ndarray:
+        """(groups * FACTORS,) of the update after so many."""
+        made_by = type(optimizer), optimizer.__getstate__()
+        if not 0 <= done - self._first < len(self._rows) or made_by != self._made_by:
+            self._first, self._made_by = done, copy.deepcopy(made_by)
+            rates = np.full(UPDATES_AHEAD, optimizer.lr)
+            self._rows = optimizer.schedule(rates, done, self._groups, self._dtype)
+        row: np.ndarray = self._rows[done - self._first]
+        return row
+
+
 class ByHand:
     """The panels of a network between the calls of its ``forward``, ``backward`` and ``step``.
 
@@ -99,23 +126,31 @@ class ByHand:
     then on these may change, and are read again before the next part of a step.
     """
 
-    def __init__(self, mlp: NetworkParts, rows: int, needs: tuple[Any, ...]) -> None:
-        """rows : most of a batch    needs : what decides on the panels"""
-        self._buffers, self.rows, self.needs = mlp.buffers, rows, needs
-        layout: Layout = needs[0]
+    def __init__(self, mlp: NetworkParts, rows: int, layout: Layout, unit: Unit) -> None:
+        """rows : most of a batch"""
+        self._buffers, self.rows = mlp.buffers, rows
+        self._needs = _present_needs(mlp)
         learnt, statistics = self._buffers.for_writing()
         objective = Objective(mlp.optimizer.options, apart=True)
-        self._trainer = Trainer(layout, learnt, statistics, rows, objective, needs[1])
-        most = min(self._trainer.threads, 3 * layout.multiply_adds * rows // WORK_PER_THREAD)
-        self._pace = _PaceByHand(max(1, most))
-        self._order = np.arange(rows, dtype=np.int64)
-        self._classes = np.zeros(rows, np.int64)
-        self._scale: Any = layout.dtype.type(1)
+        self._trainer = Trainer(layout, learnt, statistics, rows, objective, unit)
+        self._table = self._trainer.table
+        self._pace = _PaceByHand(self._trainer.threads)
+        self._of_updates = _Factors(layout.groups, layout.dtype)
+        # What the compiled parts read: they are called with the same arguments each time.
+        self._order, self._classes = np.arange(rows, dtype=np.int64), np.zeros(rows, np.int64)
+        self._scales, self._nothing = np.ones(1, layout.dtype), np.empty((1, 0), layout.dtype)
         self._factors = np.zeros((1, len(layout.groups) * FACTORS), layout.dtype)
+        self._data = Pinned(data_of(self._nothing, self._classes, self._order, self._scales))
+        self._plan = Pinned(self._trainer.plan())
+        self._activations = self._trainer.packed.activations.values
+        self._outputs = self._blocks(self._activations, self._layers - 1, rows)
+        self._samples, self._part = self._data.field("x"), self._plan.field("part")
+        self._unusual_labels = False
+        self._objective: Objective | None = None
+        self._crew = Crew(train_steps, ())
         # What the panels know better, and what they are to read again.
         self._learnt_is_newer = self._gradients_are_newer = self._gradients_are_zero = False
         self._learnt_is_stale = self._gradients_are_stale = True
-        self._class_weights: np.ndarray | None = None
         self._passes = 0
         self._fetched: dict[int, np.ndarray] = {}  # activations, by layer
         self._x: Any = None
@@ -143,12 +178,11 @@ class ByHand:
             gradients[...] = 0
         else:
             self._trainer.unpack_gradients(gradients)
-            gradients *= self._scale
+            gradients *= self._scales[0]
 
     def serve(self, mlp: NetworkParts) -> bool:
         """Whether they are still those of the network as it is, and nobody else trains it."""
-        free = self._buffers.session is None and all(map(is_compiled, mlp.activations))
-        return free and self.needs == _present_needs(mlp)
+        return self._buffers.session is None and self._needs == _present_needs(mlp)
 
     def know(self, mlp: NetworkParts) -> bool:
         """Whether the network's last forward was theirs, and they can go back from it."""
@@ -170,8 +204,15 @@ class ByHand:
         self._x, self.output = x, None
         self._passes += 1
         self._fetched = {}
-        self._run(FORWARD, mlp, self._data(self._classes[: len(x)]))
-        self.output = self._fetch(self._trainer.packed.activations.values, mlp.nlayers - 1)
+        self._samples[...] = strided(x)
+        if len(x) != self._data.value.order.size:
+            self._data.change(order=self._order[: len(x)])
+        if self._unusual_labels:
+            self._tell_labels(self._classes, None, self._nothing[0])
+        self._run(FORWARD, mlp)
+        if self._outputs.rows != len(x):
+            self._outputs = self._blocks(self._activations, self._layers - 1, len(x))
+        self.output = self._outputs.fetch()
         states = [self._later(self._state, index) for index in range(self._layers)]
         for index, (linear, activation) in enumerate(
             zip(mlp.linear_layers, mlp.activations, strict=True)
@@ -186,60 +227,85 @@ class ByHand:
         criterion: Any = mlp.criterion
         dtype, output = mlp.dtype, self.output
         assert output is not None
-        rows = label_rows(labels, mlp.output_size, dtype)
+        logits, targets = output.copy(), labels.copy() if labels.ndim == 1 else labels
+        rows = Later(lambda: label_rows(targets, mlp.output_size, dtype))
         criterion.logits, criterion.labels = output, rows
-        now = output.copy()
-        criterion.loss = Later(lambda: criterion.losses(now, rows))
-        self._put_outputs(output)
-        self._class_weights = criterion.weights_of_classes(dtype)
-        data = self._data(readable_labels(labels, dtype), weights)
-        self._run(BACKWARD, mlp, data, criterion.formula(mlp.output_size, dtype))
-        self._scale, self._gradients_are_newer = dtype.type(scale), True
+        criterion.loss = Later(lambda: criterion.losses(logits, rows.fetch()))
+        # They belong to the user, who may have changed them.
+        self._outputs.put(output)
+        self._tell_labels(labels, weights, criterion.weights_of_classes(dtype))
+        self._run(BACKWARD, mlp)
+        self._scales[0], self._gradients_are_newer = scale, True
         self._gradients_are_stale = self._gradients_are_zero = False
         self._leave_to_others()
 
+    def _tell_labels(
+        self, labels: np.ndarray, weights: np.ndarray | None, class_weights: np.ndarray
+    ) -> None:
+        """Have the compiled parts read them; those without weights, of classes, need least."""
+        dtype, in_classes = self._scales.dtype, labels.ndim == 1
+        if in_classes:
+            self._classes[: len(labels)] = labels
+        unusual = not in_classes or weights is not None or class_weights.size > 0
+        if unusual or self._unusual_labels:
+            rows = self._nothing if in_classes else readable_labels(labels, dtype)
+            self._data.change(
+                y=strided(rows),
+                classes=self._classes[: len(labels) if in_classes else 0],
+                weights=self._nothing[0] if weights is None else weights.astype(dtype),
+                class_weights=class_weights,
+            )
+            self._rows = rows
+        self._unusual_labels = unusual
+
     def step(self, mlp: NetworkParts) -> None:
         """Update all parameters by the gradients."""
-        optimizer, gradients = mlp.optimizer, self._trainer.packed.gradients
-        layout: Layout = self.needs[0]
-        rates = np.array([optimizer.lr])
-        self._factors = optimizer.schedule(rates, mlp.updates, layout.groups, layout.dtype)
+        self._factors[0] = self._of_updates.of(mlp.optimizer, mlp.updates)
         if self._buffers.held_elsewhere():
             self.look()
         if self._gradients_are_stale:
             self._trainer.pack_gradients(self._buffers.own_gradients)
-            self._scale, self._gradients_are_stale = layout.dtype.type(1), False
+            self._scales[0], self._gradients_are_stale = 1, False
         elif self._gradients_are_zero:
-            gradients[...] = 0
-        self._run(UPDATE, mlp, self._data(self._classes[:1]))
+            self._trainer.packed.gradients[...] = 0
+        self._run(UPDATE, mlp)
         self._leave_to_others()
 
-    def _run(self, part: int, mlp: NetworkParts, data: Data, loss: Loss = _ANY_LOSS) -> None:
+    def _run(self, part: int, mlp: NetworkParts) -> None:
         if self._buffers.held_elsewhere():
             # Who holds a view may have changed it unasked.
             self.look()
-        trainer = self._trainer
         with self._buffers.lock:
             if self._learnt_is_stale:
-                trainer.pack()
+                self._trainer.pack()
                 self._learnt_is_stale = False
             self._learnt_is_newer |= part == UPDATE
-            trainer.objective = Objective(mlp.optimizer.options, apart=True, loss=loss)
-            trainer.part, trainer.parts = part, self._pace.threads
+            if part != FORWARD or self._objective is None:
+                self._tell_objective(mlp)
+            self._part[...] = part
             started = perf_counter()
-            trainer.train(data, self._factors, 0, 0, _NO_FIGURES)
+            self._crew.run(self._pace.threads)
             self._pace.took(part, perf_counter() - started)
-            trainer.part = WHOLE_STEP
+
+    def _tell_objective(self, mlp: NetworkParts) -> None:
+        """Of the network as it is now: by its criterion and rule the vocabulary is chosen."""
+        criterion: Any = mlp.criterion
+        loss = _ANY_LOSS
+        if is_compiled_criterion(criterion):
+            loss = criterion.formula(mlp.output_size, mlp.dtype)
+        objective = Objective(mlp.optimizer.options, apart=True, loss=loss)
+        if objective == self._objective:
+            return
+        trainer = self._trainer
+        trainer.objective = self._objective = objective
+        self._plan.change(options=objective.options, loss=loss)
+        network = trainer.network(trainer.vocabulary)
+        arguments = network, self._data, self._plan, self._factors, 0, 0, _NO_FIGURES
+        self._crew = Crew(train_steps, arguments)
 
     def _leave_to_others(self) -> None:
         if self._buffers.held_elsewhere():
             self.look()
-
-    def _data(self, labels: np.ndarray, weights: np.ndarray | None = None) -> Data:
-        dtype = self._scale.dtype
-        weights = None if weights is None else weights.astype(dtype)
-        order, scales = self._order[: len(labels)], np.array([self._scale])
-        return data_of(self._x, labels, order, scales, weights, self._class_weights)
 
     def _later(self, function: Callable[[int], np.ndarray], index: int) -> Any:
         """What a layer keeps of this pass; None once there has been another."""
@@ -249,48 +315,55 @@ class ByHand:
     def _input(self, index: int) -> np.ndarray:
         """What a linear layer has read."""
         if index > 0:
-            return self._activations(index - 1)
-        return in_unit_interval(self._x, self._scale.dtype)
+            return self._activations_of(index - 1)
+        return in_unit_interval(self._x, self._scales.dtype)
 
     def _state(self, index: int) -> np.ndarray:
         """What an activation takes its derivative from."""
-        activations = self._activations(index)
-        if self.needs[0].table["keeps_slope"][index]:
-            return self._fetch(self._trainer.packed.slopes, index)
+        activations = self._activations_of(index)
+        if self._table["keeps_slope"][index]:
+            return self._blocks(self._trainer.packed.slopes, index, len(self._x)).fetch()
         return activations
 
-    def _activations(self, index: int) -> np.ndarray:
+    def _activations_of(self, index: int) -> np.ndarray:
         """Of layer l, one array for all who ask."""
         if index not in self._fetched:
             found = self.output if index + 1 == self._layers else None
-            values = self._trainer.packed.activations.values
-            self._fetched[index] = self._fetch(values, index) if found is None else found
+            if found is None:
+                found = self._blocks(self._activations, index, len(self._x)).fetch()
+            self._fetched[index] = found
         return self._fetched[index]
 
     @property
     def _layers(self) -> int:
-        return len(self.needs[0].table)
+        return len(self._table)
 
-    def _fetch(self, values: np.ndarray, index: int) -> np.ndarray:
-        """Of blocks of layer l what is no padding, (N, F)."""
-        rows = np.empty((len(self._x), self.needs[0].table["outputs"][index]), values.dtype)
-        for columns, block in self._blocks(rows, values, index):
-            columns[...] = block
-        return rows
+    def _blocks(self, values: np.ndarray, index: int, rows: int) -> _Blocks:
+        """Of layer l, for so many rows."""
+        at, width = self._table["activations"][index], int(self._table["outputs"][index])
+        return _Blocks(values[at:], rows, width, self._trainer.geometry.pitch)
 
-    def _put_outputs(self, output: np.ndarray) -> None:
-        """They belong to the user, who may have changed them."""
-        values, last = self._trainer.packed.activations.values, self._layers - 1
-        for columns, block in self._blocks(output, values, last):
-            block[...] = columns
 
-    def _blocks(
-        self, rows: np.ndarray, values: np.ndarray, index: int
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Columns of rows, (N, F), beside the blocks of layer l that they lie in."""
-        count, pitch = padded_width(1, values.dtype), self._trainer.geometry.pitch
-        at = self._trainer.table["activations"][index]
-        for first in range(0, rows.shape[1], count):
-            columns = rows[:, first : first + count]
-            block = values[at + first * pitch :][: pitch * count].reshape(pitch, count)
-            yield columns, block[: len(rows), : columns.shape[1]]
+class _Blocks:
+    """A matrix in blocks of columns, each one vector wide."""
+
+    def __init__(self, values: np.ndarray, rows: int, width: int, pitch: int) -> None:
+        """values : from the first block on    pitch : rows from block to block"""
+        self.rows, self._width, self._dtype = rows, width, values.dtype
+        lanes = padded_width(1, values.dtype)
+        self._columns = []
+        for first in range(0, width, lanes):
+            block = values[first * pitch :][: pitch * lanes].reshape(pitch, lanes)
+            self._columns.append((slice(first, first + lanes), block[:rows, : width - first]))
+
+    def fetch(self) -> np.ndarray:
+        """(rows, width), a copy."""
+        matrix = np.empty((self.rows, self._width), self._dtype)
+        for columns, block in self._columns:
+            matrix[:, columns] = block
+        return matrix
+
+    def put(self, matrix: np.ndarray) -> None:
+        """Overwrite it by one of its shape."""
+        for columns, block in self._columns:
+            block[...] = matrix[:, columns]

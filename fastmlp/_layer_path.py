@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ._by_hand import panels_for
-from ._measures import means, total_count
+from ._measures import total_count
 from ._parts import NetworkParts
 from .layers import Activation, Criterion
 from .layers.activation import is_compiled
@@ -106,7 +106,8 @@ class LayerPath(NetworkParts):
         """
         output, labels = self._last_output(labels)
         weights = check_sample_weight("sample_weight", sample_weight, len(output))
-        scale = float(means(1, total_count(self.criterion, labels, weights)))
+        count = total_count(self.criterion, labels, weights)
+        scale = 1 / count if count > 0 else 0.0
         panels = self.buffers.panels
         if panels is not None and panels.know(self):
             panels.backward(self, labels, weights, scale)

@@ -23,7 +23,7 @@ from .kernels._reference import Pinned
 from .kernels._units import Unit
 from .kernels.apart import Turn, finish_step, sum_rows
 from .kernels.epoch import train_steps
-from .kernels.network import Data, Network, Plan, StepFigures
+from .kernels.network import Data, Network, StepFigures
 from .kernels.shards import Shared, train_shards
 from .kernels.update import Learnt
 from .threads import SLOT, Team
@@ -89,11 +89,12 @@ class InMemory(_ShardTrainer):
     def train(
         self, data: Data, schedule: np.ndarray, first: int, last: int, steps_out: StepFigures
     ) -> int:
-        network = self._network(self.vocabulary).value
+        network = self.network(self.vocabulary).value
         # A shard's figures are written into the places of its steps.
         shared = self._shared._replace(scratch=StepFigures(*map(np.empty_like, steps_out)))
-        arguments = self.plan(0, self._ranks.shards), schedule, (first, last), shared, steps_out
-        reached: int = self.run(train_shards, network, data, *arguments)
+        plan = Pinned(self.plan(0, self._ranks.shards))
+        arguments = Pinned(data), plan, schedule, (first, last), shared, steps_out
+        reached: int = self.run(train_shards, network, *arguments)
         return reached
 
 
@@ -122,8 +123,8 @@ class ByMessages(_ShardTrainer):
         """As ``Trainer.train``, step by step; without one, it compiles what a step needs."""
         # The kernels write into the places of a shard's steps.
         scratch = StepFigures(*map(np.empty_like, steps_out))
-        own = zip(self._rows, self._ranks.own, strict=True)
-        shards = [(self._network_of(row), self.plan(k, self._ranks.shards)) for row, k in own]
+        plans = [Pinned(self.plan(k, self._ranks.shards)) for k in self._ranks.own]
+        shards = list(zip(map(self._network_of, self._rows), plans, strict=True))
         if first == last:
             self._compile(data, schedule, first, scratch, shards[0])
         for step in range(first, last):
@@ -152,19 +153,20 @@ class ByMessages(_ShardTrainer):
 
     def _train_shards(
         self, data: Data, schedule: np.ndarray, step: int, scratch: StepFigures,
-        shards: list[tuple[Pinned, Plan]],
+        shards: list[tuple[Pinned, Pinned]],
     ) -> np.ndarray:  # fmt: skip
         """Gradients of this rank's shards into their rows; returns all ranks' (loss, errors)."""
         rows, begins = self._rows_of(data, step), step % self.objective.accumulate == 0
-        sums = np.zeros((len(shards), 2))
+        sums, pinned = np.zeros((len(shards), 2)), Pinned(data)
         for (network, plan), row, own in zip(shards, self._rows, sums, strict=True):
-            empty = plan.shard * rows // plan.shards == (plan.shard + 1) * rows // plan.shards
+            shard, count = plan.value.shard, plan.value.shards
+            empty = shard * rows // count == (shard + 1) * rows // count
             if begins and empty:
                 row[:] = 0
             elif begins:
                 network.value.statistics[:] = self.statistics
             if not empty:
-                self.run(train_steps, network, data, plan, schedule, step, step + 1, scratch)
+                self.run(train_steps, network, pinned, plan, schedule, step, step + 1, scratch)
                 own[:] = scratch.losses[step], scratch.errors[step]
         return sum_of(self._ranks.gathered(sums))
 
@@ -187,13 +189,13 @@ class ByMessages(_ShardTrainer):
 
     def _compile(
         self, data: Data, schedule: np.ndarray, step: int, scratch: StepFigures,
-        shard: tuple[Pinned, Plan],
+        shard: tuple[Pinned, Pinned],
     ) -> None:  # fmt: skip
         """Call all that a step calls, and change nothing."""
         network, plan = shard
-        self.run(train_steps, network, data, plan, schedule, step, step, scratch)
+        self.run(train_steps, network, Pinned(data), plan, schedule, step, step, scratch)
         one = data.scales.dtype.type(1)
         turn = Turn(schedule[step], False, False, False, one, one)
         sums = sum_of(self._ranks.gathered(np.zeros((len(self._ranks.own), 2))))
-        self.run(finish_step, network, plan, turn, step, sums, scratch)
+        self.run(finish_step, network, plan.value, turn, step, sums, scratch)
         self._total()

@@ -29,7 +29,7 @@ from .kernels._host import aligned_zeros
 from .kernels._operands import WorkspaceBlocks, allocate_workspace
 from .kernels._philox import signed
 from .kernels._rates import unit_for
-from .kernels._reference import Pinned
+from .kernels._reference import Pinned, again
 from .kernels._units import FLOATS, FloatUnit, Unit, rows_together
 from .kernels._vocabulary import APART, EXTRAS, RARE, Vocabulary, smallest_with
 from .kernels.epoch import train_steps
@@ -142,8 +142,11 @@ class Trainer:
         # How many of them take part in a call; a session sets it before each.
         self.parts = self.threads
         self.packed = self._buffers()
+        # What the epoch has been called with: it is the same memory in the next call.
         self._pinned: Pinned | None = None
-        self._vocabularies: dict[bool, Vocabulary] = {}
+        self._data: Pinned | None = None
+        self._plan: Pinned | None = None
+        self._vocabularies: dict[tuple[Any, ...], Vocabulary] = {}
         # Of a step, where not all of it is done in one call.
         self.part = WHOLE_STEP
 
@@ -221,12 +224,13 @@ class Trainer:
     @property
     def vocabulary(self) -> Vocabulary:
         """How much the epoch knows that trains the network."""
-        apart = self.objective.apart
-        if apart not in self._vocabularies:
-            least = vocabulary_of(self.layout, self.objective)
+        objective = self.objective
+        needed = objective.apart, objective.loss.code, objective.options.rule
+        if needed not in self._vocabularies:
+            least = vocabulary_of(self.layout, objective)
             known = vocabulary_for(self.layout.dtype.name, self.unit, least)
-            self._vocabularies[apart] = known
-        return self._vocabularies[apart]
+            self._vocabularies[needed] = known
+        return self._vocabularies[needed]
 
     def run(self, function: Any, *arguments: Any) -> Any:
         """Call a kernel on as many threads as take part."""
@@ -242,7 +246,7 @@ class Trainer:
         both = zip(self.packed.learnt, self.flat, strict=True)
         return [(packed, flat) for packed, flat in both if flat.size > 0]
 
-    def _network(self, vocabulary: Vocabulary) -> Pinned:
+    def network(self, vocabulary: Vocabulary) -> Pinned:
         """The network as the epoch of a vocabulary takes it."""
         if self._pinned is None or self._pinned.value.vocabulary is not vocabulary:
             self._pinned = Pinned(Network(self.table, self.statistics, self.packed, vocabulary))
@@ -256,9 +260,9 @@ class Trainer:
 
         Returns the step it ended before: ``last``, or the first whose loss is not finite.
         """
-        network = self._network(self.vocabulary)
-        arguments = self.plan(), schedule, first, last, steps_out
-        ended: int = self.run(train_steps, network, data, *arguments)
+        self._data, self._plan = again(self._data, data), again(self._plan, self.plan())
+        arguments = self._data, self._plan, schedule, first, last, steps_out
+        ended: int = self.run(train_steps, self.network(self.vocabulary), *arguments)
         return ended
 
     def plan(self, shard: int = 0, shards: int = 1) -> Plan:

@@ -232,9 +232,9 @@ def check_labels(name: str, labels: Any, rows: int, classes: int) -> np.ndarray:
         return labels
     if len(labels) != rows:
         raise ValueError(f"{name} must have {rows} entries, one per row of x, got {len(labels)}")
-    outside = np.flatnonzero(~((labels >= 0) & (labels < classes)))
-    if len(outside):
-        i = outside[0]
+    inside = (labels >= 0) & (labels < classes)
+    if np.count_nonzero(inside) < rows:
+        i = np.argmin(inside)
         raise ValueError(f"{name} must lie in 0 ... {classes - 1}, got {labels[i]} at {i}")
     whole = labels.astype(np.int64) if labels.dtype.kind in "fb" else labels
     if labels.dtype.kind == "f" and (broken := np.flatnonzero(whole != labels)).size:

@@ -78,6 +78,7 @@ import numpy as np
 from tests.guarded import guard_buffers, guarded
 from tests.networks import build, state
 from fastmlp import Activation, Identity, ReLU, SiLU, engine, threads
+from fastmlp.kernels._reference import Pinned
 from fastmlp.kernels.network import Data
 
 def arctan():
@@ -85,15 +86,12 @@ def arctan():
 
 def run(function, wanted, arguments, run_threads=threads.run):
     if function is engine.train_steps:
-        assert any(isinstance(a, Data) for a in arguments)
-        arguments = tuple(
-            a._replace(
-                order=place(a.order), classes=place(a.classes), weights=place(a.weights),
-                class_weights=place(a.class_weights), scales=place(a.scales),
-            )
-            if isinstance(a, Data) else place(a) if isinstance(a, np.ndarray) else a
-            for a in arguments
-        )
+        assert any(isinstance(a, Pinned) and isinstance(a.value, Data) for a in arguments)
+        arguments = tuple(place(a) if isinstance(a, np.ndarray) else a for a in arguments)
+        for a in arguments:
+            if isinstance(a, Pinned) and isinstance(a.value, Data):
+                names = "order", "classes", "weights", "class_weights", "scales"
+                a.change(**{name: place(getattr(a.value, name)) for name in names})
     return run_threads(function, wanted, arguments)
 
 threads.run = run

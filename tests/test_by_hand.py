@@ -146,8 +146,20 @@ class Steps:
         if self.mlp.output is not None:
             self.mlp.output[:] *= 0.5
 
+    def spoil_labels(self, rows):
+        """They have been read."""
+        if self.labels is not None:
+            self.labels[:] = self.labels[::-1].copy()
+
     def other_rate(self, rows):
         self.mlp.lr = 1 / (8 + rows)
+
+    def other_numbers(self, rows):
+        self.mlp.optimizer.weight_decay = 1 / (8 + rows)
+        self.mlp.optimizer.rate_factors = {"biases": 1 / rows}
+
+    def begin_again(self, rows):
+        self.mlp.updates = rows % 2
 
     def other_activation(self, rows):
         self.mlp.activations[0] = Tanh() if rows % 2 else Sigmoid()
@@ -199,14 +211,19 @@ USUAL = ["forward", "backward", "step"]
 ZEROED_BEFORE_LAYERS = "forward", "forward_many", "zero_grads", "backward", "step", "step"
 
 
+@st.composite
+def actions_of_steps(draw):
+    """Up to three steps, and whatever else before, between or after their parts."""
+    rows = st.integers(1, 12)
+    actions = [(name, draw(rows)) for name in USUAL * draw(st.integers(0, 3))]
+    for name in draw(st.lists(st.sampled_from(NAMES), max_size=6)):
+        actions.insert(draw(st.integers(0, len(actions))), (name, draw(rows)))
+    return actions
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@settings(max_examples=60, deadline=None)
-@given(
-    st.lists(
-        st.tuples(st.one_of(st.sampled_from(USUAL), st.sampled_from(NAMES)), st.integers(1, 12)),
-        max_size=14,
-    )
-)
+@settings(max_examples=100, deadline=None)
+@given(actions_of_steps())
 @example([("forward", 1), ("other_activation", 1), ("backward", 1)])
 @example([(name, 1) for name in ZEROED_BEFORE_LAYERS])
 def test_whatever_is_done_between_the_steps(dtype, actions):

@@ -133,6 +133,32 @@ def a_child_forks():
     forked(lambda: forked(assert_trains))
 
 
+def by_hand():
+    """The child has none of the threads that stay for the parent's next step."""
+    fastmlp.set_num_threads(3)
+    mlp, alone = (build([300, 200, 10], dtype=np.float32, momentum=0.9) for _ in range(2))
+    rows, labels = X[:100], LABELS[:100]
+
+    def step(mlp):
+        mlp.zero_grads()
+        mlp.forward(rows)
+        mlp.backward(labels)
+        mlp.step()
+
+    for _ in range(3):
+        step(alone)
+    step(mlp)
+    step(mlp)
+    assert mlp.buffers.panels is not None
+
+    def work():
+        step(mlp)
+        assert_same_state(state(mlp), state(alone))
+
+    forked(work)
+    work()
+
+
 def a_thread_forks():
     failed = []
 
@@ -272,7 +298,7 @@ def _worker(listener, model):
 
 
 FORKS = [
-    idle, a_child_forks, a_thread_forks, another_thread_trains,
+    idle, by_hand, a_child_forks, a_thread_forks, another_thread_trains,
     another_thread_trains_the_childs_network, another_thread_looks, another_thread_compiles,
     a_callback_forks,
     both_go_on_with_the_fit, a_server_forks_workers,

@@ -230,7 +230,10 @@ def interrupt_at(place):
     Lines of ``with`` and ``try`` are left out: the interpreter answers no signal there.
     """
     pool, left = threads._Pool, [place]
-    watched = {f.__code__ for f in (threads.run, pool.take, pool.give_back, pool.busy.fget)}
+    crew = threads.Crew
+    functions = threads.run, crew.run, crew._begin, crew._dismiss, pool.take, pool.give_back
+    functions += pool.let_stay, pool.call_back, pool._send_away, pool.busy.fget
+    watched = {f.__code__ for f in functions}
 
     def trace(frame, event, argument):
         line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from fastmlp import GELU, Identity, LeakyReLU, SiLU, engine, optimizers
+from fastmlp import GELU, Identity, LeakyReLU, SiLU, _layer_path, engine, optimizers
 from fastmlp._layout import LayerSpec, Layout
 from fastmlp.engine import Objective, vocabulary_of
 from fastmlp.kernels import _compiled as compiled
@@ -30,6 +30,7 @@ from fastmlp.kernels.embed import EmbeddingSizes
 from fastmlp.kernels.pointwise import OWN, SOFTMAX, Loss
 from fastmlp.kernels.rules import RULES
 from fastmlp.kernels.update import UpdateOptions
+from fastmlp.layers import MeanSquaredError, SoftmaxCrossEntropy
 from tests.networks import assert_same_state, batch, build, state
 
 PLAIN = LayerSpec(4, 4, ACTIVATIONS["tanh"], True, False)
@@ -148,6 +149,28 @@ def test_all_vocabularies_end_in_the_same_bits(name, dtype, monkeypatch):
         assert_same_state(end, runs[0][2])
 
 
+def test_by_hand_the_smallest_will_do(monkeypatch):
+    """Also with a loss that it may lack, from the first step on or from a later one."""
+    monkeypatch.setattr(engine, "vocabulary_for", lambda *arguments: arguments[-1])
+    x, labels, y = batch(8, 19, 5)
+
+    def trained():
+        mlp = build([19, 7, 5], momentum=0.9)
+        for criterion, targets in (
+            (SoftmaxCrossEntropy(), labels), (MeanSquaredError(), y), (MeanSquaredError(), 2 * y),
+            (SoftmaxCrossEntropy(), labels),
+        ):  # fmt: skip
+            mlp.criterion = criterion
+            mlp.forward(x)
+            mlp.backward(targets)
+            mlp.step()
+        return state(mlp)
+
+    found = trained()
+    monkeypatch.setattr(_layer_path, "panels_for", lambda mlp, rows: None)
+    assert_same_state(found, trained())
+
+
 @pytest.fixture
 def known(monkeypatch):
     """What code is there: (of this process, on disk), to be filled."""
@@ -256,6 +279,20 @@ def test_a_pinned_tuple_is_laid_out_as_numba_has_it():
     last = mixed.square
     want = [1, 0.5, 4, 3, 0, last[1, 2], 9, last.strides[0], -7, 2, 9, 6, 2.25]
     assert_array_equal(out, want)
+
+
+def test_fields_of_a_pinned_tuple_can_change():
+    """Numbers, tuples and arrays, by name or in memory; nothing else does."""
+    mixed = Mixed(
+        True, np.float32(0.5), Pair(np.arange(5.0), 3.0), False, np.zeros((3, 3), np.float32), -7,
+        Apart(), np.arange(9, dtype=np.uint8), (4, 5, 6), 2.25,
+    )  # fmt: skip
+    pinned, out = Pinned(mixed), np.empty(13)
+    pinned.change(bytes=np.full(6, 3, np.uint8), pair=Pair(np.full(7, 0.25), 8.0), no=True)
+    pinned.field("count")[...] = 12
+    _look(pinned, out)
+    assert_array_equal(out, [1, 0.5, 0.25, 8, 1, 0, 9, 12, 12, 3, 6, 6, 2.25])
+    assert pinned.value.pair.factor == 8.0
 
 
 def test_types_of_references_are_told_apart_by_what_they_refer_to():

@@ -11,7 +11,6 @@ are part of them.
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
 
 import numba
 import numpy as np
@@ -97,14 +96,32 @@ def _form(kind):
     return as_dtype(kind)
 
 
-_form_of = lru_cache(_form)
-
-
 def _fields(value):
     """A value for its form."""
     if isinstance(value, np.ndarray):
         return 0, 0, value.size, value.itemsize, value.ctypes.data, value.shape, value.strides
     return tuple(map(_fields, value)) if isinstance(value, tuple) else value
+
+
+def _description(value):
+    """What decides on a value's type."""
+    if isinstance(value, np.ndarray):
+        return value.dtype, value.ndim, value.flags.num
+    if isinstance(value, tuple):
+        return type(value), *map(_description, value)
+    return type(value)
+
+
+_known = {}
+
+
+def _reference_to(value):
+    """(Reference to a type, its form in memory). Numba takes 60 µs to tell that of a ``Data``."""
+    described = _description(value)
+    if described not in _known:
+        kind = numba.typeof(value)
+        _known[described] = Reference(kind), _form(kind)
+    return _known[described]
 
 
 class Pinned:
@@ -116,10 +133,28 @@ class Pinned:
 
     def __init__(self, value):
         self.value = value
-        kind = numba.typeof(value)
-        self._memory = np.array(_fields(value), _form_of(kind))
+        self._numba_type_, form = _reference_to(value)
+        self._memory = np.array(_fields(value), form)
         self.address = self._memory.ctypes.data
-        self._numba_type_ = Reference(kind)
+
+    def change(self, **fields):
+        """Give fields other values, of the types that they had, for the next call."""
+        for name, value in fields.items():
+            if value is not getattr(self.value, name):
+                self.field(name)[...] = _fields(value)
+        self.value = self.value._replace(**fields)
+
+    def field(self, name):
+        """A field in memory, 0-dimensional; ``value`` does not follow what is written there."""
+        return self._memory[str(self.value._fields.index(name))]
+
+
+def again(pinned, value):
+    """A tuple of the same types in the memory of one before it, or, if that is None, in its own."""
+    if pinned is None:
+        return Pinned(value)
+    pinned.change(**value._asdict())
+    return pinned
 
 
 @unbox(Reference)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..threads import GONE
 from ._geometry import Geometry
 from ._jit import entry, inline
-from ._reference import refer
-from ._sync import barrier
+from ._sync import barrier, call_up, called_up
 from ._vocabulary import APART, needs
 from .apart import Turn, update_apart
 from .embed import has_embedding
@@ -68,6 +68,27 @@ def _part_of_step(team, network, data, plan, schedule):
 
 
 @inline
+def _no_parts(team, network, data, plan, schedule):
+    """In place of ``_parts_of_steps`` where gradients are never apart."""
+    return GONE
+
+
+@needs(APART, otherwise=_no_parts)
+def _parts_of_steps(team, network, data, plan, schedule):
+    """One part of a step; all but part 0 then stay for those that follow, which ``plan`` names.
+
+    Returns, to part 0, GONE where the others have gone and nothing has been done, or else 0.
+    """
+    calls = 0
+    going = call_up(team) if team.part == 0 else called_up(team, calls)
+    while going:
+        _part_of_step(team, network, data, plan, schedule)
+        calls += 1
+        going = team.part > 0 and called_up(team, calls)
+    return GONE if calls == 0 else 0
+
+
+@inline
 def _rows_of_step(plan, data, step):
     """(first, end) of the rows of a step's batch that are trained on: a shard, or all of them.
 
@@ -113,16 +134,15 @@ def _turn_of(plan, data, schedule, batch):
 def train_steps(team, network, data, plan, schedule, first, last, steps_out):
     """Train on the batches first ... last-1 of the order.
 
-    network : a pinned ``Network``    data, plan : a ``Data`` and a ``Plan``
+    network, data, plan : a ``Network``, a ``Data`` and a ``Plan``, pinned
     schedule : (steps, groups * FACTORS) the rule's factors for every step of the order
     steps_out : ``StepFigures``, overwritten for the steps done
     Returns ``last``; or, once the sum of a step's losses is not finite, that step, whose sums are
-    written while neither it nor any later step changes the network.
+    written while neither it nor any later step changes the network. For a part of a step
+    ``threads.Crew`` calls it: GONE says that nothing has been done.
     """
-    data, plan = refer(data), refer(plan)
     if plan.part != WHOLE_STEP:
-        _part_of_step(team, network, data, plan, schedule)
-        return last
+        return _parts_of_steps(team, network, data, plan, schedule)
     packed = network.packed
     half = packed.inputs.by_row.size // 2
     step, loss, errors = first, 0.0, 0.0

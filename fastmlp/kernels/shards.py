@@ -134,7 +134,7 @@ def train_shards(team, network, data, plan, schedule, steps, shared, steps_out):
     begin, end = share(shared.peers, plan.shards)
     for step in range(first, last):
         for shard in range(begin, end):
-            _train_shard(team, network, data, _plan_of(plan, shard), schedule, step, shared)
+            _train_shard(team, network, data, refer(_plan_of(plan, shard)), schedule, step, shared)
         _meet(team, shared.peers)
         loss, errors = _add_figures(team, plan, shared)
         finite = np.isfinite(loss)

@@ -55,11 +55,12 @@ class Criterion(NearestNames):
     # Whether targets are numbers to come near to, which R² is a measure of.
     of_values: ClassVar[bool] = False
 
+    labels = Kept()
     loss = Kept()
 
     def __init__(self) -> None:
         self.logits: np.ndarray | None = None
-        self.labels: np.ndarray | None = None
+        self.labels = None
         self.loss = None
 
     @staticmethod
