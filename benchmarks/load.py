@@ -35,6 +35,8 @@ from .networks import NETWORKS
 NAMES = "784-512-512-10", "784-128-10", "784-300-10", "784-64-64-32-10"
 LOADS = (0, 1, 2, 4)
 SAMPLES = 60_000
+# A cell of the table ends after so many seconds, and at least so many epochs.
+SECONDS, LEAST = 20.0, 3
 _COUNT = "n = 0\nwhile True: n += 1"
 
 
@@ -50,16 +52,31 @@ def busy(processes: int) -> Iterator[list[subprocess.Popen[bytes]]]:
             process.wait()
 
 
+class _Until:
+    """Says at the end of an epoch whether a cell's time is over: a callback."""
+
+    def __init__(self) -> None:
+        self._started, self._epochs = time.perf_counter(), 0
+
+    def on_epoch_end(self, mlp: Any = None, history: Any = None) -> bool:
+        self._epochs += 1
+        return self._epochs >= LEAST and time.perf_counter() - self._started > SECONDS
+
+
 def _fit(mlp: Any, data: tuple[np.ndarray, np.ndarray], batch: int, epochs: int) -> list[float]:
-    return list(mlp.fit(*data, epochs=epochs, batch_size=batch).epoch_seconds)
+    history = mlp.fit(*data, epochs=epochs, batch_size=batch, callbacks=[_Until()])
+    return list(history.epoch_seconds)
 
 
 def _timed(function: Callable[[], Any], times: int) -> list[float]:
-    found = []
-    for _ in range(times):
+    found: list[float] = []
+    until = _Until()
+    while len(found) < times:
         started = time.perf_counter()
         function()
         found.append(time.perf_counter() - started)
+        if until.on_epoch_end():
+            break
     return found
 
 
@@ -95,14 +112,14 @@ def seconds_of_epochs(
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (SAMPLES, mlp.input_size), np.uint8)
     y = rng.integers(0, mlp.output_size, SAMPLES)
-    before, interval = fastmlp.get_num_threads(), _pace.FIRST_INTERVAL
+    before = fastmlp.get_num_threads()
     try:
         fastmlp.set_num_threads(threads or before)
-        _pace.FIRST_INTERVAL = interval if threads is None else float("inf")
+        _pace.TRIALS = threads is None
         return WAYS[way](mlp, (x, y), network.batch_size, epochs)
     finally:
         fastmlp.set_num_threads(before)
-        _pace.FIRST_INTERVAL = interval
+        _pace.TRIALS = True
 
 
 def measure(name: str, epochs: int, loads: Sequence[int], way: str = "fit") -> list[list[str]]:
@@ -111,24 +128,26 @@ def measure(name: str, epochs: int, loads: Sequence[int], way: str = "fit") -> l
     for load in loads:
         with busy(load):
             times = [seconds_of_epochs(name, epochs, count, way) for count in (1, most, None)]
-        best, found = min(map(statistics.median, times[:2])), times[2]
         cells = [f"{statistics.median(t):.3g} ({max(t):.3g})" for t in times]
-        share = f"{statistics.median(found) / best:.2f} ({max(found) / best:.2f})"
-        rows.append([name, str(load), *cells, share])
+        shares = (of(times[2]) / min(map(of, times[:2])) for of in (statistics.median, max))
+        rows.append([name, str(load), *cells, "{:.2f} ({:.2f})".format(*shares)])
     return rows
 
 
 def side_by_side(name: str, epochs: int, way: str = "fit") -> list[str]:
-    """A row: one training, and two in processes of their own, as often as one in the same time."""
+    """A row: one training on one thread, and two, in processes of their own, on all that they find.
+
+    It ends in what both do in the time of the one.
+    """
+    alone = statistics.median(seconds_of_epochs(name, epochs, 1, way))
     seconds = functools.partial(seconds_of_epochs, name, threads=None, way=way)
-    alone = statistics.median(seconds(epochs))
     # Twice as many epochs, the middle of which both processes surely share.
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
         both = list(pool.map(seconds, [2 * epochs] * 2))
-    each = [statistics.median(times[epochs // 2 : -epochs // 2]) for times in both]
+    each = [statistics.median(t[len(t) // 4 : 1 + 3 * len(t) // 4]) for t in both]
     together = sum(alone / median for median in each)
     found = " and ".join(f"{median:.3g}" for median in each)
-    return [name, "another training", "", "", found, f"{together:.2f}"]
+    return [name, "another training", f"{alone:.3g}", "", found, f"{together:.2f}"]
 
 
 def rows(
@@ -148,9 +167,10 @@ def table(rows: list[list[str]], epochs: int) -> str:
     text = markdown_table(heads, rows)
     machine, used = describe(), versions()
     return (
-        f"{text}\n\nSeconds of an epoch of {SAMPLES:,} rows, medians of {epochs} epochs, the worst "
-        f"in parentheses; of the best: found beside the better of the two fixed numbers, and of "
-        f"two trainings what both do in the time of one alone. "
+        f"{text}\n\nSeconds of an epoch of {SAMPLES:,} rows, medians of {epochs} epochs (of fewer "
+        f"where these take more than {SECONDS:g} s), the worst in parentheses; of the best: found "
+        f"beside the better of the two fixed numbers, median beside median and worst beside worst, "
+        f"and of two trainings what both do in the time of one alone on one thread. "
         f"{machine['cpu']}, {machine['cores']} cores, fastmlp {used['fastmlp']}."
     )
 

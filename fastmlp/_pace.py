@@ -10,12 +10,17 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+# Whether any number of threads but the most is tried; off where a benchmark compares them.
+TRIALS = True
+
 # How long one call may take: progress and Ctrl-C come between calls.
 SECONDS_PER_CALL = 0.1
 
 # A trial comes after so many seconds of training, at first and at most; the time between two
 # doubles with every trial that gains nothing.
 FIRST_INTERVAL, LONGEST_INTERVAL = 0.1, 2.0
+# The very first comes sooner: nothing is known of the machine yet, and an epoch may take no longer.
+FIRST_TRIAL = 0.02
 # Its last call, which tells, has as many steps as take this share of the time before it on the
 # present number of threads, and no more than take so long. Waking threads that sleep takes 0.1 to
 # 0.4 ms of it.
@@ -28,6 +33,8 @@ FIRST_STEPS, CLEARLY_SLOWER, ALLOWANCE = 2, 2.0, 0.002
 # kept: one alone may be chance.
 TRIAL_MARGIN = 0.95
 WINS = 2
+# For fewer threads one is enough that takes less than 1 / ``CLEARLY_SLOWER``: they are never much
+# slower, while more of them may be by any factor.
 # A call that takes so much longer per step than the calls before it says that something has
 # changed: the next trial comes soon. Beside as many busy processes as there are cores one thread
 # alone takes now 0.8 and now 1.4 times as long as usual.
@@ -77,7 +84,7 @@ class Pace:
         self._per_step = self._usual = float("inf")
         self._own, self._trial_steps, self._trial_seconds = _Meter(), 0, 0.0
         # Seconds since the last trial, and when the next one is due.
-        self._since, self._interval = 0.0, FIRST_INTERVAL
+        self._since, self._interval = FIRST_INTERVAL - FIRST_TRIAL, FIRST_INTERVAL
         self._turn = self._wins = 0
 
     def next(self) -> Call:
@@ -99,6 +106,8 @@ class Pace:
     def _others(self) -> list[int]:
         """Numbers of threads to try beside the present one."""
         n = self.threads
+        if not TRIALS:
+            return []
         return sorted({m for m in (n // 2, n - 1, n + 1, 2 * n) if 1 <= m <= self._most} - {n})
 
     def took(self, call: Call, seconds: float) -> None:
@@ -145,7 +154,8 @@ class Pace:
         # The next one comes after a call on the present number.
         self._since = 0.999 * self._interval
         self._wins += 1
-        if self._wins == WINS:
+        clear = threads < self.threads and CLEARLY_SLOWER * per_step < self._per_step
+        if self._wins == WINS or clear:
             self._since, self._interval = 0.0, FIRST_INTERVAL
             self._steps = max(1, int(self._steps * self._per_step / per_step))
             self.threads, self._per_step, self._usual = threads, per_step, float("inf")

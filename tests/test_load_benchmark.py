@@ -39,11 +39,11 @@ def test_a_fixed_number_of_threads_tries_no_other(monkeypatch):
     class Watched(_pace.Pace):
         def next(self):
             call = super().next()
-            seen.append((call.threads, self._interval))
+            seen.append((call.threads, _pace.TRIALS))
             return call
 
     monkeypatch.setattr("fastmlp._session.Pace", Watched)
     load.seconds_of_epochs(NAME, 2, threads=1)
     assert {threads for threads, _ in seen} == {1}
-    assert {interval for _, interval in seen} == {float("inf")}
-    assert _pace.FIRST_INTERVAL < 1
+    assert {trials for _, trials in seen} == {False}
+    assert _pace.TRIALS

@@ -62,6 +62,41 @@ def test_a_crowded_machine_is_noticed_soon():
     assert machine.train(5) > 0.93 / 1.2e-4
 
 
+def test_and_at_once_where_it_is_clear():
+    """Within the first of many short epochs."""
+    machine = Machine(crowded)
+    machine.train(0.06)
+    assert machine.pace.threads == 1
+
+
+def test_a_small_gain_is_tried_twice():
+    machine = Machine(lambda threads, now: {1: 1.2e-4, 2: 1.8e-4}[threads])
+    machine.train(0.5)
+    tried = [
+        len(list(calls)) for n, calls in itertools.groupby(machine.calls, lambda c: c[0].threads)
+    ]
+    assert machine.pace.threads == 1
+    assert len(tried) >= 4
+
+
+def test_more_threads_are_tried_twice_whatever_the_first_says():
+    """Two threads are lucky for a whole trial; afterwards they wait for time slices."""
+    lucky = []
+
+    def per_step(threads, now):
+        if threads == 2 and now > 1 and now < (lucky or [now])[0] + 0.02:
+            lucky.append(now)
+            return 1e-6
+        return crowded(threads, now)
+
+    machine = Machine(per_step)
+    machine.train(1)
+    while machine.now < 4:
+        machine.train(machine.now + 1e-9)
+        assert machine.pace.threads == 1
+    assert lucky
+
+
 def test_load_that_comes_and_goes():
     """Seen soon, both ways, also after a long quiet time: the first call on the crowded machine
     takes 1.2 seconds, having as many steps as took 0.1 before."""
@@ -169,7 +204,6 @@ def stepped(mlp, x, labels):
 def test_the_bits_do_not_depend_on_how_threads_change(dtype, train, options, monkeypatch):
     """Every call of a few steps on another number of threads, with all that has a phase."""
     monkeypatch.setattr("fastmlp.engine.STEP_WORK_PER_THREAD", 1)
-    monkeypatch.setattr(_by_hand, "WORK_PER_THREAD", 1)
     x, labels, _ = batch(300, 19, 5, dtype=dtype)
 
     def trained():
@@ -192,14 +226,19 @@ def test_the_bits_do_not_depend_on_how_threads_change(dtype, train, options, mon
         expected = trained()
         monkeypatch.setattr(_session, "Pace", Restless)
         monkeypatch.setattr(_by_hand, "Pace", Restless)
-        run = threads.run
+        run, run_crew = threads.run, threads.Crew.run
 
         def watched(function, wanted, arguments):
             if function is train_steps:
                 seen.add(wanted)
             return run(function, wanted, arguments)
 
+        def watched_crew(crew, wanted):
+            seen.add(wanted)
+            return run_crew(crew, wanted)
+
         monkeypatch.setattr(threads, "run", watched)
+        monkeypatch.setattr(threads.Crew, "run", watched_crew)
         assert_same_state(trained(), expected)
         assert seen == {1, 2, 3, 4}
     finally:
