@@ -98,7 +98,8 @@ def _caption(record: dict[str, Any], rows: list[dict[str, Any]], names: Sequence
     return (
         f"{record['machine']['cpu']}, {record['threads']} threads, {record['date']}: on these "
         f"networks an epoch of {record['data']} is trained {gains}, "
-        f"at {_range(shares, '{:.0%}')} of the processor's FMA peak. "
+        f"at {_range(shares, '{:.0%}')} of the peak, the multiply-adds that the processor's cores "
+        "can do at most. "
         "±: half of the distance between the quartiles of interleaved rounds."
     )
 
