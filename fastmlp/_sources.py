@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
+from . import callbacks as own
 from ._blocks import WINDOW_BYTES, ArrayBlocks, CheckedBlocks, check_rows_finite
 from ._windows import Stream, TrainingSet
 from .datasets._block_files import rows_of
+from .history import FitPlan
+from .kernels.held import hold
 from .validation import (
     check_count,
     check_flag,
@@ -17,6 +22,11 @@ from .validation import (
 )
 
 BLOCKS = "blocks"
+
+# An array of fewer bytes stays in the caches, where its form costs little.
+LEAST_BYTES = 1 << 24
+# A pass over x looks for a smaller form: fewer epochs do not gain what it takes.
+LEAST_EPOCHS = 2
 
 
 def data_of_fit(mlp: Any, x: Any, labels: Any, options: Any) -> TrainingSet | Stream:
@@ -82,3 +92,42 @@ def check_set(name: str, data: Any, mlp: Any, finite: bool = True, most: int = 3
         check_rows_finite(names, x, labels)
     given = data[2] if len(data) == 3 else None
     return TrainingSet(x, labels, check_sample_weight(f"{name}[2]", given, len(x)))
+
+
+def held(
+    data: TrainingSet, dtype: np.dtype[Any], plan: FitPlan, callbacks: Sequence[Any] = ()
+) -> TrainingSet:
+    """The same rows for a fit to read: x in a smaller form where a network reads the same bits.
+
+    That is uint8 where all numbers are those of k / 255, else float32 where they are its own, or
+    where the network rounds them to it anyway. x itself is not read again then: it stays as it is
+    where callbacks might change it, and where another array, a file or another process has the
+    memory. One whose numbers stay as they are has cost no more than a look at the first others.
+    """
+    x = data.x
+    lasting = plan.total_steps >= LEAST_EPOCHS * plan.steps
+    if not lasting or not all(map(_is_own, callbacks)) or not _is_ordinary(x):
+        return data
+    # Where there is no memory for it, a fit goes without.
+    with suppress(MemoryError):
+        for form in (np.uint8, np.float32):
+            smaller = np.empty_like(x, form)
+            # Both in the order in which they lie in memory.
+            if smaller.nbytes < x.nbytes and hold(smaller.ravel("K"), x.ravel("K"), dtype):
+                return data._replace(x=smaller)
+    return data
+
+
+def _is_own(callback: Any) -> bool:
+    """Whether a callback is one of fastmlp's, which leave the data alone."""
+    return type(callback).__module__.startswith(f"{own.__name__}.")
+
+
+def _is_ordinary(x: Any) -> bool:
+    """Whether x is a large array of floats without gaps, in memory that NumPy has taken."""
+    if not isinstance(x, np.ndarray) or x.nbytes < LEAST_BYTES or x.dtype.kind != "f":
+        return False
+    root = x
+    while isinstance(root.base, np.ndarray):
+        root = root.base
+    return root.flags.owndata and x.flags.forc
