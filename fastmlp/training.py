@@ -169,11 +169,12 @@ def _course(
     )  # fmt: skip
     if isinstance(train, TrainingSet):
         # Several ranks read their own rows alone.
-        read = held(train, mlp.dtype, plan, callbacks) if ranks.size == 1 else train
+        read = held(train, mlp, plan, callbacks) if ranks.size == 1 else train
         course = course._replace(read=read)
         if options.check_finite:
             rows_to_check = _rows_to_check(mlp, course, ranks)
-            check_rows_finite(("x", "labels"), read.x, read.labels, rows_to_check)
+            x_to_check = train.x if read is train else None
+            check_rows_finite(("x", "labels"), x_to_check, train.labels, rows_to_check)
     if state is not None:
         check_arguments(state, course.arguments())
         check_states(state, callbacks)
@@ -269,11 +270,12 @@ def get_training_stats(
     batch_size = check_count("batch_size", batch_size)
     train = check_set("dset[0]", dset[0], mlp, finite=False, most=2)
     plan = _plan(nepochs, batch_size, len(train.x), True)
-    train = held(train, mlp.dtype, plan)
-    check_rows_finite(("dset[0][0]", "dset[0][1]"), train.x, train.labels)
+    read = held(train, mlp, plan)
+    x_to_check = train.x if read is train else None
+    check_rows_finite(("dset[0][0]", "dset[0][1]"), x_to_check, train.labels)
     validation = check_set("dset[1]", dset[1], mlp, most=2)
     order = np.arange(len(train.x), dtype=np.int64)
-    session = Session(mlp, train, plan)
+    session = Session(mlp, read, plan)
     with session:
         mlp.history = history = History(error_name=mlp.criterion.error_name)
         session.prepare()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from fastmlp import _sources, callbacks, get_training_stats
+from fastmlp import _sources, callbacks, get_training_stats, warmup
 from fastmlp.history import NotFiniteWarning
 from fastmlp.kernels.held import PIECE, hold
 from tests.held import forms_read
@@ -211,20 +211,24 @@ def test_arrays_in_any_order_without_gaps(layout, x):
 
 
 @pytest.mark.usefixtures("on_threads")
-def test_by_default_from_16_mb_on_with_a_last_number_that_counts():
-    """MNIST's size of rows; on any number of threads."""
-    pixels = np.random.default_rng(0).integers(0, 256, (2700, 784), dtype=np.uint8)
-    x, labels = pixels / 255, np.arange(2700) % 3
-    for last, name in ((x[-1, -1], "uint8"), (np.nextafter(x[-1, -1], 2), "float64")):
+def test_by_default_from_4_mb_on_with_a_last_number_that_counts():
+    """On any number of threads."""
+    rows = -(-_sources.LEAST_BYTES // (784 * 8))
+    x = np.random.default_rng(0).integers(0, 256, (rows, 784), dtype=np.uint8) / 255
+    labels = np.arange(rows) % 3
+
+    def parameters(least_bytes, form, x=x):
+        mlp = build([784, 5, 3], momentum=0.9)
+        with forms_read(least_bytes) as forms:
+            mlp.fit(x, labels[: len(x)], epochs=2, batch_size=250, seed=0)
+        assert forms == {form}
+        return mlp.parameters
+
+    for last, form in ((x[-1, -1], "uint8"), (np.nextafter(x[-1, -1], 2), "float64")):
         x[-1, -1] = last
-        ended = []
-        for least_bytes in (_sources.LEAST_BYTES, x.nbytes + 1):
-            mlp = build([784, 5, 3], momentum=0.9)
-            with forms_read(least_bytes) as forms:
-                mlp.fit(x, labels, epochs=2, batch_size=900, seed=0)
-            ended.append(mlp.parameters)
-            assert forms == {name if least_bytes <= x.nbytes else "float64"}
-        assert_array_equal(*ended)
+        expected = parameters(x.nbytes + 1, "float64")
+        assert_array_equal(parameters(_sources.LEAST_BYTES, form), expected)
+    parameters(_sources.LEAST_BYTES, "float64", x=x[1:])
 
 
 # When
@@ -248,6 +252,15 @@ def test_a_fit_of_less_than_two_epochs_is_not_worth_it(options, steps):
         history = mlp.fit(PIXELS, LABELS, batch_size=BATCH, seed=0, **options)
     assert len(history.step_loss) == steps
     assert forms == {"uint8" if steps >= 12 else "float64"}
+
+
+@pytest.mark.parametrize(("width", "form"), [(37, "uint8"), (38, "float64")])
+def test_in_wide_networks_it_would_gain_nothing(width, form, monkeypatch):
+    """8 multiply-adds an output of the hidden layer, and 5 inputs."""
+    monkeypatch.setattr(_sources, "MOST_WORK", 60)
+    with forms_read() as forms:
+        build([5, width, 3]).fit(PIXELS, LABELS, epochs=2)
+    assert forms == {form}
 
 
 def mapped(path):
@@ -375,16 +388,19 @@ def test_a_number_that_is_not_finite_is_named_or_trained_on_as_before(dtype, bad
     assert_array_equal(*losses)
 
 
-def test_what_is_held_as_bytes_is_not_looked_at_for_nan_again(monkeypatch):
+def test_what_is_held_is_not_looked_at_for_nan_again(monkeypatch):
+    """Labels are, and x that is read as it is."""
     looked_at = []
 
     def look(name, array, rows=None):
-        looked_at.append((name, array.dtype.name))
+        looked_at.append(name)
 
     monkeypatch.setattr("fastmlp._blocks.check_all_finite", look)
-    fitted("momentum", PIXELS)
-    fitted("momentum", SINGLES + 2.0**-30)
-    assert looked_at == [("x", "uint8"), ("x", "float64")]
+    rows = np.eye(3)[LABELS]
+    for x, names in ((PIXELS, []), (SINGLES, []), (SINGLES + 2.0**-30, ["x"])):
+        fitted("momentum", x, labels=rows)
+        assert looked_at == [*names, "labels"]
+        looked_at.clear()
 
 
 def test_get_training_stats_holds_it():
@@ -422,3 +438,24 @@ def test_estimators_hold_it(dtype):
     with forms_read() as forms:
         model.partial_fit(x, LABELS)
     assert forms == {np.dtype(dtype).name}
+
+
+def test_warmup_compiles_all_that_a_fit_may_call(monkeypatch):
+    called = {"warmup": set(), "_sources": set()}
+
+    def noted(module):
+        def call(held, x, dtype):
+            called[module].add((held.dtype.name, x.dtype.name, np.dtype(dtype).name))
+            return False
+
+        return call
+
+    for module in called:
+        monkeypatch.setattr(f"fastmlp.{module}.hold", noted(module))
+    for dtype in (np.float32, np.float64):
+        warmup._compile(dtype, None)
+        for x_dtype in (np.float32, np.float64):
+            with forms_read():
+                build(SIZES, dtype=dtype).fit(PIXELS.astype(x_dtype), LABELS, epochs=2)
+    assert called["warmup"] == called["_sources"]
+    assert len(called["warmup"]) == 6

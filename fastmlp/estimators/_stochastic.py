@@ -102,7 +102,7 @@ class _Fit:
         callbacks = check_callbacks(estimator.callbacks or (), self.plan)
         X = rows.X if isinstance(rows.X, np.ndarray) else rows.X.tocsr()
         train = TrainingSet(X, targets_of(estimator, rows.y), rows.weights)
-        train = held(train, self.network.dtype, self.plan, callbacks)
+        train = held(train, self.network, self.plan, callbacks)
         self.session = PenalisedSession(
             self.network, train, self.plan, estimator.schedule, loss_terms_of(estimator, rows)
         )
