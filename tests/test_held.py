@@ -213,12 +213,12 @@ def test_arrays_in_any_order_without_gaps(layout, x):
 @pytest.mark.usefixtures("on_threads")
 def test_by_default_from_4_mb_on_with_a_last_number_that_counts():
     """On any number of threads."""
-    rows = -(-_sources.LEAST_BYTES // (784 * 8))
-    x = np.random.default_rng(0).integers(0, 256, (rows, 784), dtype=np.uint8) / 255
+    rows = _sources.LEAST_BYTES // (512 * 8)
+    x = np.random.default_rng(0).integers(0, 256, (rows, 512), dtype=np.uint8) / 255
     labels = np.arange(rows) % 3
 
     def parameters(least_bytes, form, x=x):
-        mlp = build([784, 5, 3], momentum=0.9)
+        mlp = build([512, 5, 3], momentum=0.9)
         with forms_read(least_bytes) as forms:
             mlp.fit(x, labels[: len(x)], epochs=2, batch_size=250, seed=0)
         assert forms == {form}
