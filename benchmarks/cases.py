@@ -41,12 +41,14 @@ class Case:
     kernel : the function; it overwrites or updates the arguments at the positions ``outputs``
     arguments : (batch, width, dtype) -> its arguments, the same draws every time
     expected : (tests.reference, *arguments) -> what the kernel should leave in its outputs
+    form : dtype of the outputs, where it is not that of the arguments
     """
 
     kernel: Callable[..., None]
     outputs: tuple[int, ...]
     arguments: Callable[[int, int, Any], tuple[Any, ...]]
     expected: Callable[..., tuple[Any, ...]]
+    form: Any = None
 
     def reference(self, *arguments: Any) -> tuple[Any, ...]:
         """The outputs by plain NumPy, of the arguments' dtype; changes no argument.
@@ -271,6 +273,21 @@ def _update_case(name: str) -> Case:
     return Case(_kernel("update_parameters"), outputs, arguments, expected)
 
 
+def _hold_case(form: Any) -> Case:
+    """Of numbers that are in the form: those of pixels, k / 255, in the dtype or in float32."""
+
+    def arguments(batch: int, width: int, dtype: Any) -> tuple[Any, ...]:
+        pixels = np.random.default_rng(0).integers(0, 256, batch * width)
+        number = dtype if form == np.uint8 else np.float32
+        x = pixels.astype(number) / np.dtype(number).type(255)
+        return np.empty(x.size, form), x.astype(dtype), dtype
+
+    def expected(ref: Any, held: Any, x: Any, dtype: Any) -> tuple[Any, ...]:
+        return (ref.held(x, form),)
+
+    return Case(_kernel("hold"), (0,), arguments, expected, form)
+
+
 def _kernel(name: str) -> Any:
     return PUBLIC_KERNELS[name]
 
@@ -355,6 +372,7 @@ KERNELS |= {
     for result, kernel in enumerate(("loss_forward", "loss_backward"))
     for name in CRITERIA
 }
+KERNELS |= {f"hold-{form}": _hold_case(np.dtype(form)) for form in ("uint8", "float32")}
 KERNELS |= {f"row_errors-{name}": _errors_case(name) for name in CRITERIA}
 KERNELS |= {
     f"predicted_values-{name}": _values_case(name)

@@ -24,10 +24,15 @@ Rows = tuple[np.ndarray, np.ndarray, np.ndarray | None]
 
 
 def check_rows_finite(
-    names: tuple[str, str], x: np.ndarray, labels: np.ndarray, rows: np.ndarray | None = None
-) -> None:
-    """Raise ValueError where some of the rows of x or labels, or any, have a NaN or infinity."""
-    check_all_finite(names[0], x, rows)
+    names: tuple[str, str], x: np.ndarray | None, labels: np.ndarray,
+    rows: np.ndarray | None = None,
+) -> None:  # fmt: skip
+    """Raise ValueError where some of the rows of x or labels, or any, have a NaN or infinity.
+
+    x : None where it is known to have none
+    """
+    if x is not None:
+        check_all_finite(names[0], x, rows)
     if labels.ndim == 2:
         check_all_finite(names[1], labels, rows)
 

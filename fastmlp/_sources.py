@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
+from . import callbacks as own
 from ._blocks import WINDOW_BYTES, ArrayBlocks, CheckedBlocks, check_rows_finite
 from ._windows import Stream, TrainingSet
 from .datasets._block_files import rows_of
+from .history import FitPlan
+from .kernels.held import hold
 from .validation import (
     check_count,
     check_flag,
@@ -17,6 +22,15 @@ from .validation import (
 )
 
 BLOCKS = "blocks"
+
+# When x is held in a smaller form. MNIST's gains 10 to 23 ms an epoch on one thread of Zen 4, and
+# takes 8 to 23 ms beyond the look for NaN: fewer epochs do not gain that.
+LEAST_EPOCHS = 2
+# Fewer bytes stay in the second-level cache.
+LEAST_BYTES = 1 << 22
+# Multiply-adds a number of x in the forward pass: of an epoch of 784-32-10 reading x is 9 to 23 %,
+# of 784-256-10 it is 1 to 4, and beyond that not worth the memory.
+MOST_WORK = 300
 
 
 def data_of_fit(mlp: Any, x: Any, labels: Any, options: Any) -> TrainingSet | Stream:
@@ -82,3 +96,45 @@ def check_set(name: str, data: Any, mlp: Any, finite: bool = True, most: int = 3
         check_rows_finite(names, x, labels)
     given = data[2] if len(data) == 3 else None
     return TrainingSet(x, labels, check_sample_weight(f"{name}[2]", given, len(x)))
+
+
+def held(data: TrainingSet, mlp: Any, plan: FitPlan, callbacks: Sequence[Any] = ()) -> TrainingSet:
+    """The same rows for a fit to read: x in a smaller form where the network reads the same bits.
+
+    That is uint8 where all numbers are those of k / 255; else float32 where they are its own, or
+    where the network rounds them to it anyway. All of them are finite then, and x is not read
+    again: it stays as it is where callbacks might change it, and where another array, a file or
+    another process has the memory. Data that are in no smaller form cost a look at the first
+    numbers.
+    """
+    x = data.x
+    if not (
+        _is_ordinary(x)
+        and plan.total_steps >= LEAST_EPOCHS * plan.steps
+        and mlp.layout.multiply_adds <= MOST_WORK * x.shape[1]
+        and all(map(_is_own, callbacks))
+    ):
+        return data
+    # Where there is no memory for it, a fit goes without.
+    with suppress(MemoryError):
+        for form in (np.uint8, np.float32):
+            smaller = np.empty_like(x, form)
+            # Both in the order in which they lie in memory.
+            if smaller.nbytes < x.nbytes and hold(smaller.ravel("K"), x.ravel("K"), mlp.dtype):
+                return data._replace(x=smaller)
+    return data
+
+
+def _is_own(callback: Any) -> bool:
+    """Whether a callback is one of fastmlp's, which leave the data alone."""
+    return type(callback).__module__.startswith(f"{own.__name__}.")
+
+
+def _is_ordinary(x: Any) -> bool:
+    """Whether x is a large array of floats without gaps, in memory that NumPy has taken."""
+    if not isinstance(x, np.ndarray) or x.nbytes < LEAST_BYTES or x.dtype.kind != "f":
+        return False
+    root = x
+    while isinstance(root.base, np.ndarray):
+        root = root.base
+    return root.flags.owndata and x.flags.forc

@@ -242,6 +242,9 @@ class MLP(ExchangeMethods, OnnxMethods, LayerPath):
 
         x : (N, D) uint8 (scaled to [0, 1]), float32 or float64, any strides, read in place, memory
             maps too; or booleans and other integers, taken as they are, from a copy in floats.
+            Floats that are in a smaller form, uint8 / 255 or float32, may be read from a copy in
+            it, to the same bits: docs/how-it-works/memory.md says when. x must not be changed
+            meanwhile, but by callbacks.
             Or, without labels, a sequence of blocks larger than the memory: ``len(x)`` of them,
             ``x[i]`` reads (x, labels) or (x, labels, sample_weight) of one, and ``x.row_counts``,
             if there is such, has their rows; otherwise each is read once to be counted.

@@ -21,7 +21,7 @@ from ._fit_state import (
 from ._ranks import Ranks, ranks_of
 from ._run import Listeners, Order, OrderOfBlocks, Run, check_states, run_epoch, validate
 from ._session import Session
-from ._sources import check_set, data_of_fit
+from ._sources import check_set, data_of_fit, held
 from ._windows import Stream, TrainingSet
 from .callbacks import ProgressBar
 from .history import FitPlan, History, NotFiniteWarning
@@ -57,6 +57,7 @@ class _Course(NamedTuple):
     """A fit whose arguments have been checked, before anything has changed."""
 
     train: TrainingSet | Stream
+    read: TrainingSet | Stream  # the same, as the session reads it
     validation: TrainingSet | None
     plan: FitPlan
     schedule: Schedule
@@ -101,7 +102,7 @@ def fit(mlp: Any, x: Any, labels: Any, options: FitOptions) -> History:
         if ranks.size > 1:
             ranks.agree(_of_all_ranks(mlp, course))
         session = Session(
-            mlp, course.train, course.plan, course.schedule, options.accumulate, course.factors,
+            mlp, course.read, course.plan, course.schedule, options.accumulate, course.factors,
             ranks,
         )  # fmt: skip
         run = _run(session, course)
@@ -162,13 +163,18 @@ def _course(
     options = options._replace(shards=ranks.shards if ranks.shards > 1 else None)
     schedule = as_schedule(options.lr_schedule, plan, mlp.lr, mlp.dtype)
     course = _Course(
-        train, validation, plan, schedule,
+        train, train, validation, plan, schedule,
         step_factors(options.decay_schedule, options.dropout_schedule, plan), callbacks, generator,
         rows, state, options,
     )  # fmt: skip
-    if options.check_finite and isinstance(train, TrainingSet):
-        rows_to_check = _rows_to_check(mlp, course, ranks)
-        check_rows_finite(("x", "labels"), train.x, train.labels, rows_to_check)
+    if isinstance(train, TrainingSet):
+        # Several ranks read their own rows alone.
+        read = held(train, mlp, plan, callbacks) if ranks.size == 1 else train
+        course = course._replace(read=read)
+        if options.check_finite:
+            rows_to_check = _rows_to_check(mlp, course, ranks)
+            x_to_check = train.x if read is train else None
+            check_rows_finite(("x", "labels"), x_to_check, train.labels, rows_to_check)
     if state is not None:
         check_arguments(state, course.arguments())
         check_states(state, callbacks)
@@ -262,11 +268,14 @@ def get_training_stats(
     mlp.check_compiled()
     nepochs = check_count("nepochs", nepochs, least=0)
     batch_size = check_count("batch_size", batch_size)
-    train = check_set("dset[0]", dset[0], mlp, most=2)
-    validation = check_set("dset[1]", dset[1], mlp, most=2)
+    train = check_set("dset[0]", dset[0], mlp, finite=False, most=2)
     plan = _plan(nepochs, batch_size, len(train.x), True)
+    read = held(train, mlp, plan)
+    x_to_check = train.x if read is train else None
+    check_rows_finite(("dset[0][0]", "dset[0][1]"), x_to_check, train.labels)
+    validation = check_set("dset[1]", dset[1], mlp, most=2)
     order = np.arange(len(train.x), dtype=np.int64)
-    session = Session(mlp, train, plan)
+    session = Session(mlp, read, plan)
     with session:
         mlp.history = history = History(error_name=mlp.criterion.error_name)
         session.prepare()

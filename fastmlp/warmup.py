@@ -13,6 +13,7 @@ from ._cold import is_cold, is_cold_for, measured
 from .initializers import he_normal, zeros
 from .kernels._cache import NotKeptWarning
 from .kernels._jit import keep_code
+from .kernels.held import hold
 from .layers import Identity, ReLU, SoftmaxCrossEntropy
 from .mlp import MLP
 from .validation import check_compute_dtype, check_dtype
@@ -69,6 +70,8 @@ def _compile(dtype: Any, compute_dtype: str | None) -> None:
         num_bn_layers=1,
         compute_dtype=compute_dtype,
     )
+    for form, given in (("uint8", "float32"), ("uint8", "float64"), ("float32", "float64")):
+        hold(np.empty(0, form), np.empty(0, given), dtype)
     x, labels = np.zeros((8, 2), dtype), np.arange(8) % 2
     mlp.fit(x, labels, batch_size=4, validation_data=(x, labels))
     mlp.predict_proba(x[:1])

@@ -16,6 +16,7 @@ import numpy as np
 
 from fastmlp import MLP, _ranks, get_num_threads
 from fastmlp.callbacks import Checkpoint
+from tests.held import forms_read
 from tests.networks import batch, build, state
 from tests.resumes import BATCH, LABELS, OF_ARRAYS, SAMPLES, X, arguments, network, outcome
 
@@ -68,6 +69,13 @@ def fit(mlp, **options):
     options = {"epochs": 3, "batch_size": BATCH, "seed": 1, "comm": world()} | options
     x, labels = options.pop("x", X), options.pop("labels", LABELS)
     return mlp.fit(x, labels, **options)
+
+
+def forms():
+    """In which x is read that one process would hold as bytes."""
+    with forms_read() as found:
+        fit(small(), x=np.rint(np.clip(X, 0, 1) * 255) / 255)
+    return sorted(found)
 
 
 def without_a_seed():

@@ -39,6 +39,7 @@ __all__ = [
     "embed_gradient",
     "errors",
     "finite_difference",
+    "held",
     "layernorm_backward",
     "layernorm_forward",
     "linear_backward",
@@ -74,6 +75,13 @@ def scale_gradient(dw, w, scale):
 def mix_gradient(dy, bends, scale):
     """The gradient of w in z + w * (act(z) - z), from that of its rows and from act(z) - z."""
     return scale * (dy * bends).sum(axis=0)
+
+
+def held(x, form):
+    """Numbers in a smaller form: as pixels, k of k / 255, those outside of [0, 1] as 0."""
+    if form != np.uint8:
+        return x.astype(form)
+    return np.rint(255 * np.where((x >= 0) & (x <= 1), x, 0)).astype(form)
 
 
 def _embedding_parts(numbers, sizes):

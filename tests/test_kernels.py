@@ -49,7 +49,7 @@ def test_against_numpy(case, dtype, batch, width):
     case.kernel(*arguments)
     terms = max(batch, width) + 16
     for actual, value in zip(case.results(arguments), expected, strict=True):
-        assert actual.dtype == dtype
+        assert actual.dtype == (case.form or dtype)
         tolerance = terms * np.finfo(dtype).eps * max(1, np.abs(value).max())
         np.testing.assert_allclose(actual, value.reshape(actual.shape), rtol=0, atol=tolerance)
     for position, (actual, value) in enumerate(zip(arguments, before, strict=True)):

@@ -16,7 +16,7 @@ pytestmark = needs_mpi
 
 TOGETHER = (
     "kinds:8:memory", "kinds:8:messages", "without_a_seed", "every_row", "figures", "listeners",
-    "refused", "on_one_rank", "not_finite", "threads",
+    "refused", "on_one_rank", "not_finite", "threads", "forms",
 )  # fmt: skip
 
 
@@ -61,6 +61,11 @@ def test_many_ranks_end_in_the_same_bits(count, shards):
     lines = f"kinds:{shards}:memory", f"kinds:{shards}:messages"
     for found in of_ranks(count, *lines):
         assert_bits_of_one_process(found, shards)
+
+
+def test_ranks_read_x_in_place(two):
+    """None looks at rows that are not its own."""
+    assert two["forms"] == [["float64"]] * 2
 
 
 def test_order_and_masks_are_the_first_rank_s_where_nobody_has_said_them(two):

@@ -32,7 +32,7 @@ def test_public_kernels_are_those_of_the_documented_modules():
     assert set(cases.PUBLIC_KERNELS) >= {
         "activation_backward", "activation_forward", "batchnorm_backward", "batchnorm_forward",
         "batchnorm_inference", "batchnorm_running", "embed_backward", "embed_forward",
-        "linear_backward", "linear_forward",
+        "hold", "linear_backward", "linear_forward",
         "loss_backward", "loss_forward", "mix_gradient", "predicted_values", "row_errors",
         "scale_gradient", "softmax", "update_parameters",
     }  # fmt: skip

@@ -18,6 +18,7 @@ from sklearn.model_selection import train_test_split
 from .._exchange._sklearn import optimizer_of
 from .._measures import r2_score
 from .._run import Listeners, run_epoch
+from .._sources import held
 from .._windows import TrainingSet
 from ..callbacks import ProgressBar
 from ..history import FitPlan, History
@@ -101,6 +102,7 @@ class _Fit:
         callbacks = check_callbacks(estimator.callbacks or (), self.plan)
         X = rows.X if isinstance(rows.X, np.ndarray) else rows.X.tocsr()
         train = TrainingSet(X, targets_of(estimator, rows.y), rows.weights)
+        train = held(train, self.network, self.plan, callbacks)
         self.session = PenalisedSession(
             self.network, train, self.plan, estimator.schedule, loss_terms_of(estimator, rows)
         )

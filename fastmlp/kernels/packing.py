@@ -85,7 +85,7 @@ def panel_of(blocks, block):
 
 @inline
 def _unit_interval(v):
-    """v / 255, correctly rounded where products are fused, without a division."""
+    """v / 255 without a division: of every byte the nearest number, fused or not."""
     reciprocal = 1.0 / 255.0
     first = v * reciprocal
     return fma(fma(first, -255.0, v), reciprocal, first)
