@@ -38,6 +38,7 @@ def two(paths):
     # What is not compiled yet is compiled here: each of the ranks would do it by itself.
     for kind in OF_ARRAYS:
         alone(kind, 8)
+    fit(small(dtype=np.float32), comm=None, shards=2)
     return run_together(2, *TOGETHER, *(f"{name}:{path}" for name, path in paths.items()))
 
 
