@@ -11,10 +11,11 @@ import pytest
 
 from fastmlp.kernels import _host, _rates
 from fastmlp.kernels._tile_amx import _CONFIGURATION
-from tests import test_bfloat16, test_epoch, test_fit, test_threads
+from tests import test_bfloat16, test_epoch, test_fit, test_threads, test_vocabulary
 from tests.networks import TOLERANCE, assert_close, batch, build
 from tests.processes import output_of
 from tests.software_amx import SoftwareAmxUnit, software_amx
+from tests.whole import take_the_whole
 
 pytestmark = pytest.mark.skipif(
     _host.lanes(4) != 16, reason="AMX comes with AVX-512, whose registers hold 16 numbers"
@@ -26,6 +27,7 @@ def amx(monkeypatch):
     """bfloat16 is computed by the software's AMX."""
     with software_amx() as unit:
         monkeypatch.setattr(_rates, "bfloat16_unit", lambda: unit)
+        take_the_whole(monkeypatch.setattr)
         yield unit
 
 
@@ -40,6 +42,13 @@ def test_products(amx, rows, inputs, outputs):
 @pytest.mark.usefixtures("amx")
 def test_fit_in_order_is_the_hand_written_loop(network, samples, batch_size):
     test_fit.test_fit_in_order_is_the_hand_written_loop(*network, "bfloat16", samples, batch_size)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["momentum", "adam"])
+@pytest.mark.usefixtures("amx")
+def test_all_vocabularies_end_in_the_same_bits(name, monkeypatch):
+    test_vocabulary.test_all_vocabularies_end_in_the_same_bits(name, "bfloat16", monkeypatch)
 
 
 @pytest.mark.parametrize("batch_size", [8, 40, 600])

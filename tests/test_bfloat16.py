@@ -26,6 +26,7 @@ from tests.networks import (
 )
 from tests.numerics import assert_within, compiled, product_bound
 from tests.processes import output_of
+from tests.whole import take_the_whole
 
 both_units = pytest.mark.parametrize("unit", PAIR_UNITS, ids=lambda unit: type(unit).__name__)
 LANES = lanes(4)
@@ -231,6 +232,7 @@ def test_what_is_no_number_is_seen(unit):
 @pytest.mark.skipif(not has_bfloat16(), reason="this processor has no AVX-512-BF16")
 @pytest.mark.parametrize("num_bn_layers", [0, 2])
 def test_hardware_and_emulation_give_the_same_bits(num_bn_layers, monkeypatch):
+    take_the_whole(monkeypatch.setattr)
     trained = []
     x, labels, _ = batch(300, 17, 5, dtype=np.float32)
     for unit in (Avx512Unit(), EmulatedUnit()):

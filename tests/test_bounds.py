@@ -81,8 +81,11 @@ from fastmlp import Activation, Identity, ReLU, SiLU, engine, threads
 from fastmlp.kernels._reference import Pinned
 from fastmlp.kernels.network import Data
 
+def slope(z):
+    return 1 / (1 + z * z)
+
 def arctan():
-    return Activation.of(math.atan, lambda z: 1 / (1 + z * z))
+    return Activation.of(math.atan, slope)
 
 def run(function, wanted, arguments, run_threads=threads.run):
     if function is engine.train_steps:

@@ -295,8 +295,10 @@ def test_a_named_set_that_cannot_be_had(command):
     assert not Path("runs").exists()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not FASTMLP_DATA, reason="FASTMLP_DATA names no folder with the MNIST files")
 def test_the_preset_for_mnist(command, monkeypatch):
+    """.ci/run does it each time, as the README's training command."""
     monkeypatch.setenv("FASTMLP_DATA", FASTMLP_DATA)
     status, output, _ = command("train")
     assert status == 0
@@ -333,7 +335,7 @@ LONG = "a-folder-whose-name-is-longer-than-most-terminals-are-wide/" * 3
 
 
 @posix
-@pytest.mark.parametrize("columns", ["40", "80", "1000"])
+@pytest.mark.parametrize("columns", ["40", pytest.param("80", marks=pytest.mark.long), "1000"])
 def test_paths_are_whole_on_a_terminal_of_any_width(columns, tmp_path):
     folder = tmp_path / LONG / "notmnist"
     folder.mkdir(parents=True)

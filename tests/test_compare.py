@@ -151,13 +151,21 @@ def test_a_crash_is_an_error_of_the_peer_alone():
         process.receive()
 
 
-def test_a_comparison_goes_on_without_those_that_fail(monkeypatch):
+@pytest.fixture(scope="module")
+def comparison():
+    """(of fastmlp, a peer that crashes and one that is missing, started once; what it has said)."""
     others = [Peer("crash", "crash", __name__), Peer("absent", "absent", "m", {"no-such": "1"})]
-    monkeypatch.setattr(_rounds, "PEERS", PEERS | {peer.name: peer for peer in others})
-    names, said = [peer.name for peer in others], []
-    with _rounds.Comparison(threads=1, say=said.append) as comparison:
-        _, own, crashed, absent = comparison.measure(FATAL, ["fastmlp", *names], rounds=2)
-        _, again, revived, _ = comparison.measure(TINY, ["fastmlp", *names], rounds=2)
+    said = []
+    peers = PEERS | {peer.name: peer for peer in others}
+    with _rounds.Comparison(threads=1, say=said.append, peers=peers) as running:
+        yield running, said
+
+
+def test_a_comparison_goes_on_without_those_that_fail(comparison):
+    comparison, said = comparison
+    names = ["fastmlp", "crash", "absent"]
+    _, own, crashed, absent = comparison.measure(FATAL, names, rounds=2)
+    _, again, revived, _ = comparison.measure(TINY, names, rounds=2)
     assert [len(own.seconds), own.note] == [2, ""]
     assert (crashed.note, crashed.seconds) == ("crashed, exit code 3", [])
     assert (absent.note, absent.seconds) == ("no-such is not installed", [])
@@ -165,12 +173,11 @@ def test_a_comparison_goes_on_without_those_that_fail(monkeypatch):
     assert (len(revived.seconds), revived.figure) == (2, again.figure)
 
 
-def test_long_workloads_get_fewer_rounds(monkeypatch):
+def test_long_workloads_get_fewer_rounds(monkeypatch, comparison):
     monkeypatch.setattr(_rounds, "LONG_SECONDS", 0.0)
     demanding = replace(TINY, rounds=_rounds.FEW_ROUNDS + 1)
-    with _rounds.Comparison(threads=1, say=lambda text: None) as comparison:
-        _, own = comparison.measure(TINY, ["fastmlp"], rounds=9)
-        _, enough = comparison.measure(demanding, ["fastmlp"], rounds=9)
+    _, own = comparison[0].measure(TINY, ["fastmlp"], rounds=9)
+    _, enough = comparison[0].measure(demanding, ["fastmlp"], rounds=9)
     assert len(own.seconds) == _rounds.FEW_ROUNDS
     assert len(enough.seconds) == demanding.rounds
 
@@ -187,11 +194,10 @@ def test_a_measurement_waits_for_cores_of_its_own_but_not_for_ever(monkeypatch):
     assert [extra["together"] for extra in probe.extra] == [0.95, 0.4]
 
 
-def test_a_network_beside_libxsmm_has_its_own_widths():
+def test_a_network_beside_libxsmm_has_its_own_widths(comparison):
     workload = WORKLOADS["libxsmm-768-128-64"]
     workload = replace(workload, network=replace(workload.network, samples=300))
-    with _rounds.Comparison(threads=1, say=lambda text: None) as comparison:
-        _, own = comparison.measure(workload, ["fastmlp"], rounds=1)
+    _, own = comparison[0].measure(workload, ["fastmlp"], rounds=1)
     assert own.seconds
     assert 0 < own.figure < math.log(64)
 

@@ -20,18 +20,26 @@ KERNEL_TESTS = [
     )
 ]  # fmt: skip
 BOUNDS_TESTS = ["tests/test_bounds.py", "-k"]
-FIT = "hand_written_loop or labels_in_any_form"
+# Tests of kernels that name no dtype are those of float64, as most are; bfloat16's are float32's.
+OF = {"float32": "(float32 or bfloat16) and not float64", "float64": "not (float32 or bfloat16)"}
+FITS = {
+    dtype: [
+        "tests/test_fit.py", "-k",
+        f"(hand_written_loop or labels_in_any_form) and {dtype} and {chosen}",
+    ]
+    for dtype, chosen in OF.items()
+}  # fmt: skip
 TESTS = {
     dtype: {
-        f"kernels, {dtype}": [*KERNEL_TESTS, "-k", f"not {other}"],
+        f"kernels, {dtype}": [*KERNEL_TESTS, "-k", chosen],
         f"bounds of kernels, {dtype}": [
-            *BOUNDS_TESTS, f"in_bounds and (kernel or linear) and not {other}"
+            *BOUNDS_TESTS, f"in_bounds and (kernel or linear) and {chosen}"
         ],
         # Training and inference share a compilation of the epoch that takes its time.
-        f"fit, {dtype}": ["tests/test_fit.py", "-k", f"{dtype} and ({FIT})"],
+        f"fit, {dtype}": ["-p", "tests.whole", *FITS[dtype]],
         f"bounds of the engine, {dtype}": [*BOUNDS_TESTS, f"in_bounds and engine and {dtype}"],
     }
-    for dtype, other in (("float32", "float64"), ("float64", "float32"))
+    for dtype, chosen in OF.items()
 }  # fmt: skip
 # Always run: eight numbers in a register with fused products, and two without.
 EXTREMES = {("haswell", "float32"), ("x86-64", "float64")}
@@ -104,6 +112,14 @@ def test_kernels_elsewhere(processor, tests):
     _run_tests(environment, *tests)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("dtype", TESTS)
+def test_smaller_epochs_elsewhere(processor, dtype, pytestconfig):
+    """With a folder of their own, where no epoch is that knows more than is needed."""
+    environment = _environment(pytestconfig, processor[0], "_smaller")
+    _run_tests(environment, *FITS[dtype])
+
+
 @pytest.fixture
 def plain(pytestconfig):
     """(environment of plain x86-64, another for its code in the shape of arm64)."""
@@ -117,7 +133,7 @@ def plain(pytestconfig):
     [
         pytest.param(["tests/test_tile.py"], id="tile"),
         pytest.param(KERNEL_TESTS, id="kernels", marks=pytest.mark.long),
-        pytest.param(TESTS["float32"]["fit, float32"], id="fit", marks=pytest.mark.long),
+        pytest.param(FITS["float32"], id="fit", marks=pytest.mark.long),
     ],
 )
 def test_kernels_in_the_shape_of_arm64(plain, tests):
@@ -127,7 +143,7 @@ def test_kernels_in_the_shape_of_arm64(plain, tests):
 
 BITS = """
 import hashlib, sys
-if sys.argv[1:]:
+if sys.argv[2:]:
     from tests import arm64
     arm64.take_its_shape()
 import numpy as np
@@ -135,19 +151,20 @@ from fastmlp.kernels._host import lanes, tile_rows
 from tests.test_linear import SHAPES, backward, forward, operands
 
 digest = hashlib.sha256()
-for dtype in (np.float32, np.float64):
-    for shape in SHAPES:
-        x, w, b, dz = operands(*shape, dtype)
-        for result in (forward(x, w, b), *backward(x, w, dz)):
-            digest.update(result.tobytes())
+for shape in SHAPES:
+    x, w, b, dz = operands(*shape, np.dtype(sys.argv[1]))
+    for result in (forward(x, w, b), *backward(x, w, dz)):
+        digest.update(result.tobytes())
 print(lanes(4), tile_rows(8), digest.hexdigest())
 """
 
 
-def test_the_shape_changes_no_bit(plain):
+# Plain x86-64 has code for float64 already.
+@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.long)])
+def test_the_shape_changes_no_bit(plain, dtype):
     """All three products; sums run in one order wherever a tile begins."""
-    here = output_of("-c", BITS, **plain[0]).split()
-    there = output_of("-c", BITS, "as arm64", **plain[1]).split()
+    here = output_of("-c", BITS, dtype, **plain[0]).split()
+    there = output_of("-c", BITS, dtype, "as arm64", **plain[1]).split()
     assert (here[:2], there[:2]) == (["4", "2"], ["8", "4"])
     assert here[2] == there[2]
 

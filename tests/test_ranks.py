@@ -21,9 +21,32 @@ TOGETHER = (
 
 
 @pytest.fixture(scope="module")
-def two():
-    """What the programs return on two ranks, which run them all: starting them takes seconds."""
-    return dict(zip(TOGETHER, of_ranks(2, *TOGETHER), strict=True))
+def paths(tmp_path_factory):
+    """Where two ranks leave a network, by the program's name; each in a folder of its own."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("interrupted", "checkpoint")}
+    return {name: folder / "model.safetensors" for name, folder in folders.items()}
+
+
+def run_together(count, *lines, **environment):
+    """What each of the programs returns, by its line: starting the ranks takes seconds."""
+    return dict(zip(lines, of_ranks(count, *lines, **environment), strict=True))
+
+
+@pytest.fixture(scope="module")
+def two(paths):
+    """Of two ranks, which leave files for other numbers of ranks."""
+    # What is not compiled yet is compiled here: each of the ranks would do it by itself.
+    for kind in OF_ARRAYS:
+        alone(kind, 8)
+    fit(small(dtype=np.float32), comm=None, shards=2)
+    return run_together(2, *TOGETHER, *(f"{name}:{path}" for name, path in paths.items()))
+
+
+@pytest.fixture(scope="module")
+def four(two, paths):
+    """Of four ranks, of which the user says how many threads they are to have."""
+    lines = "kinds:8:memory", "own_rows", "refused", f"goes_on:{paths['interrupted']}", "threads"
+    return run_together(4, *lines, FASTMLP_NUM_THREADS="3")
 
 
 @functools.cache
@@ -47,12 +70,11 @@ def test_two_ranks_end_in_the_same_bits(way, two):
     assert_bits_of_one_process(two[f"kinds:8:{way}"], 8)
 
 
-def test_four_ranks_end_in_the_same_bits_and_read_their_own_rows():
-    kinds, own_rows = of_ranks(4, "kinds:8:memory", "own_rows")
-    assert_bits_of_one_process(kinds, 8)
+def test_four_ranks_end_in_the_same_bits_and_read_their_own_rows(four):
+    assert_bits_of_one_process(four["kinds:8:memory"], 8)
     mlp = small()
     fit(mlp, shuffle=False, comm=None, shards=4)
-    assert own_rows == [digests(mlp)] * 4
+    assert four["own_rows"] == [digests(mlp)] * 4
 
 
 @pytest.mark.long
@@ -101,9 +123,8 @@ def test_ranks_that_differ_are_refused_by_name_on_all(two):
         assert unchanged, name
 
 
-def test_three_ranks_name_the_one_that_differs():
-    (found,) = of_ranks(3, "refused")
-    assert found[0]["epochs"][1].endswith("got 3 on rank 0 and 4 on ranks 1, 2")
+def test_four_ranks_name_those_that_differ(four):
+    assert four["refused"][0]["epochs"][1].endswith("got 3 on rank 0 and 4 on ranks 1, 2, 3")
 
 
 def test_an_error_of_one_rank_ends_the_fit_on_all(two):
@@ -121,23 +142,22 @@ def test_an_error_of_one_rank_ends_the_fit_on_all(two):
     assert first["resumed"] == second["resumed"] == digests(mlp)
 
 
-def test_a_signal_at_one_rank_ends_the_fit_of_all_at_one_step(tmp_path):
+def test_a_signal_at_one_rank_ends_the_fit_of_all_at_one_step(two, four, paths):
     """It goes on from a file, on another number of ranks, to the bits of a fit left alone."""
-    path = tmp_path / "model.safetensors"
-    ((first, second),) = of_ranks(2, f"interrupted:{path}")
+    first, second = two[f"interrupted:{paths['interrupted']}"]
     assert first == second
     assert first[0] == 1
     expected = small(dropout=0.2)
     fit(expected, comm=None, shards=4)
-    assert of_ranks(4, f"goes_on:{path}") == [[digests(expected)] * 4]
-    alone = MLP.load(path)
-    fit(alone, comm=None, shards=4, resume=True)
-    assert digests(alone) == digests(expected)
+    assert four[f"goes_on:{paths['interrupted']}"] == [digests(expected)] * 4
+    single = MLP.load(paths["interrupted"])
+    fit(single, comm=None, shards=4, resume=True)
+    assert digests(single) == digests(expected)
 
 
-def test_a_checkpoint_is_one_file_from_which_one_process_goes_on(tmp_path):
-    path = tmp_path / "model.safetensors"
-    assert of_ranks(2, f"checkpoint:{path}") == [[[path.name]] * 2]
+def test_a_checkpoint_is_one_file_from_which_one_process_goes_on(two, paths):
+    path = paths["checkpoint"]
+    assert two[f"checkpoint:{path}"] == [[path.name]] * 2
     expected, mlp = small(dropout=0.2), MLP.load(path)
     assert mlp.unfinished.epoch == 0
     fit(mlp, comm=None, shards=4, resume=True)
@@ -156,8 +176,8 @@ def test_ranks_of_one_machine_share_its_cores(two):
     assert two["threads"] == [max(1, usable_cores() // 2)] * 2
 
 
-def test_a_user_says_how_many_threads_a_rank_has():
-    assert of_ranks(2, "threads", FASTMLP_NUM_THREADS="3") == [[3, 3]]
+def test_a_user_says_how_many_threads_a_rank_has(four):
+    assert four["threads"] == [3] * 4
 
 
 def test_a_rank_that_is_killed_ends_all():

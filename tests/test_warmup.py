@@ -9,6 +9,7 @@ import threading
 import numba
 import pytest
 
+from fastmlp import mlp  # noqa: F401  All kernels, before a test moves the folder of their code.
 from fastmlp.kernels import _cache, _jit
 from tests.processes import run_python
 from tests.small_kernels import FULL_DISK, files, needs_limits

@@ -4,6 +4,8 @@ import numpy as np
 
 from benchmarks.networks import NETWORKS
 
+_ROWS = 12_800
+
 
 class Fit:
     param_names = ("epochs",)
@@ -16,7 +18,7 @@ class Fit:
 
     def setup(self, epochs):
         rng = np.random.default_rng(0)
-        self.x, self.y = rng.random((12_800, 784), dtype=np.float32), rng.integers(0, 10, 12_800)
+        self.x, self.y = rng.random((_ROWS, 784), dtype=np.float32), rng.integers(0, 10, _ROWS)
         self.mlp = NETWORKS["784-128-10"].build()
 
     def peakmem_fit(self, epochs):
