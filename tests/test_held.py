@@ -246,12 +246,24 @@ def test_a_fit_on_shards_reads_it_too():
     [({"epochs": 1}, 6), ({"epochs": 3, "max_steps": 11}, 11), ({"epochs": 2}, 12),
      ({"epochs": 9, "max_steps": 12}, 12)],
 )  # fmt: skip
-def test_a_fit_of_less_than_two_epochs_is_not_worth_it(options, steps):
+def test_a_fit_of_too_few_steps_is_not_worth_it(options, steps):
+    """Where the fewest epochs are two."""
     mlp = network("momentum")
     with forms_read() as forms:
         history = mlp.fit(PIXELS, LABELS, batch_size=BATCH, seed=0, **options)
     assert len(history.step_loss) == steps
     assert forms == {"uint8" if steps >= 12 else "float64"}
+
+
+@pytest.mark.parametrize(
+    ("x", "epochs", "form"),
+    [(PIXELS, 4, "float64"), (PIXELS, 5, "uint8"), (SINGLES, 19, "float64"),
+     (SINGLES, 20, "float32")],
+)  # fmt: skip
+def test_every_form_has_its_fewest_epochs(x, epochs, form):
+    with forms_read(least_epochs=None) as forms:
+        network("momentum").fit(x, LABELS, epochs=epochs)
+    assert forms == {form}
 
 
 @pytest.mark.parametrize(("width", "form"), [(37, "uint8"), (38, "float64")])
