@@ -23,9 +23,10 @@ from .validation import (
 
 BLOCKS = "blocks"
 
-# When x is held in a smaller form. MNIST's gains 10 to 23 ms an epoch on one thread of Zen 4, and
-# takes 8 to 23 ms beyond the look for NaN: fewer epochs do not gain that.
-LEAST_EPOCHS = 2
+# The forms in which x may be held, and the fewest epochs that gain what it takes. Of MNIST either
+# gains 10 to 23 ms an epoch on one thread of Zen 4. The pass takes 8 to 23 ms beyond the look for
+# NaN, but up to 150 and 400 ms in a virtual machine whose memory the host has to find first.
+LEAST_EPOCHS = {np.uint8: 5, np.float32: 20}
 # Fewer bytes stay in the second-level cache.
 LEAST_BYTES = 1 << 22
 # Multiply-adds a number of x in the forward pass: of an epoch of 784-32-10 reading x is 9 to 23 %,
@@ -110,14 +111,15 @@ def held(data: TrainingSet, mlp: Any, plan: FitPlan, callbacks: Sequence[Any] = 
     x = data.x
     if not (
         _is_ordinary(x)
-        and plan.total_steps >= LEAST_EPOCHS * plan.steps
         and mlp.layout.multiply_adds <= MOST_WORK * x.shape[1]
         and all(map(_is_own, callbacks))
     ):
         return data
     # Where there is no memory for it, a fit goes without.
     with suppress(MemoryError):
-        for form in (np.uint8, np.float32):
+        for form, epochs in LEAST_EPOCHS.items():
+            if plan.total_steps < epochs * plan.steps:
+                break
             smaller = np.empty_like(x, form)
             # Both in the order in which they lie in memory.
             if smaller.nbytes < x.nbytes and hold(smaller.ravel("K"), x.ravel("K"), mlp.dtype):

@@ -8,10 +8,11 @@ from fastmlp.engine import data_of
 
 
 @contextlib.contextmanager
-def forms_read(least_bytes=0):
+def forms_read(least_bytes=0, least_epochs=2):
     """A set, in which the dtypes are that are read in the meantime.
 
     least_bytes : of the arrays that may be held
+    least_epochs : of the fits that may, whatever the form; None for those of every form
     """
     forms = set()
 
@@ -21,6 +22,9 @@ def forms_read(least_bytes=0):
 
     with (
         mock.patch.object(_sources, "LEAST_BYTES", least_bytes),
+        mock.patch.dict(_sources.LEAST_EPOCHS),
         mock.patch.object(_session, "data_of", noted),
     ):
+        if least_epochs is not None:
+            _sources.LEAST_EPOCHS.update(dict.fromkeys(_sources.LEAST_EPOCHS, least_epochs))
         yield forms
