@@ -35,7 +35,6 @@ from .kernels._vocabulary import APART, EXTRAS, RARE, Vocabulary, smallest_with
 from .kernels.epoch import train_steps
 from .kernels.inference import infer_few_rows, infer_rows
 from .kernels.network import (
-    WHOLE_STEP,
     Data,
     Flat,
     Network,
@@ -147,8 +146,6 @@ class Trainer:
         self._data: Pinned | None = None
         self._plan: Pinned | None = None
         self._vocabularies: dict[tuple[Any, ...], Vocabulary] = {}
-        # Of a step, where not all of it is done in one call.
-        self.part = WHOLE_STEP
 
     def _microbatch(self, rows: int) -> Geometry:
         """How the rows lie that go through the network at a time: all of them for batch norm."""
@@ -268,9 +265,7 @@ class Trainer:
     def plan(self, shard: int = 0, shards: int = 1) -> Plan:
         """How to train on a shard of each batch; by default on all of it."""
         rows, chunk_rows, pitch = self.geometry
-        return Plan(
-            self.batch_size, rows, chunk_rows, pitch, *self.objective, shard, shards, self.part
-        )
+        return Plan(self.batch_size, rows, chunk_rows, pitch, *self.objective, shard, shards)
 
     def gradients(self) -> np.ndarray:
         """The gradients that the last step has left, flat, (P,); with ``apart`` alone."""
