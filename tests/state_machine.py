@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 import fastmlp
 from fastmlp import MLP, Linear, schedules
 from fastmlp.engine import Trainer
+from fastmlp.threads import Crew
 from tests import network_states as states
 from tests.bad_calls import BAD_CALLS
 from tests.interrupts import EVENTS, Act, CtrlC, Raise
@@ -251,7 +252,7 @@ class Machine(RuleBasedStateMachine):
             calls = 1 + calls % 2  # There are no more.
         cls = schedules.Constant if method == "rates" else Trainer
         options = {n: v for n, v in options.items() if n not in ("callbacks", "lr_schedule")}
-        reference = copy.deepcopy(self.mlp)
+        reference, before = copy.deepcopy(self.mlp), facts(self.mlp)
 
         def act(mlp):
             with (
@@ -261,14 +262,24 @@ class Machine(RuleBasedStateMachine):
                 fit(mlp, **options_for(mlp, options))
             return ctrl_c.steps
 
-        self.as_told_to_stop(reference, options, self.both(act))
+        steps = self.both(act)
+        if method == "rates" and calls == 1:
+            # A look at the schedule, before the fit begins.
+            assert_same(facts(self.mlp), before, "changed before the fit")
+        else:
+            self.as_told_to_stop(reference, options, steps)
 
     @rule(rows=st.integers(1, ROWS), calls=st.integers(1, 3))
     def forward_that_raises(self, rows, calls):
-        """In one of the layers: there is no last forward then, and all else is as before."""
+        """In one of the layers, or in the panels, which have one call: there is no last forward
+        then, and all else is as before."""
         before = facts(self.mlp)
         calls = min(calls, self.mlp.nlayers)
-        with CtrlC(calls, "before", "forward", Linear), contextlib.suppress(KeyboardInterrupt):
+        with (
+            CtrlC(calls, "before", "forward", Linear),
+            CtrlC(1, "before", "run", Crew),
+            pytest.raises(KeyboardInterrupt),
+        ):
             self.mlp.forward(X[:rows])
         assert_same(facts(self.mlp), before | {"output": None}, "changed by half a forward")
         self.twin.output = None
