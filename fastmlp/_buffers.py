@@ -83,7 +83,9 @@ class Buffers:
         # Held by who looks at the network of a fit that rests, and by the fit to go on.
         self.lock = threading.Lock()
         _of_networks.add(self)
-        self._finite: bool | None = None
+        # Whether all parameters are finite, once somebody has asked. Every change puts a new list
+        # in its place: what another thread then finds out about the numbers before is not kept.
+        self._finite: list[bool] = []
         self._bases: list[Any] = []
         self._references: list[int] = []
 
@@ -118,14 +120,15 @@ class Buffers:
         value = value.astype(array.dtype, copy=False)
         self.look()
         array[...] = value
+        self._finite = []
 
     def look(self) -> None:
         """To be called before the buffers are read or written."""
-        self._finite = None
         if self.panels is not None:
             self.panels.look()
         if self.session is not None:
             self.session.look()
+        self._finite = []
 
     def for_reading(self) -> Flat:
         """What ``predict`` reads; the caller keeps none of it."""
@@ -177,6 +180,7 @@ class Buffers:
         factors = optimizer.schedule(np.array([optimizer.lr]), done, layout.groups, layout.dtype)[0]
         update = FlatUpdate(optimizer.options, factors, norm_scale)
         update_parameters(*self._learnt(), self._gradients, layout.table, update)
+        self._finite = []
 
     def adopt(self, layer: ParameterLayer, row: Any) -> None:
         """Move the arrays of a layer into the buffers, where its row of the layer table says."""
@@ -203,12 +207,13 @@ class Buffers:
             return False
         if self.panels is not None and self.panels.are_newer:
             self.look()
-        if self._finite is None:
+        known = self._finite
+        if not known:
             # A sum sees every NaN and infinity. Where it overflows, the answer errs on the safe
             # side.
             with np.errstate(all="ignore"):
-                self._finite = bool(np.isfinite(self._parameters.sum()))
-        return self._finite
+                known.append(bool(np.isfinite(self._parameters.sum())))
+        return known[0]
 
     def all_finite(self) -> bool:
         """Whether all parameters are finite."""

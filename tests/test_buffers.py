@@ -347,6 +347,37 @@ def test_weights_known_to_be_finite_are_looked_through_once(mlp, monkeypatch):
     assert not mlp.buffers.known_finite()
 
 
+def test_weights_that_change_while_they_are_looked_through_are_looked_through_again(
+    mlp, monkeypatch
+):
+    """The change is another thread's; the answer to the first is of the weights before."""
+    is_finite = np.isfinite
+
+    def changed_meanwhile(value):
+        monkeypatch.undo()
+        answer = is_finite(value)
+        mlp.buffers.write("parameters", np.full_like(mlp.parameters, np.nan))
+        return answer
+
+    monkeypatch.setattr(np, "isfinite", changed_meanwhile)
+    assert mlp.buffers.known_finite() is True
+    assert mlp.buffers.known_finite() is False
+
+
+@pytest.mark.parametrize("how", ["write", "update"])
+def test_what_is_known_just_before_a_change_is_not_kept(mlp, monkeypatch, how):
+    """Another thread asks between the look before a change and the change."""
+    look = mlp.buffers.look
+    mlp.buffers.write("gradients", np.full_like(mlp.parameters, np.nan))
+    monkeypatch.setattr(mlp.buffers, "look", lambda: look() or mlp.buffers.known_finite())
+    if how == "write":
+        mlp.buffers.write("parameters", np.full_like(mlp.gradients, np.nan))
+    else:
+        mlp.buffers.update(mlp.layout, mlp.optimizer, 0, 1.0)
+    monkeypatch.undo()
+    assert mlp.buffers.known_finite() is False
+
+
 # Gradients in evaluation mode, and the rows that a step divides by
 
 
