@@ -68,8 +68,8 @@ def _repeated(stage):
 def _gather(team, work, index, turn):
     rows = work.batch.geometry.rows
     first = turn * rows % (work.data.order.size - rows)
-    batch = Batch(first, work.batch.at, work.batch.geometry, 0, 0, 1.0)
-    gather(team, work.network, work.data, batch)
+    batch = Batch(first, work.batch.at, work.batch.geometry, 0, 0, 1.0, -1, 0)
+    gather(team, work.network, work.data, batch, False)
 
 
 @inline
@@ -174,7 +174,7 @@ class Bench:
         data = data_of(self.x, classes, order, np.zeros(0, dtype))
         trainer = self.trainer
         network = Network(trainer.table, statistics, trainer.packed, trainer.vocabulary)
-        rows = Batch(0, 0, trainer.geometry, 0, 0, 1.0)
+        rows = Batch(0, 0, trainer.geometry, 0, 0, 1.0, -1, 0)
         factors = optimizer.schedule(np.zeros(1), 0, layout.groups, dtype)[0]
         one = np.dtype(dtype).type(1)
         turn = apart.Turn(factors, True, True, False, one / batch, one / batch)

@@ -16,6 +16,7 @@ from ._pace import Call, Pace
 from ._ranks import ALONE, Ranks
 from ._shards import trainer_of
 from ._signals import Signals
+from ._sources import has_columns_of_zeros
 from ._windows import Stream, TrainingSet, Window
 from .engine import Objective, data_of
 from .history import FitPlan, History, Progress
@@ -94,6 +95,7 @@ class Session:
         of_network = mlp.layout, learnt, statistics, self.plan.batch_size, objective
         unit = unit_for(mlp.compute_dtype)
         self._trainer = trainer_of(self.ranks, *of_network, unit)
+        self._trainer.zeros = has_columns_of_zeros(self.train_set.x, self.plan.batch_size)
         self._pace = Pace(self._trainer.threads)
 
     def _objective(self) -> Objective:

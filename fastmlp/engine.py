@@ -20,6 +20,7 @@ from .kernels._geometry import (
     Geometry,
     blocks_size,
     geometry_of,
+    lists_size,
     norm_terms,
     padded_width,
     pitch_of,
@@ -145,6 +146,8 @@ class Trainer:
         self._pinned: Pinned | None = None
         self._data: Pinned | None = None
         self._plan: Pinned | None = None
+        # Whether its batches have columns of zeros, as far as is known.
+        self.zeros = False
         self._vocabularies: dict[tuple[Any, ...], Vocabulary] = {}
 
     def _microbatch(self, rows: int) -> Geometry:
@@ -204,11 +207,15 @@ class Trainer:
         slopes, bends, scratch = workspace[18:]
         losses, errors = np.zeros((2, self.geometry.rows))
         normed = self.objective.options.norm_limit < np.inf or self.objective.squares
+        # Rounded operands, and inputs that other numbers are made of, are taken whole.
+        sees = not rounded and not embedded and self.table[0]["flat_scale"] < 0
+        seen = aligned_zeros(sees * self.threads * padded_width(inputs[0], dtype), dtype)
+        lists = aligned_zeros(sees * lists_size(inputs[0], self.threads, dtype), np.int32)
         return Packed(
             self.unit, Learnt(*learnt), gradients, staged,
             np.zeros(normed * norm_terms(self.table)), scratch, gathered, x, labels, row_weights,
             y, normals, slopes, bends, deltas, input_deltas, skips, means, variances, scales,
-            losses, errors, np.zeros(2, np.int64),
+            losses, errors, seen, lists, np.zeros(2, np.int64),
         )  # fmt: skip
 
     def draw_masks(self, seed: int, before: int) -> None:
@@ -225,7 +232,7 @@ class Trainer:
         needed = objective.apart, objective.loss.code, objective.options.rule
         if needed not in self._vocabularies:
             least = vocabulary_of(self.layout, objective)
-            known = vocabulary_for(self.layout.dtype.name, self.unit, least)
+            known = vocabulary_for(self.layout.dtype.name, self.unit, least, self.zeros)
             self._vocabularies[needed] = known
         return self._vocabularies[needed]
 

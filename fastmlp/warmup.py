@@ -24,7 +24,8 @@ __all__ = ["compile_for", "compile_kernels", "is_cold", "is_cold_for", "warmup"]
 def compile_for(mlp: MLP) -> None:
     """Compile what ``fit`` and ``predict`` of a network need, or find it on disk.
 
-    Less than ``warmup``, which serves every network. The network stays as it is.
+    Less than ``warmup``, which serves every network. The network stays as it is. What is compiled
+    leaves out columns of zeros, of which the trial's data consist.
     """
     trial = copy.deepcopy(mlp)
     x, labels = np.zeros((8, mlp.input_size), mlp.dtype), np.zeros((8, mlp.output_size))

@@ -128,15 +128,17 @@ def gradients_follow_the_loss(mlp, x, labels, rows, names=("W", "b")):
             assert_allclose(found[f"d{name}{k}"], expected, rtol=1e-5, atol=1e-8)
 
 
-def fit_is_the_loop_on_any_threads(make, batch_size, dtype, monkeypatch):
+def fit_is_the_loop_on_any_threads(make, batch_size, dtype, monkeypatch, change=None):
     """Two epochs and a short batch, on 1 to 4 threads, to the bit.
 
-    make : makes the network, the same one every time
+    make : makes the network, the same one every time    change : changes the data in place
     """
     monkeypatch.setattr("fastmlp.engine.STEP_WORK_PER_THREAD", 1)
     looped = make()
     sizes = looped.input_size, looped.output_size
     x, labels, _ = batch(2 * batch_size + 5, *sizes, dtype=dtype)
+    if change is not None:
+        change(x)
     for _, first in itertools.product(range(2), range(0, len(x), batch_size)):
         rows = slice(first, first + batch_size)
         train_by_hand(looped, x[rows], labels[rows])

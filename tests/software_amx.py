@@ -9,7 +9,7 @@ import contextlib
 from llvmlite import ir
 from numba.core import cgutils
 
-from fastmlp.kernels import _tile
+from fastmlp.kernels import _tile_products
 from fastmlp.kernels._simd import splat_ir
 from fastmlp.kernels._tile_bf16 import multiply_emulated_ir
 from fastmlp.kernels._units import AmxUnit
@@ -79,8 +79,8 @@ class SoftwareRegisters:
 @contextlib.contextmanager
 def software_amx():
     """The unit, while kernels can be compiled for it."""
-    _tile.SQUARES[SoftwareAmxUnit] = SoftwareRegisters
+    _tile_products._SQUARES[SoftwareAmxUnit] = SoftwareRegisters
     try:
         yield SoftwareAmxUnit()
     finally:
-        del _tile.SQUARES[SoftwareAmxUnit]
+        del _tile_products._SQUARES[SoftwareAmxUnit]

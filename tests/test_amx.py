@@ -100,17 +100,18 @@ ASSEMBLY = """
 import re
 import numba
 import numpy as np
-from fastmlp.kernels import _tile
+from fastmlp.kernels import _tile, _tile_products
+from fastmlp.kernels.present import ALL_FEATURES
 from tests.numerics import compiled
 from fastmlp.kernels._units import AmxUnit
 
 @compiled
 def product(unit, c, a, pitch, b, depth):
-    _tile.tiles_begin(unit)
+    _tile_products.tiles_begin(unit)
     tile = _tile.tile_zeros(unit, c, 3)
-    tile = _tile.tile_multiply_blocks(unit, tile, a, 0, pitch, b, 0, depth)
+    tile = _tile_products.tile_multiply_blocks(unit, tile, a, 0, pitch, b, 0, depth, ALL_FEATURES)
     _tile.tile_store(tile, c, 0, 48, 16)
-    _tile.tiles_end(unit)
+    _tile_products.tiles_end(unit)
 
 floats, pairs = np.zeros(1, np.float32), np.zeros(1, np.uint32)
 product.compile(tuple(map(numba.typeof, (AmxUnit(), floats, pairs, 1, pairs, 1))))

@@ -24,8 +24,8 @@ BOUNDS_TESTS = ["tests/test_bounds.py", "-k"]
 OF = {"float32": "(float32 or bfloat16) and not float64", "float64": "not (float32 or bfloat16)"}
 FITS = {
     dtype: [
-        "tests/test_fit.py", "-k",
-        f"(hand_written_loop or labels_in_any_form) and {dtype} and {chosen}",
+        "tests/test_fit.py", "tests/test_present.py", "-k",
+        f"(hand_written_loop or labels_in_any_form or leaves_nothing_out) and {dtype} and {chosen}",
     ]
     for dtype, chosen in OF.items()
 }  # fmt: skip

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from fastmlp.kernels import _tile
+from fastmlp.kernels import _tile, _tile_products
 from fastmlp.kernels._host import TILE_VECTORS, lanes
 from fastmlp.kernels._simd import vector_lanes
 from fastmlp.kernels._units import FLOATS, unit_rows
+from fastmlp.kernels.present import ALL_FEATURES
 from tests.bfloat16 import NAN_PAIR, PAIR_UNITS, pairs_of_columns, pairs_of_rows, rounded
 from tests.numerics import assert_within, compiled, product_bound
 
@@ -29,14 +30,16 @@ def _products(vectors):
     def blocks(unit, c, a, pitch, b, depth):
         step, one = vectors * vector_lanes(c), vector_lanes(c)
         tile = _tile.tile_load(unit, c, 0, step, one, vectors)
-        tile = _tile.tile_multiply_blocks(unit, tile, a, 0, pitch, b, 0, depth)
+        tile = _tile_products.tile_multiply_blocks(
+            unit, tile, a, 0, pitch, b, 0, depth, ALL_FEATURES
+        )
         _tile.tile_store(tile, c, 0, step, one)
 
     @compiled
     def transposed(unit, c, a, pitch, b, depth):
         step, one = vectors * vector_lanes(c), vector_lanes(c)
         tile = _tile.tile_zeros(unit, c, vectors)
-        tile = _tile.tile_multiply_transposed(unit, tile, a, 0, b, 0, pitch, depth)
+        tile = _tile_products.tile_multiply_transposed(unit, tile, a, 0, b, 0, pitch, depth)
         _tile.tile_store(tile, c, 0, step, one)
 
     @compiled

@@ -10,7 +10,7 @@ from fastmlp.kernels._vocabulary import WHOLE
 
 def take_the_whole(replace=setattr):
     """Let every network be trained by the epoch that knows all; replace : sets an attribute."""
-    replace(engine, "vocabulary_for", lambda dtype, unit, least: WHOLE)
+    replace(engine, "vocabulary_for", lambda *arguments: WHOLE)
 
 
 def pytest_configure(config):

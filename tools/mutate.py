@@ -57,6 +57,7 @@ FIRST = {
     "mix": "parametric_activations", "_own": "own_activation", "_pace": "pace",
     "_memory": "packing update", "_operands": "packing bfloat16",
     "_rates": "bfloat16 measured", "_simd": "math loss", "_sync": "kernels", "_tile": "tile linear",
+    "_tile_products": "tile present", "present": "present",
     "_tile_amx": "amx", "_tile_bf16": "bfloat16", "_units": "bfloat16", "activation": "activation",
     "batchnorm": "batchnorm", "linear": "linear", "loss": "loss", "matmul": "linear",
     "packing": "packing linear", "update": "update", "rules": "update", "gather": "packing",

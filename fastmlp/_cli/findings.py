@@ -23,7 +23,7 @@ from .._version import __version__
 from ..kernels import _compiled, _host, _jit
 from ..kernels._cache import KernelCache
 from ..kernels._units import FloatUnit
-from ..kernels._vocabulary import Apart, Plain, Rare, RareApart, Whole
+from ..kernels._vocabulary import Apart, ApartZeros, Plain, PlainZeros, Rare, RareApart, Whole
 from ..threads import get_num_threads
 from .units import in_bytes
 
@@ -150,7 +150,9 @@ def _files_of_code(folder: Path) -> tuple[list[Path], list[Path]]:
 # What compiled epochs are for.
 _KNOWN = {
     Plain: "plain layers, momentum",
+    PlainZeros: "plain layers, momentum, columns of zeros",
     Apart: "plain layers, SGD and Adam",
+    ApartZeros: "plain layers, SGD and Adam, columns of zeros",
     Rare: "plain layers, every loss, momentum",
     RareApart: "plain layers, every loss, every optimizer",
     Whole: "everything",

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ._units import Unit
-from ._vocabulary import Vocabulary, wider
+from ._vocabulary import ZEROS, Vocabulary, smallest_with, wider
 from .epoch import train_steps
 
 
@@ -44,13 +44,17 @@ def is_compiled(dtype: str, unit: Unit, least: Vocabulary) -> bool:
 
 
 @lru_cache
-def vocabulary_for(dtype: str, unit: Unit, least: Vocabulary) -> Vocabulary:
+def vocabulary_for(dtype: str, unit: Unit, least: Vocabulary, zeros: bool = False) -> Vocabulary:
     """The vocabulary that needs no compiling, or else the smallest that will do.
 
     dtype : of the parameters    least : what the network and its training have
+    zeros : whether ``ZEROS`` would save time. That is no reason to compile where there is code that
+        will do, nor to compile any other words.
     """
-    for known in (epochs_here(), epochs_on_disk()):
-        for each in wider(least):
-            if Epoch(dtype, type(unit), each) in known:
-                return each()
-    return least
+    wanted = smallest_with(least.words | ZEROS * zeros)
+    for enough in (wanted, least):
+        for known in (epochs_here(), epochs_on_disk()):
+            for each in wider(enough):
+                if Epoch(dtype, type(unit), each) in known:
+                    return each()
+    return wanted if wanted.words & ~ZEROS == least.words else least

@@ -79,6 +79,12 @@ def scratch_size(unit: Unit, widest_input: int, widest_output: int, dtype) -> in
     return (squares * TILE_VECTORS + 1) * count * count
 
 
+def lists_size(width: int, parts: int, dtype) -> int:
+    """Numbers in the lists of so many features for each part: see ``present.Features``."""
+    # Half of a list are runs, pairs of numbers: of at most every other feature there is one.
+    return parts * 2 * padded_width(width, dtype)
+
+
 # Rows of a matrix whose squares are one term of a norm: the same for every number of threads.
 ROWS_OF_A_TERM = 64
 

@@ -17,13 +17,8 @@ from ._host import TILE_VECTORS, aligned_zeros, has_amx, has_bfloat16, lanes
 from ._jit import entry
 from ._simd import vector_lanes
 from ._sync import barrier
-from ._tile import (
-    tile_multiply_transposed,
-    tile_store,
-    tile_zeros,
-    tiles_begin,
-    tiles_end,
-)
+from ._tile import tile_store, tile_zeros
+from ._tile_products import tile_multiply_transposed, tiles_begin, tiles_end
 from ._units import (
     FLOATS,
     AmxUnit,

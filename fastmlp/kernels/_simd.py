@@ -303,6 +303,17 @@ def sum_lanes(typingctx, vector):
 
 
 @intrinsic
+def mask_bits(typingctx, mask):
+    """The lanes of a mask as the bits of a number, the first lane as the lowest."""
+
+    def codegen(context, builder, sig, args):
+        bits = builder.bitcast(args[0], ir.IntType(mask.count))
+        return builder.zext(bits, ir.IntType(64))
+
+    return types.int64(mask), codegen
+
+
+@intrinsic
 def full_like(typingctx, vector, number):
     """A vector of ``vector``'s type with ``number`` in every lane."""
     return signature(vector, vector, vector), lambda context, builder, sig, args: args[1]

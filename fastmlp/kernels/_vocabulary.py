@@ -18,6 +18,7 @@ from ._units import FloatUnit
 APART = 1  # updates from gradients in memory, and what is done with these before
 RARE = 2  # activations, losses and rules other than the most frequent ones
 EXTRAS = 4  # norms, dropout and whatever else layers may have
+ZEROS = 8  # columns of zeros in a batch, which products leave out: see ``present``
 
 
 class Plain(NamedTuple):
@@ -44,20 +45,33 @@ class RareApart(NamedTuple):
     words: int = RARE | APART
 
 
+class PlainZeros(NamedTuple):
+    """``Plain``, with columns of zeros."""
+
+    words: int = ZEROS
+
+
+class ApartZeros(NamedTuple):
+    """``Apart``, with columns of zeros."""
+
+    words: int = APART | ZEROS
+
+
 class Whole(NamedTuple):
     """With all there is."""
 
-    words: int = RARE | APART | EXTRAS
+    words: int = RARE | APART | EXTRAS | ZEROS
 
 
-Vocabulary = Plain | Apart | Rare | RareApart | Whole
+# The smallest come first.
+VOCABULARIES = Plain, PlainZeros, Apart, ApartZeros, Rare, RareApart, Whole
+Vocabulary = Plain | PlainZeros | Apart | ApartZeros | Rare | RareApart | Whole
 WHOLE = Whole()
 
 
 def wider(least: Vocabulary) -> list[type[Vocabulary]]:
     """A vocabulary and all that have its words, the smallest first."""
-    every: list[type[Vocabulary]] = [Plain, Apart, Rare, RareApart, Whole]
-    return [each for each in every if each().words & least.words == least.words]
+    return [each for each in VOCABULARIES if each().words & least.words == least.words]
 
 
 def smallest_with(words: int) -> Vocabulary:
@@ -87,11 +101,12 @@ def needs(words, otherwise=None):
     otherwise : a helper that is called in its place; by default nothing is done
     """
 
-    def is_known(arguments):
-        known = _field_of(_holder_of("vocabulary", arguments), "vocabulary").instance_class
-        return known().words & words == words
+    return inline_where(lambda arguments: _knows(words, arguments), otherwise)
 
-    return inline_where(is_known, otherwise)
+
+def _knows(words, arguments):
+    known = _field_of(_holder_of("vocabulary", arguments), "vocabulary").instance_class
+    return known().words & words == words
 
 
 def _rounds(arguments):
@@ -101,3 +116,20 @@ def _rounds(arguments):
 
 # ``inline`` for a helper that does nothing where floats are multiplied as they are.
 needs_rounding = inline_where(_rounds)
+
+
+def needs_zeros(otherwise=None):
+    """``needs(ZEROS, otherwise)``; left out as well where operands are rounded."""
+
+    def is_known(arguments):
+        return _knows(ZEROS, arguments) and not _rounds(arguments)
+
+    return inline_where(is_known, otherwise)
+
+
+def _has_lists(arguments):
+    return hasattr(_field_of(_holder_of("lists", arguments), "lists"), "ndim")
+
+
+# ``inline`` for a helper that does nothing where ``present.Features`` are always all.
+needs_lists = inline_where(_has_lists)

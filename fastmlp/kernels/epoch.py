@@ -11,11 +11,12 @@ from ..threads import GONE
 from ._geometry import Geometry
 from ._jit import entry, inline
 from ._sync import barrier, call_up, called_up
-from ._vocabulary import APART, needs
+from ._vocabulary import APART, needs, needs_zeros
 from .apart import Turn, update_apart
 from .embed import has_embedding
 from .gather import Batch, gather, gather_labels
 from .network import BACKWARD, FORWARD, WHOLE_STEP
+from .present import find_present
 from .scale import has_scale
 from .step import backward_pass, forward_pass, loss_of_rows
 from .update import squares_of_weights
@@ -51,7 +52,7 @@ def _part_of_step(team, network, data, plan, schedule):
     """
     batch = _batch_of(plan, data, 0, 0, 0)
     if plan.part == FORWARD:
-        gather(team, network, data, batch)
+        gather(team, network, data, batch, False)
         barrier(team)
         forward_pass(team, network, batch)
     elif plan.part == BACKWARD:
@@ -104,7 +105,23 @@ def _batch_of(plan, data, step, before, at):
     rows = min(plan.microbatch_rows, _rows_of_step(plan, data, step)[1] - before)
     dropout = data.dropout[step] if data.dropout.size > 0 else 1.0
     geometry = Geometry(rows, plan.chunk_rows, plan.pitch)
-    return Batch(step * plan.batch_size + before, at, geometry, step, before, dropout)
+    return Batch(step * plan.batch_size + before, at, geometry, step, before, dropout, -1, 0)
+
+
+@inline
+def _as_it_is(team, network, batch):
+    return batch
+
+
+@needs_zeros(otherwise=_as_it_is)
+def _with_present(team, network, batch):
+    """A microbatch that all parts have gathered, with its features that are present."""
+    packed = network.packed
+    found = find_present(team, packed.seen, packed.lists, network.table[0].inputs)
+    return Batch(
+        batch.first, batch.at, batch.geometry, batch.step, batch.before, batch.dropout,
+        found.present, found.runs,
+    )  # fmt: skip
 
 
 @inline
@@ -147,9 +164,14 @@ def train_steps(team, network, data, plan, schedule, first, last, steps_out):
     half = packed.inputs.by_row.size // 2
     step, loss, errors = first, 0.0, 0.0
     batch = _batch_of(plan, data, first, _rows_of_step(plan, data, first)[0], 0)
-    gather(team, network, data, batch)
+    sees = packed.seen.size > 0
+    gather(team, network, data, batch, sees)
     barrier(team)
     while step < last:
+        if sees:
+            batch = _with_present(team, network, batch)
+            # Where one batch has most features, others will: no more time is spent on looking.
+            sees = batch.present >= 0
         turn, ends = _turn_of(plan, data, schedule, batch), _ends_step(plan, data, batch)
         if plan.squares and batch.before == 0:
             squares = squares_of_weights(
@@ -181,7 +203,7 @@ def train_steps(team, network, data, plan, schedule, first, last, steps_out):
             if has_scale(network.table[0]) or has_embedding(network.table[0]):
                 # The gather reads what other parts have just updated.
                 barrier(team)
-            gather(team, network, data, batch)
+            gather(team, network, data, batch, sees)
         barrier(team)
     return last
 

@@ -9,10 +9,11 @@ from ._jit import inline
 from ._memory import Place, load, store
 from ._operands import Rectangle, operand_of, publish_from, row_group, share_rows
 from ._simd import vector_lanes
-from ._vocabulary import EXTRAS, needs, needs_rounding
+from ._vocabulary import EXTRAS, needs, needs_rounding, needs_zeros
 from .dropout import draw_of, drop_rows
 from .embed import clear_row, embed_row, has_embedding, raw_width, sizes_of
 from .packing import ceil_div, prefetch_row, read_row, row_start
+from .present import begin_to_see, see_row
 from .scale import ScaledLayer, has_scale, scale_row
 
 # How many rows ahead of the one that is copied are asked for. Without that the gather took 7 to 9 %
@@ -30,6 +31,8 @@ class Batch(NamedTuple):
     step: int  # of the epoch
     before: int  # rows of the step's batch that came in earlier microbatches
     dropout: float  # what the shares that are dropped are multiplied by
+    present: int  # of the input's features, and runs of these: see ``present.Features``
+    runs: int
 
 
 @inline
@@ -74,14 +77,17 @@ def scaled_layer(network):
 
 
 @inline
-def gather(team, network, data, batch):
-    """The batch's rows of the order into blocks, and their labels."""
+def gather(team, network, data, batch, sees):
+    """The batch's rows of the order into blocks, and their labels.
+
+    sees : whether to note which features they have, for ``present.find_present``
+    """
     packed = network.packed
     begin, end = share_rows(team, packed.unit, batch.geometry.rows)
     if packed.gathered.size > 0:
         _gather_rounded(team, network, data, batch, begin, end)
     else:
-        _gather_floats(network, data, batch, begin, end)
+        _gather_floats(team, network, data, batch, begin, end, sees)
     _gather_labels(network, data, batch, begin, end)
 
 
@@ -92,15 +98,29 @@ def gather_labels(team, network, data, batch):
     _gather_labels(network, data, batch, begin, end)
 
 
+@needs_zeros()
+def _begin_to_see(team, network):
+    begin_to_see(team, network.packed.seen)
+
+
+@needs_zeros()
+def _see_row(team, network, place, step):
+    see_row(team, network.packed.seen, place, step, network.table[0].inputs)
+
+
 @inline
-def _gather_floats(network, data, batch, begin, end):
+def _gather_floats(team, network, data, batch, begin, end, sees):
     """The rows for a unit that multiplies floats, straight to where they stay."""
     values, geometry = network.packed.inputs.values, batch.geometry
     step, width = geometry.pitch * vector_lanes(values), network.table[0].inputs
+    if sees:
+        _begin_to_see(team, network)
     for i in range(begin, end):
         place = Place(values, batch.at + row_start(values, width, geometry, i))
         _gather_row(place, step, data, batch.first, i, end, raw_width(network.table[0]))
         _complete_row(network, place, step)
+        if sees:
+            _see_row(team, network, place, step)
     if network.table[0].dropout > 0:
         chunk_rows = geometry.chunk_rows
         for number in range(begin // chunk_rows, ceil_div(end, chunk_rows)):

@@ -18,6 +18,7 @@ from .layernorm import Row, RowAffine, has_layernorm, layernorm_row
 from .matmul import Weights, forward_product
 from .mix import early_formula, has_mix, mix_alone
 from .packing import StridedMatrix, ceil_div, read_row, write_row
+from .present import whole
 from .scale import has_scale, scale_row
 
 
@@ -91,8 +92,8 @@ def _layer_blocks(alone, network, layer, y, x, scratch):
     formula = early_formula(layer, False, WHOLE)
     weights = Weights(network.weights, layer.packed_w, layer.packed_b)
     forward_product(
-        alone, network.unit, y, x, weights, scratch, NO_ACTIVATION if normalised else formula,
-        y.blocks.values,
+        alone, network.unit, y, whole(x), weights, scratch,
+        NO_ACTIVATION if normalised else formula, y.blocks.values,
     )  # fmt: skip
     values, chunk = y.blocks.values, y.chunk
     if has_layernorm(layer):

@@ -38,6 +38,7 @@ from .packing import (
     unpack_matrix,
     unpack_panels,
 )
+from .present import whole
 from .rules import FACTORS
 
 
@@ -108,8 +109,8 @@ def _linear_forward(team, y, x, w, b, formula, work):
     for chunk in range(chunk_count(geometry)):
         forward_product(
             team, unit, operand_of(y_blocks, 0, outputs, geometry, chunk),
-            operand_of(x_blocks, 0, inputs, geometry, chunk), Weights(packed, 0, bias_at), scratch,
-            formula, y_blocks.values,
+            whole(operand_of(x_blocks, 0, inputs, geometry, chunk)), Weights(packed, 0, bias_at),
+            scratch, formula, y_blocks.values,
         )  # fmt: skip
     barrier(team)
     unpack_matrix(team, y, y_blocks.values, outputs, geometry)
@@ -165,7 +166,7 @@ def _linear_backward(team, dw, db, dx, x, w, dz, scale, work):
     target = GradientTarget(dw_panels, 0)
     no_update = FusedUpdate(dw_panels, dw_panels, scale, load_numbers(factors, 0, FACTORS))
     for chunk in range(chunk_count(geometry)):
-        x_chunk = operand_of(x_blocks, 0, inputs, geometry, chunk)
+        x_chunk = whole(operand_of(x_blocks, 0, inputs, geometry, chunk))
         dz_chunk = operand_of(dz_blocks, 0, outputs, geometry, chunk)
         if dx.size > 0:
             dx_chunk = operand_of(dx_blocks, 0, inputs, geometry, chunk)

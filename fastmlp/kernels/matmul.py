@@ -20,8 +20,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ._host import TILE_VECTORS
 from ._jit import inline
-from ._memory import Place, load, store
+from ._memory import Place, load, squares_on_stack, store
 from ._operands import (
     Rectangle,
     publish,
@@ -30,22 +31,27 @@ from ._operands import (
     transposed_panel,
     weight_panel,
 )
-from ._simd import vector_lanes
+from ._simd import full_like, vector_lanes
 from ._sync import share
 from ._tile import (
     tile_from_row,
     tile_height,
     tile_load,
-    tile_multiply_blocks,
-    tile_multiply_transposed,
     tile_store,
     tile_updater,
     tile_zeros,
+)
+from ._tile_products import (
+    tile_multiply_blocks,
+    tile_multiply_listed,
+    tile_multiply_transposed,
     tiles_begin,
     tiles_end,
 )
+from ._vocabulary import needs_lists
 from .activation import IDENTITY, activate_short, activation_slope, is_short, store_activated
 from .packing import ceil_div, panel_of, panel_start
+from .present import ALL_FEATURES, Features, add_absent_weights, listed_tiles, zero_times
 from .rules import momentum_rule
 
 # Modes of a weight gradient: it is stored, added to what is stored, or used for an update, alone or
@@ -86,6 +92,23 @@ class PanelTiles(NamedTuple):
     vectors: int  # its width in vectors
     first: int
     last: int
+
+
+class ListedRows(NamedTuple):
+    """As many rows of a panel as a tile has, whose features follow each other in a list."""
+
+    features: Features
+    at: int  # where the panel begins
+    first: int  # the number of the first feature in the list
+    height: int
+    vectors: int
+
+
+@inline
+def _row_at(tile, row, lanes):
+    """Where a row of ``ListedRows`` begins."""
+    feature = tile.features.lists[tile.features.at + tile.first + row]
+    return tile.at + feature * tile.vectors * lanes
 
 
 @inline
@@ -178,8 +201,9 @@ def _forward_panel(vectors):
             at = y_at + t * step
             tile = tile_from_row(unit, b.array, b.at, vectors)
             tile = tile_multiply_blocks(
-                unit, tile, x.blocks.by_feature, x.chunk.at + t * step, pitch, w.array, w.at, depth
-            )
+                unit, tile, x.blocks.by_feature, x.chunk.at + t * step, pitch, w.array, w.at, depth,
+                x.features,
+            )  # fmt: skip
             tile_store(tile, values, at, lanes, pitch * lanes)
             if formula.code != IDENTITY or formula.keeps_slope:
                 _activate_tile(values, slopes, at, height, lanes, pitch * lanes, vectors, formula)
@@ -205,7 +229,7 @@ def _input_gradient_panel(vectors):
             tile = tile_zeros(unit, values, vectors)
             tile = tile_multiply_blocks(
                 unit, tile, dz.blocks.by_feature, dz.chunk.at + t * step, pitch,
-                wt.array, wt.at, depth,
+                wt.array, wt.at, depth, ALL_FEATURES,
             )  # fmt: skip
             tile_store(tile, values, at, lanes, pitch * lanes)
             if formula.code != IDENTITY or formula.keeps_slope:
@@ -251,9 +275,87 @@ def _weight_gradient_panel(vectors):
 
 
 @inline
+def _begin_rows(rows, target, tile, mode):
+    """What a tile of listed rows is added to: zeros, or what is stored of their gradients."""
+    lanes = vector_lanes(rows)
+    for row in range(tile.height):
+        at = _row_at(tile, row, lanes)
+        for v in range(tile.vectors):
+            so_far = load(target.gradients, at + v * lanes)
+            if mode in (STORE, UPDATE):
+                so_far = full_like(so_far, 0)
+            store(rows, (row * tile.vectors + v) * lanes, so_far)
+
+
+@inline
+def _use_rows(rows, target, tile, mode, update):
+    """The gradients of a tile of listed rows are stored, or used for their update."""
+    lanes = vector_lanes(rows)
+    for row in range(tile.height):
+        at = _row_at(tile, row, lanes)
+        for v in range(tile.vectors):
+            here, gradient = at + v * lanes, load(rows, (row * tile.vectors + v) * lanes)
+            if mode in (UPDATE, ADD_UPDATE):
+                old = load(update.parameters, here), load(update.velocities, here)
+                weight, velocity = momentum_rule(update.scale * gradient, old, update.factors)
+                store(update.parameters, here, weight)
+                store(update.velocities, here, velocity)
+            else:
+                store(target.gradients, here, gradient)
+
+
+@_by_width
+def _listed_gradient_panel(vectors):
+    """What ``_weight_gradient_panel`` does, of the features of a list.
+
+    Its tiles are of those present; of the rest, whose gradients are 0 * dz, a part has a share of
+    the same size.
+    """
+
+    @inline
+    def compute(unit, target, x, dz, tiles, mode, update):
+        g, pitch = target.gradients, dz.chunk.pitch
+        lanes, height = vector_lanes(g), tile_height(unit, g)
+        width = vectors * lanes
+        w_at = target.at + tiles.block * lanes * ceil_div(x.chunk.width, lanes) * lanes
+        dz_at = dz.chunk.at + tiles.block * pitch * lanes
+        rows, zeros = squares_on_stack(g, TILE_VECTORS), squares_on_stack(g, TILE_VECTORS)
+        for v in range(vectors):
+            nothing = zero_times(dz.blocks.values, dz_at + v * pitch * lanes, dz.chunk.rows)
+            store(zeros, v * lanes, nothing)
+        listed, own = listed_tiles(x.features, height), tiles.last - tiles.first
+        rest = x.features.width // height - listed
+        rest_first, rest_last = tiles.first * rest // listed, tiles.last * rest // listed
+        for number in range(own + rest_last - rest_first):
+            t = (tiles.first if number < own else listed + rest_first - own) + number
+            tile_rows = ListedRows(x.features, w_at, t * height, height, vectors)
+            _begin_rows(rows, target, tile_rows, mode)
+            if number < own:
+                tile = tile_load(unit, rows, 0, width, lanes, vectors)
+                tile = tile_multiply_listed(
+                    unit, tile, x.blocks.values, x.chunk.at, x.features, t * height,
+                    dz.blocks.values, dz_at, pitch, x.chunk.rows,
+                )  # fmt: skip
+                tile_store(tile, rows, 0, width, lanes)
+            else:
+                for k in range(0, height * width, lanes):
+                    store(rows, k, load(rows, k) + load(zeros, k % width))
+            _use_rows(rows, target, tile_rows, mode, update)
+
+    return compute
+
+
+@needs_lists
+def _listed_gradient(features, vectors, arguments):
+    """``_listed_gradient_panel``, where there may be a list."""
+    _listed_gradient_panel(vectors, arguments)
+
+
+@inline
 def forward_product(team, unit, y, x, weights, scratch, formula, slopes):
     """y = act(x @ w + b), this part's tiles; w and b lie in ``weights``.
 
+    x : ``Inputs``
     slopes : those of act, laid out as y's values; written where the formula keeps them
     """
     w, panels_at, bias_at = weights
@@ -262,6 +364,7 @@ def forward_product(team, unit, y, x, weights, scratch, formula, slopes):
     inputs = x.chunk.width
     panel_rows = ceil_div(inputs, lanes) * lanes
     own_scratch = _scratch_of(team, scratch)
+    sums = Place(squares_on_stack(w, 3), 0)
     begin, end = share(team, tiles * blocks)
     tiles_begin(unit)
     for panel in range(*_panels_of_share(blocks, tiles, begin, end)):
@@ -269,7 +372,11 @@ def forward_product(team, unit, y, x, weights, scratch, formula, slopes):
         column = own.block * lanes
         at = Place(w, panels_at + column * panel_rows)
         panel_w = weight_panel(unit, own_scratch, at, inputs, own.vectors)
-        arguments = (unit, y, x, panel_w, Place(w, bias_at + column), own, formula, slopes)
+        bias = Place(w, bias_at + column)
+        if x.features.present >= 0:
+            add_absent_weights(sums, bias, at, own.vectors, x.features)
+            bias = sums
+        arguments = (unit, y, x, panel_w, bias, own, formula, slopes)
         _forward_panel(own.vectors, arguments)
     tiles_end(unit)
 
@@ -300,14 +407,20 @@ def input_gradient_product(team, unit, dx, kept, dz, weights, scratch, formula):
 def weight_gradient_product(team, unit, target, x, dz, mode, update):
     """x.T @ dz, this part's tiles: kept at the target or used for an update, as ``mode`` says.
 
+    x : ``Inputs``
     update : a ``FusedUpdate``, which STORE and ADD do not look at
     """
     lanes, height = vector_lanes(target.gradients), tile_height(unit, target.gradients)
     tiles, blocks = ceil_div(x.chunk.width, height), ceil_div(dz.chunk.width, lanes)
+    if x.features.present >= 0:
+        tiles = listed_tiles(x.features, height)
     begin, end = share(team, tiles * blocks)
     tiles_begin(unit)
     for panel in range(*_panels_of_share(blocks, tiles, begin, end)):
         own = _panel_tiles(blocks, panel, tiles, begin, end)
         arguments = (unit, target, x, dz, own, mode, update)
-        _weight_gradient_panel(own.vectors, arguments)
+        if x.features.present < 0:
+            _weight_gradient_panel(own.vectors, arguments)
+        else:
+            _listed_gradient(x.features, own.vectors, arguments)
     tiles_end(unit)

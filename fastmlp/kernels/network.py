@@ -97,6 +97,8 @@ class Packed(NamedTuple):
     row_scales: np.ndarray  # of layer norm: what rows were multiplied by; so many per layer
     row_losses: np.ndarray  # of the microbatch, float64
     row_errors: np.ndarray  # the same
+    seen: np.ndarray  # for every part a number of each feature other than 0, if its rows have one
+    lists: np.ndarray  # for every part a list of features: see ``present.Features``
     masks: np.ndarray  # (2,) int64: dropout's key, and the step that an epoch's first one counts as
 
 

@@ -49,7 +49,7 @@ def _into_row(network, rows, at):
         packed.gathered, packed.inputs, packed.labels, packed.row_weights, packed.activations,
         packed.normals, packed.slopes, packed.bends, packed.deltas, packed.input_deltas,
         packed.skips, packed.means, packed.variances, packed.row_scales, packed.row_losses,
-        packed.row_errors, packed.masks,
+        packed.row_errors, packed.seen, packed.lists, packed.masks,
     )  # fmt: skip
     statistics = rows[end : end + network.statistics.size]
     return Network(network.table, statistics, into, network.vocabulary)

@@ -30,7 +30,7 @@ from ._rows import SQUARES, Rows
 from ._simd import vector_lanes
 from ._sync import barrier, share
 from ._tile import tile_height
-from ._vocabulary import EXTRAS, needs
+from ._vocabulary import EXTRAS, needs, needs_zeros
 from .activation import activation_slope, formula_of, no_activation
 from .batchnorm import (
     Affine,
@@ -76,6 +76,7 @@ from .matmul import (
 )
 from .mix import early_formula
 from .packing import ceil_div, chunk_count, panel_count
+from .present import Inputs, features_of_part, whole
 from .rules import FACTORS
 
 
@@ -83,6 +84,21 @@ from .rules import FACTORS
 def _weights_of(network, index):
     layer = network.table[index]
     return Weights(network.packed.learnt.parameters, layer.packed_w, layer.packed_b)
+
+
+@inline
+def _whole_inputs(team, network, index, batch, number):
+    return whole(input_of(network, index, batch, number))
+
+
+@needs_zeros(otherwise=_whole_inputs)
+def _inputs_of(team, network, index, batch, number):
+    """Chunk ``number`` of layer l's input; of the network's, the features that are present."""
+    x, packed = input_of(network, index, batch, number), network.packed
+    present = batch.present if index == 0 else -1
+    width = network.table[0].inputs
+    features = features_of_part(team, packed.staged, packed.lists, width, present, batch.runs)
+    return Inputs(x.blocks, x.chunk, features)
 
 
 @inline
@@ -97,8 +113,8 @@ def forward_linear(team, network, index, batch):
     for number in range(chunk_count(batch.geometry)):
         forward_product(
             team, packed.unit, output_of(network, index, y, batch.geometry, number),
-            input_of(network, index, batch, number), _weights_of(network, index), packed.scratch,
-            formula, packed.slopes,
+            _inputs_of(team, network, index, batch, number), _weights_of(network, index),
+            packed.scratch, formula, packed.slopes,
         )  # fmt: skip
 
 
@@ -240,7 +256,7 @@ def update_linear(team, network, index, batch, turn):
         first, last = number == 0 and turn.first, number == chunks - 1 and turn.fused
         mode = (UPDATE if first else ADD_UPDATE) if last else (STORE if first else ADD)
         weight_gradient_product(
-            team, packed.unit, target, input_of(network, index, batch, number),
+            team, packed.unit, target, _inputs_of(team, network, index, batch, number),
             output_of(network, index, packed.deltas, geometry, number), mode, update,
         )  # fmt: skip
     if layer.flat_b >= 0:
