@@ -28,7 +28,7 @@ from tests.resumes import KINDS, alone, arguments, assert_same, interrupted, net
 ROWS = 10_000
 X, LABELS, _ = batch(ROWS, 5, 3, dtype=np.float32)
 WEIGHTS = np.random.default_rng(3).random(2 * ROWS)[::2]
-FOREVER = 10**6
+FOREVER = 10**5
 
 
 @contextlib.contextmanager
