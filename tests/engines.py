@@ -250,6 +250,9 @@ def an_error_ends_the_others(make):
     assert "in a worker:\nTraceback" in where
     assert "tests/engines.py" in where
     assert entry == "raised by fits[1] of train_many"
+    # The others are not at their end, if they have begun.
+    for other, _ in (entries[0], entries[2]):
+        assert other.history is None or other.unfinished is not None
     # What the worker had done is here, and can go on.
     failed = entries[1][0]
     assert len(failed.history.train_loss) == 1
