@@ -28,7 +28,7 @@ from tests.resumes import KINDS, alone, arguments, assert_same, interrupted, net
 ROWS = 10_000
 X, LABELS, _ = batch(ROWS, 5, 3, dtype=np.float32)
 WEIGHTS = np.random.default_rng(3).random(2 * ROWS)[::2]
-FOREVER = 10**6
+FOREVER = 10**5
 
 
 @contextlib.contextmanager
@@ -250,6 +250,9 @@ def an_error_ends_the_others(make):
     assert "in a worker:\nTraceback" in where
     assert "tests/engines.py" in where
     assert entry == "raised by fits[1] of train_many"
+    # The others are not at their end, if they have begun.
+    for other, _ in (entries[0], entries[2]):
+        assert other.history is None or other.unfinished is not None
     # What the worker had done is here, and can go on.
     failed = entries[1][0]
     assert len(failed.history.train_loss) == 1

@@ -301,7 +301,11 @@ import numpy as np
 import fastmlp
 from tests.networks import batch, build, state
 
+# A shell lets what it runs in the background ignore SIGINT, and so do its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 BATCH, STEPS = 32, {steps}
+# Longer than anyone waits, and the rates of so few steps are soon written down.
+EPOCHS = 400_000 // STEPS
 fastmlp.set_num_threads({threads})
 _, labels, _ = batch(BATCH * STEPS, 1, 10)
 x = np.random.default_rng(0).integers(0, 256, (BATCH * STEPS, 200), dtype=np.uint8)
@@ -343,7 +347,7 @@ for attempt in range({attempts}):
     thread = threading.Thread(target=send)
     try:
         thread.start()
-        mlp.fit(x, labels, epochs=10_000, batch_size=BATCH, shuffle=False, callbacks=[seen])
+        mlp.fit(x, labels, epochs=EPOCHS, batch_size=BATCH, shuffle=False, callbacks=[seen])
         raise SystemExit("fit came to its end")
     except KeyboardInterrupt:
         seconds = time.perf_counter() - sent[0]

@@ -102,9 +102,14 @@ def growth(values):
 
 def assert_nothing_grows(work, count):
     mlp, found = network(), []
-    for _ in range(2 + ROUNDS):
-        work(mlp, count // ROUNDS)
-        found.append(used())
+    # What is there already is not looked at again: of many tests that is a second each time.
+    gc.freeze()
+    try:
+        for _ in range(2 + ROUNDS):
+            work(mlp, count // ROUNDS)
+            found.append(used())
+    finally:
+        gc.unfreeze()
     found = found[2:]
     print(work.__name__, count, *found)
     kilobytes, objects, *others = np.array(found).T
