@@ -1,5 +1,7 @@
 """What other threads, and the handlers of signals, do between two lines of a call."""
 
+import copy
+import pickle
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -14,6 +16,7 @@ from fastmlp._buffers import Buffers
 from fastmlp._by_hand import ByHand
 from fastmlp._session import Session
 from fastmlp._windows import TrainingSet
+from fastmlp.engine import Trainer
 from fastmlp.history import FitPlan
 from tests.interrupts import between_lines
 from tests.networks import assert_same_state, batch, build, gradients, state, train_by_hand
@@ -106,6 +109,42 @@ def test_a_handler_may_look_at_a_network_between_any_two_lines_of_a_step_by_hand
 
 
 # A fit under way
+
+
+TAKEN = {
+    "copied": copy.copy,
+    "pickled": lambda mlp: pickle.loads(pickle.dumps(mlp)),
+    "as it is": lambda mlp: mlp,
+}
+
+
+@pytest.mark.usefixtures("short_calls")
+@pytest.mark.parametrize("take", TAKEN.values(), ids=TAKEN)
+def test_only_callbacks_know_what_is_unfinished(take):
+    """Whoever else takes the network has the weights of a step before: it could not go on."""
+
+    def look(mlp):
+        return in_another_thread(lambda: take(mlp).unfinished), take(mlp).unfinished
+
+    network().fit(X, LABELS, batch_size=8, seed=0, callbacks=[watch := OnProgress(look)])
+    ((others, own),) = watch.found
+    assert others is None
+    assert (own.epoch, own.step) == (0, 1)
+
+
+@pytest.mark.usefixtures("short_calls")
+def test_a_handler_between_two_steps_takes_no_unfinished_fit(monkeypatch):
+    mlp, train, seen = network(), Trainer.train, []
+
+    def train_and_look(trainer, *arguments):
+        reached = train(trainer, *arguments)
+        seen.append(copy.copy(mlp).unfinished)
+        return reached
+
+    monkeypatch.setattr(Trainer, "train", train_and_look)
+    mlp.fit(X, LABELS, batch_size=8, seed=0, callbacks=[OnProgress(lambda mlp: None)])
+    assert seen == [None] * len(seen)
+    assert len(seen) > 3
 
 
 class Ending(Buffers):
