@@ -247,3 +247,31 @@ def test_a_share_of_the_cores_is_at_most_the_default_and_no_more_than_a_choice(m
     threads._forget_workers()
     assert threads._pool is not pool
     assert (fastmlp.get_num_threads(), threads._pool.share) == (5, 4)
+
+
+# What networks share
+
+
+def test_networks_with_nadam_share_no_course():
+    """Its momenta are a sequence that is the same for all: another may ask for it at any line."""
+    rule, groups = optimizers.NAdam(), build([2, 2]).layout.groups
+
+    def ask(updates):
+        return rule.schedule(np.ones(updates), 0, groups, float)
+
+    functions = optimizers.NAdam._fill, optimizers._nadam_momenta.__wrapped__
+
+    def factors(place):
+        optimizers._nadam_momenta.cache_clear()
+        with between_lines(place, functions, lambda: ask(13)) as done:
+            found = ask(9)
+        return found, ask(9), done
+
+    expected, *_ = factors(-1)
+    place, done = 0, True
+    while done:
+        found, again, done = factors(place)
+        assert_array_equal(found, expected)
+        assert_array_equal(again, expected)
+        place += 1
+    assert place > 5
