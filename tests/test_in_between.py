@@ -3,21 +3,30 @@
 import copy
 import pickle
 import threading
+import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from numba.core import types
+from numba.core.caching import FunctionCache
+from numba.core.compiler_lock import global_compiler_lock
 from numpy.testing import assert_array_equal
 
 import fastmlp
-from fastmlp import optimizers, threads
+from fastmlp import optimizers, threads, warmup
 from fastmlp._buffers import Buffers
 from fastmlp._by_hand import ByHand
 from fastmlp._session import Session
 from fastmlp._windows import TrainingSet
 from fastmlp.engine import Trainer
 from fastmlp.history import FitPlan
+from fastmlp.kernels import _cache, _jit, _own, _rates
+from fastmlp.kernels._cache import KernelCache
+from fastmlp.kernels._jit import entry
+from fastmlp.kernels.activation import Formula
 from tests.interrupts import between_lines
 from tests.networks import assert_same_state, batch, build, gradients, state, train_by_hand
 
@@ -275,3 +284,100 @@ def test_networks_with_nadam_share_no_course():
         assert_array_equal(again, expected)
         place += 1
     assert place > 5
+
+
+# Machine code
+
+
+@entry
+def _compiled_here(x):
+    return x
+
+
+def test_what_compiling_changes_for_all_threads_is_changed_under_its_lock(monkeypatch):
+    """Two at a time would leave garbage uncollected for ever, and so would a child forked then."""
+    held = []
+
+    def note(*arguments):
+        held.append(global_compiler_lock.is_locked())
+        return True
+
+    watched = SimpleNamespace(isenabled=note, disable=note, enable=note)
+    monkeypatch.setattr(_jit, "gc", watched)
+    _compiled_here.compile((types.float64,))
+    assert held == [True, True, True]
+    assert not global_compiler_lock.is_locked()
+
+
+def test_a_function_of_ones_own_is_compiled_once_whoever_comes_in_between(monkeypatch):
+    """Another thread, a fork or a handler that uses the same function."""
+    held, within = [], []
+
+    def address():
+        return Formula.of_own(np.sin, np.cos, np.float64).address
+
+    def compile_and_ask(*arguments):
+        held.append(global_compiler_lock.is_locked())
+        if len(held) == 1:
+            within.append(address())
+        return SimpleNamespace(address=len(held))
+
+    monkeypatch.setattr(_own, "_compile", compile_and_ask)
+    monkeypatch.setattr(_own, "_compiled", {})
+    assert within_limit(lambda: [address(), address()]) == within * 2 == [2, 2]
+    assert held == [True, True]
+
+
+def test_code_that_is_compiled_while_other_code_is_kept(monkeypatch):
+    overloads, kept = dict.fromkeys("abc"), []
+
+    def save(cache, sig, data):
+        kept.append(sig)
+        overloads[f"{sig} again"] = None
+
+    cache = object.__new__(KernelCache)
+    monkeypatch.setattr(FunctionCache, "_save_overload", save, raising=False)
+    monkeypatch.setattr(KernelCache, "signatures", lambda cache: ["b"])
+    cache.keep(overloads)
+    assert kept == ["a", "c"]
+
+
+def test_the_fastest_unit_is_measured_once(monkeypatch):
+    """Another thread that asks meanwhile waits: it may not find another one to be the fastest."""
+    measured, again, others = [], threading.Event(), []
+
+    def rate(unit, *rest):
+        measured.append(unit)
+        if len(measured) == 1:
+            other.start()
+            again.wait(0.3)
+        elif threading.current_thread() is other:
+            again.set()
+        return -len(measured)
+
+    other = threading.Thread(target=lambda: others.append(_rates.bfloat16_unit()))
+    monkeypatch.setattr(_rates, "_fastest", [])
+    monkeypatch.setattr(_rates, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(_rates, "peak_gflops", rate)
+    unit = _rates.bfloat16_unit()
+    other.join(LIMIT)
+    assert others == [unit]
+    assert len(set(map(type, measured))) == len(measured)
+
+
+def test_warmup_leaves_the_filters_of_warnings_alone(monkeypatch):
+    """They are those of all threads: what another adds meanwhile stays."""
+
+    def compile_kernels(*arguments):
+        warnings.filterwarnings("ignore", "told by another thread")
+        _cache._warn("silent")
+
+    monkeypatch.setattr(_cache, "_warned", threading.Event())
+    monkeypatch.setattr(warmup, "compile_kernels", compile_kernels)
+    monkeypatch.setattr(warmup, "keep_code", lambda: None)
+    with warnings.catch_warnings():
+        warmup.warmup()
+        assert any(f[1] and f[1].match("told by another thread") for f in warnings.filters)
+        assert not _cache._warned.is_set()
+        with pytest.warns(_cache.NotKeptWarning, match="loud"):
+            _cache._warn("loud")
