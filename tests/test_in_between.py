@@ -318,9 +318,10 @@ def test_a_function_of_ones_own_is_compiled_once_whoever_comes_in_between(monkey
 
     def compile_and_ask(*arguments):
         held.append(global_compiler_lock.is_locked())
-        if len(held) == 1:
+        number = len(held)
+        if number == 1:
             within.append(address())
-        return SimpleNamespace(address=len(held))
+        return SimpleNamespace(address=number)
 
     monkeypatch.setattr(_own, "_compile", compile_and_ask)
     monkeypatch.setattr(_own, "_compiled", {})
