@@ -19,6 +19,7 @@ import fastmlp
 from fastmlp import optimizers, threads, warmup
 from fastmlp._buffers import Buffers
 from fastmlp._by_hand import ByHand
+from fastmlp._run import Listeners
 from fastmlp._session import Session
 from fastmlp._windows import TrainingSet
 from fastmlp.engine import Trainer
@@ -53,6 +54,14 @@ def network(**options):
     return build([19, 33, 5], dtype=np.float32, momentum=0.9, **options)
 
 
+def in_another_thread(function):
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function).result(LIMIT)
+
+
+# The handler of a signal
+
+
 class OnProgress:
     """A callback that calls a function of the network, once."""
 
@@ -67,14 +76,6 @@ class OnProgress:
             self.found.append(self._function(self._mlp))
 
 
-def in_another_thread(function):
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(function).result(LIMIT)
-
-
-# A step by hand
-
-
 POOL = threads._Pool
 OF_THREADS = (
     threads.run, threads._run_with, threads.Crew.run, threads.Crew._begin, threads.Crew._dismiss,
@@ -86,10 +87,30 @@ OF_STEPS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("functions", [OF_STEPS, OF_THREADS], ids=["steps", "threads"])
-def test_a_handler_may_look_at_a_network_between_any_two_lines_of_a_step_by_hand(
-    functions, forced_threads, monkeypatch
-):
+OF_A_FIT = (
+    Session.__enter__, Session.__exit__, Session.rest.__wrapped__, Session.look,
+    Session._update_buffers, Session._resume, Session._train, Session._run, Session.epoch,
+    Buffers.begin, Buffers.look, Listeners.tell, Listeners.ask,
+)  # fmt: skip
+
+
+def by_hand(mlp):
+    train_by_hand(mlp, X, LABELS)
+
+
+def by_fit(mlp):
+    """A callback looks, so that every step leaves the panels, and is read again."""
+    watch = OnProgress(lambda mlp: mlp.parameters.sum())
+    mlp.fit(X, LABELS, batch_size=8, seed=0, callbacks=[watch])
+
+
+@pytest.mark.usefixtures("short_calls")
+@pytest.mark.parametrize(
+    ("train", "functions"),
+    [(by_hand, OF_STEPS), (by_hand, OF_THREADS), (by_fit, OF_A_FIT)],
+    ids=["steps", "threads", "fit"],
+)
+def test_a_handler_may_look_at_a_network_between_any_two_lines(train, functions, forced_threads):
     """As one for SIGTERM does that saves the network: it waits for nobody, and disturbs nothing."""
     fastmlp.set_num_threads(3)
 
@@ -97,13 +118,13 @@ def test_a_handler_may_look_at_a_network_between_any_two_lines_of_a_step_by_hand
         mlp, seen = network(), []
 
         def look():
-            seen.append((mlp.parameters.copy(), mlp.gradients.copy(), mlp.predict_proba(X)))
+            seen.append((copy.copy(mlp), mlp.gradients.copy(), mlp.predict_proba(X)))
 
-        train_by_hand(mlp, X, LABELS)
+        by_hand(mlp)
         with between_lines(place, functions, look) as done:
-            train_by_hand(mlp, X, LABELS)
+            train(mlp)
             after = gradients(mlp)
-        train_by_hand(mlp, X, LABELS)
+        by_hand(mlp)
         return state(mlp) | after, seen, done
 
     expected, seen, _ = within_limit(partial(trained, -1))
