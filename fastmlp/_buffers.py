@@ -80,19 +80,21 @@ class Buffers:
         self.session: Session | None = None
         # Where the network is trained by hand, a ``Panels``.
         self.panels: Any = None
-        # Held by who looks at the network of a fit that rests, and by the fit to go on.
-        self.lock = threading.Lock()
+        # Held by who looks at the network of a fit that rests, and by the fit to go on. A thread
+        # that has it may be interrupted by a signal whose handler looks.
+        self.lock = threading.RLock()
         _of_networks.add(self)
         # Whether all parameters are finite, once somebody has asked. Every change puts a new list
         # in its place: what another thread then finds out about the numbers before is not kept.
         self._finite: list[bool] = []
-        self._bases: list[Any] = []
-        self._references: list[int] = []
+        # The memory of all arrays, and how many references to each are the network's own.
+        self._own_references: tuple[list[Any], list[int]] = [], []
 
     def begin(self, session: Session) -> None:
         """Let a fit have the network; RuntimeError where another thread is training it."""
         with self.lock:
-            if self.session is not None and self.session.thread != session.thread:
+            present = self.session
+            if present is not None and present.thread != session.thread:
                 raise RuntimeError(
                     "a network is trained by one thread at a time, and another is training this "
                     "one: wait for its end"
@@ -101,7 +103,7 @@ class Buffers:
 
     def after_fork(self) -> None:
         """In a child, which has one thread: the fits of others do not go on, and hold no lock."""
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         if self.session is not None and self.session.thread != threading.get_ident():
             self.session = None
 
@@ -126,8 +128,10 @@ class Buffers:
         """To be called before the buffers are read or written."""
         if self.panels is not None:
             self.panels.look()
-        if self.session is not None:
-            self.session.look()
+        # It may end meanwhile, in its own thread.
+        session = self.session
+        if session is not None:
+            session.look()
         self._finite = []
 
     def for_reading(self) -> Flat:
@@ -163,7 +167,7 @@ class Buffers:
             self._averages = aligned_zeros(size - self._averages.size, dtype)
             self._averages[...] = self._parameters[: self._averages.size]
         optimizer.join(self)
-        self.count_references()
+        self._count_references()
 
     def forget(self, optimizer: Optimizer) -> None:
         """Start an optimizer's states anew."""
@@ -191,15 +195,21 @@ class Buffers:
             places |= {name: (b, start) for name, b in zip(names, buffers, strict=True)}
         layer.join(self, places)
 
-    def count_references(self) -> None:
-        """Remember how many references are the network's own: to be called once all is adopted."""
+    def _count_references(self) -> None:
+        """Remember how many are the network's own, of arrays that nobody else has seen yet."""
+        bases, counts = self._own_references
+        known = dict(zip(map(id, bases), counts, strict=True))
         arrays = *self._learnt(), self._gradients, self._statistics
-        self._bases = [array.base for array in arrays]
-        self._references = list(map(sys.getrefcount, self._bases))
+        bases = [array.base for array in arrays]
+        counts = list(map(sys.getrefcount, bases))
+        # Somebody may have a view of the others by now, which is not to be counted.
+        counts = [known.get(id(base), n) for base, n in zip(bases, counts, strict=True)]
+        self._own_references = bases, counts
 
     def held_elsewhere(self) -> bool:
         """Whether somebody else has a view of a buffer, and may read or write it unasked."""
-        return list(map(sys.getrefcount, self._bases)) != self._references
+        bases, counts = self._own_references
+        return list(map(sys.getrefcount, bases)) != counts
 
     def known_finite(self) -> bool:
         """Whether all parameters are finite; False also where that may change without a look."""

@@ -177,8 +177,8 @@ class ByHand:
         if self._gradients_are_zero:
             gradients[...] = 0
         else:
-            self._trainer.unpack_gradients(gradients)
-            gradients *= self._scales[0]
+            # In one go: a signal's handler may bring them, too, at any moment.
+            np.multiply(self._trainer.gradients(), self._scales[0], out=gradients)
 
     def serve(self, mlp: NetworkParts) -> bool:
         """Whether they are still those of the network as it is, and nobody else trains it."""
@@ -285,6 +285,9 @@ class ByHand:
             self._part[...] = part
             started = perf_counter()
             self._crew.run(self._pace.threads)
+            if part == UPDATE:
+                # A signal's handler may have looked just before they were changed.
+                self._learnt_is_newer, self._learnt_is_stale = True, False
             self._pace.took(part, perf_counter() - started)
 
     def _tell_objective(self, mlp: NetworkParts) -> None:

@@ -103,7 +103,8 @@ class NetworkParts:
     def unfinished(self) -> FitState | None:
         """Where the last ``fit`` stands, if it was interrupted or is under way; otherwise None.
 
-        ``fit(resume=True)`` goes on from there, ``save`` keeps it. Assigning None forgets it.
+        ``fit(resume=True)`` goes on from there, ``save`` keeps it. Assigning None forgets it. Of a
+        fit under way only its callbacks are told, who see the network as of that step.
         """
         session = self.buffers.session
         return self._unfinished if session is None else session.unfinished()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import replace
@@ -191,7 +192,7 @@ class Run:
         """Train, and leave the network knowing what is left to do where that is interrupted."""
         mlp, session = self.mlp, self.session
         mlp.history = self.history
-        session.unfinished = self.state
+        session.unfinished = self._state_for_callbacks
         mlp.unfinished = self._resumed
         with session.ranks.together():
             session.prepare()
@@ -256,6 +257,16 @@ class Run:
             self._told.append(name)
             if self.listeners.ask(callback, "on_epoch_end", self.mlp, self.history):
                 self._ended = True
+
+    def _state_for_callbacks(self) -> FitState | None:
+        """As ``state``; None for whoever else asks.
+
+        Other threads, and the handler of a signal while the fit does not rest, see the weights of a
+        step before, from which it cannot go on.
+        """
+        session = self.session
+        rests_here = session._resting and session.thread == threading.get_ident()
+        return self.state() if rests_here else None
 
     def state(self) -> FitState | None:
         """Where it stands; None once it is over, and of a generator that cannot be kept."""

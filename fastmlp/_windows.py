@@ -124,10 +124,15 @@ class Stream:
         number = first // steps
         ahead = read_ahead(number)
         try:
+            if ahead is not None:
+                ahead.start()
             while ahead is not None:
                 window = ahead.wait()
                 number += 1
+                # Known below before its thread is there: an interrupt may come in between.
                 ahead = read_ahead(number)
+                if ahead is not None:
+                    ahead.start()
                 yield window
         finally:
             self._begun = None
@@ -173,13 +178,15 @@ class Stream:
 
 
 class _Ahead:
-    """A window that a thread reads while another is trained on."""
+    """A window that a thread reads, from ``start`` on, while another is trained on."""
 
     def __init__(self, read: Callable[[threading.Event], Window]) -> None:
         self._read, self._stopped = read, threading.Event()
         self._read_so_far: SimpleQueue[Window | BaseException] = SimpleQueue()
         # An interpreter that ends does not wait for a user's block that never comes.
         self._thread = threading.Thread(target=self._run, name="fastmlp-blocks", daemon=True)
+
+    def start(self) -> None:
         self._thread.start()
 
     def _run(self) -> None:
@@ -203,4 +210,6 @@ class _Ahead:
 
     def stop(self) -> None:
         self._stopped.set()
-        self._thread.join(STOP_SECONDS)
+        # It may never have begun.
+        with suppress(RuntimeError):
+            self._thread.join(STOP_SECONDS)

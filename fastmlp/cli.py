@@ -67,7 +67,10 @@ def _check_environment() -> None:
 
 
 def _complain(message: str, status: int) -> int:
-    print(f"fastmlp: {message}", file=sys.stderr)
+    # It takes some milliseconds more.
+    from ._cli.lines import say
+
+    say(f"fastmlp: {message}", sys.stderr)
     return status
 
 

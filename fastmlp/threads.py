@@ -81,31 +81,35 @@ class _Pool:
     """The idle workers, and those that callers have at present.
 
     Ctrl-C may come between any two operations here, and must cost no thread: a caller's workers are
-    in a list that it has made before, and giving them back twice does no harm.
+    in a list that it has made before, and giving them back twice does no harm. The handler of
+    another signal may call kernels itself, and has ended when these operations go on.
     """
 
-    def __init__(self, threads: int | None = None) -> None:
-        """threads : how many may compute at a time; None: the default, found when first needed."""
-        self._threads = threads
-        self.lock = threading.Lock()
+    def __init__(self, chosen: int | None = None, share: int | None = None) -> None:
+        """chosen : how many may compute at a time, where the user has said it
+        share : the most otherwise, where processes divide the cores
+        """
+        self.chosen, self.share = chosen, share
+        self._default: int | None = None
+        self.lock = threading.RLock()
         self.idle: dict[_Worker, None] = {}
         self.lent: dict[int, list[_Worker]] = {}
         self.staying: dict[int, tuple[Team, list[_Worker]]] = {}
 
     @property
     def threads(self) -> int:
-        if self._threads is None:
-            self._threads = _default_threads()
-        return self._threads
-
-    @threads.setter
-    def threads(self, count: int) -> None:
-        self._threads = count
+        """How many may compute at a time."""
+        if self.chosen is not None:
+            return self.chosen
+        # In an attribute of its own: another thread may choose meanwhile.
+        if self._default is None:
+            self._default = _default_threads()
+        return self._default if self.share is None else min(self.share, self._default)
 
     @property
     def busy(self) -> int:
         """How many threads compute at present, callers among them."""
-        return sum(1 + len(workers) for workers in self.lent.values())
+        return sum(1 + len(workers) for workers in list(self.lent.values()))
 
     def take(self, wanted: int, workers: list[_Worker]) -> None:
         """Fill an empty list with up to ``wanted - 1``, as far as others have not taken them."""
@@ -127,11 +131,11 @@ class _Pool:
 
     def _send_away(self) -> None:
         """Those that stay for a call that has not come yet."""
-        for team, workers in self.staying.values():
+        for key, (team, workers) in list(self.staying.items()):
             team.sync[CALLS] = GONE
             self.idle.update(dict.fromkeys(workers))
             workers.clear()
-        self.staying.clear()
+            self.staying.pop(key, None)
 
     def let_stay(self, team: Team, workers: list[_Worker]) -> None:
         """As ``give_back``, but they look for the caller's next call first."""
@@ -142,11 +146,8 @@ class _Pool:
     def call_back(self, workers: list[_Worker]) -> bool:
         """Lend a caller those that it has let stay; False where another has got them."""
         with self.lock:
-            if id(workers) not in self.staying:
-                return False
             self.lent[id(workers)] = workers
-            del self.staying[id(workers)]
-            return True
+            return self.staying.pop(id(workers), None) is not None
 
     def give_back(self, workers: list[_Worker]) -> None:
         """Keep a caller's workers for the next one, or end those that are too many.
@@ -170,14 +171,12 @@ class _Pool:
 # The environment variable is read when a number of threads is first needed: an import should not
 # fail because of it, and the command `fastmlp` reports the error in one line.
 _pool = _Pool()
-# Whether ``set_num_threads`` has been called.
-_chosen = False
 
 
 def _forget_workers() -> None:
     """A forked child has none of its parent's threads."""
     global _pool
-    _pool = _Pool(_pool._threads)
+    _pool = _Pool(_pool.chosen, _pool.share)
 
 
 if hasattr(os, "register_at_fork"):
@@ -198,14 +197,13 @@ def set_num_threads(count: int) -> None:
     """
     if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
         raise ValueError(f"count must be a whole number from 1, got {count!r}")
-    global _chosen
-    _pool.threads, _chosen = int(count), True
+    _pool.chosen = int(count)
 
 
 def share_threads(count: int) -> None:
     """Let kernels use up to ``count`` threads, unless the user has said how many."""
-    if not _chosen and "FASTMLP_NUM_THREADS" not in os.environ:
-        _pool.threads = min(count, _default_threads())
+    if "FASTMLP_NUM_THREADS" not in os.environ:
+        _pool.share = count
 
 
 def get_num_threads() -> int:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 import time
-import warnings
 from typing import Any
 
 import numpy as np
 
 from ._cold import is_cold, is_cold_for, measured
 from .initializers import he_normal, zeros
-from .kernels._cache import NotKeptWarning
+from .kernels._cache import told_otherwise
 from .kernels._jit import keep_code
 from .kernels.held import hold
 from .layers import Identity, ReLU, SoftmaxCrossEntropy
@@ -42,9 +41,7 @@ def warmup(dtype: Any = np.float32, compute_dtype: str | None = None) -> float:
     or is full. It serves this process all the same.
     """
     started = time.perf_counter()
-    with warnings.catch_warnings():
-        # Raised below.
-        warnings.simplefilter("ignore", NotKeptWarning)
+    with told_otherwise():
         compile_kernels(dtype, compute_dtype)
     keep_code()
     return time.perf_counter() - started

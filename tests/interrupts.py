@@ -1,10 +1,54 @@
-"""What comes in between: callbacks that raise or act, and Ctrl-C within a method."""
+"""What comes in between: callbacks that raise or act, Ctrl-C in a method, acts between lines."""
+
+import contextlib
+import linecache
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from fastmlp.engine import Trainer
 
 EVENTS = ("on_train_begin", "on_progress", "on_epoch_end", "on_train_end")
+
+
+def is_held(lock):
+    """Whether some thread has a lock, this one too."""
+
+    def take():
+        taken = lock.acquire(blocking=False)
+        if taken:
+            lock.release()
+        return taken
+
+    with ThreadPoolExecutor(1) as pool:
+        return not pool.submit(take).result()
+
+
+@contextlib.contextmanager
+def between_lines(place, functions, act):
+    """Call act before the line of that number, from 0, that some functions run in this thread.
+
+    As another thread may come in there, or the handler of a signal. Lines of ``with`` and ``try``
+    are left out: the interpreter lets nobody in there. Gives a list with an entry once act has been
+    called.
+    """
+    watched, left, done = {f.__code__ for f in functions}, [place], []
+
+    def trace(frame, event, argument):
+        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+        if event == "line" and not line.strip().startswith(("with ", "try:")):
+            left[0] -= 1
+            if left[0] == -1:
+                done.append(None)
+                act()
+        return trace
+
+    sys.settrace(lambda frame, event, argument: trace if frame.f_code in watched else None)
+    try:
+        yield done
+    finally:
+        sys.settrace(None)
 
 
 class Raise:

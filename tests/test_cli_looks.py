@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from fastmlp import MLP, datasets
-from fastmlp._cli import live, report
+from fastmlp._cli import live
 from fastmlp._cli.chart import Means, curve
+from fastmlp._cli.lines import say
 from fastmlp._speed import peak_together
 from fastmlp.history import FitPlan, History, Progress
 from tests.command_line import ENTRY, ROOT, posix, without_codes, written_to_a_terminal
@@ -242,11 +243,11 @@ def read_until(reader, process, sought):
 def test_lines_break_behind_commas_if_they_can(terminal, monkeypatch):
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.setenv("COLUMNS", "30")
-    report.say("one pair 1, another pair 2, last 33\nshort, line\n" + 8 * "nothing between, or: ")
+    say("one pair 1, another pair 2, last 33\nshort, line\n" + 8 * "nothing between, or: ")
     *lines, long = terminal.getvalue().split("\n", 3)
     assert lines == ["one pair 1, another pair 2,", "last 33", "short, line"]
     assert long.split() == (8 * "nothing between, or: ").split()
-    report.say("a part that has no room in thirty columns, end 1")
+    say("a part that has no room in thirty columns, end 1")
     assert terminal.getvalue().endswith("\na part that has no room in\nthirty columns, end 1\n")
 
 
@@ -263,6 +264,22 @@ def test_where_mnist_was_looked_for_is_broken_between_words(command, terminal, m
     lines = shown[begin:end].splitlines()
     assert all(len(line) <= 60 or " " not in line.strip() for line in lines)
     assert shown[begin:end].split() == plain[: plain.index("digits instead")].split()
+
+
+@pytest.mark.parametrize(
+    ("line", "status"), [("train mnist --data-dir .", 1), ("train mnsit", 2)], ids=["extra", "name"]
+)
+def test_an_error_is_broken_between_words(line, status, command, terminal, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    plain = command(line)[2]
+    assert len(plain) > 100
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert command(line)[0] == status
+    shown = terminal.getvalue()
+    assert all(len(part) <= 60 or " " not in part for part in shown.splitlines())
+    assert len(shown.splitlines()) > len(plain.splitlines())
+    assert shown.split() == plain.split()
 
 
 @posix

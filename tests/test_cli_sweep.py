@@ -393,6 +393,17 @@ def test_a_folder_of_something_else(sweep, command):
     assert "--out file must be a folder to write to" in sweep(GRID, "--out file")[2]
 
 
+@pytest.mark.parametrize(("kinds", "told"), [(30, False), (31, True)])
+def test_many_whole_numbers_as_classes_are_remarked_on(kinds, told, sweep):
+    rows = [f"{k % 7},{k % kinds}" for k in range(120)]
+    Path("trees.csv").write_text("\n".join(["height,age", *rows, ""]))
+    of_table = '[data]\ndataset = "trees.csv"\ntarget = "age"\n'
+    status, _, errors = sweep(f'{of_table}[network]\nhidden = "none"\n[fit]\nepochs = 1\n')
+    assert status == 0
+    remark = 'trees: 31 classes; for numbers: task = "regression" in [data]\n'
+    assert errors == (remark if told else "")
+
+
 @posix
 def test_a_folder_has_one_sweep_at_a_time(sweep):
     Path("runs/it").mkdir(parents=True)

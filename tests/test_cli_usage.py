@@ -220,6 +220,29 @@ USAGE = {
 }
 
 
+@pytest.mark.parametrize(
+    ("line", "place", "name"),
+    [
+        ("predict modle.safetensors rows.npz", "'MODEL'", "model.safetensors"),
+        ("predict model.safetensors rows.npz row.npz", "'FILE", "rows.npz"),
+        ("inspect {}/modle.safetensors", "'MODEL'", "model.safetensors"),
+        ("export model.safetensor net.c", "'MODEL'", "model.safetensors"),
+        ("sweep sweeep.toml", "'CONFIG'", "sweep.toml"),
+        ("train digits --data-dir foldr", "'--data-dir'", "folder"),
+        ("reproduce --page pag.md", "'--page'", "page.md"),
+    ],
+)
+def test_a_file_that_is_not_there_is_told_with_the_nearest_name(line, place, name, command):
+    Path("folder").mkdir()
+    for there in ("model.safetensors", "rows.npz", "sweep.toml", "page.md"):
+        Path(there).touch()
+    status, output, errors = command(line.format(Path.cwd()))
+    assert (status, output) == (2, "")
+    pattern = rf"fastmlp: Invalid value for {place}.*: '.*' does not exist; did you mean '{name}'"
+    assert re.match(pattern, errors), errors
+    assert len(errors.splitlines()) == 1
+
+
 @pytest.mark.parametrize(("line", "message"), USAGE.items(), ids=USAGE)
 def test_wrong_usage_is_told_in_one_line(line, message, command):
     Path("file").touch()

@@ -12,6 +12,7 @@ from fastmlp import threads
 from fastmlp.kernels._jit import entry
 from fastmlp.kernels._sync import barrier, call_up, called_up
 from fastmlp.threads import CALLS, GONE, SLOT, Crew
+from tests.interrupts import is_held
 from tests.networks import assert_same_state, batch, build, state
 from tests.test_threads import interrupt_at
 
@@ -142,13 +143,13 @@ def test_an_interrupt_at_any_line_costs_no_thread(monkeypatch, begun):
             pass
         finally:
             sys.settrace(None)
-        assert (pool.busy, pool.lock.locked()) == (0, False), place
+        assert (pool.busy, is_held(pool.lock)) == (0, False), place
         assert all(workers for _, workers in pool.staying.values()), place
         assert crew.run(3) == 3, place
         threads.run(lambda team: team.sync.__setitem__(SLOT, 1), 3, ())
         assert len(pool.idle) == 2, place
         assert all(worker.is_alive() for worker in pool.idle), place
-        pool.threads = 1
+        pool.chosen = 1
         threads.run(lambda team: None, 1, ())
         place += 1
     assert place > 10

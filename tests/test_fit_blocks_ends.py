@@ -4,6 +4,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from numpy.testing import assert_array_equal
 
 from fastmlp import datasets
 from fastmlp.datasets import DatasetError
-from tests.blocks import Broken, Watched, cut, readers_alive
+from tests.blocks import THREAD, Broken, Watched, cut, readers_alive
 from tests.command_line import posix
 from tests.networks import batch, build, state
 from tests.resumes import assert_same, outcome
@@ -206,6 +207,35 @@ def test_an_error_in_a_callback_leaves_no_thread():
     with pytest.raises(ZeroDivisionError):
         small().fit(Watched(BLOCKS), callbacks=[Fail()], **OPTIONS)
     assert readers_alive() == []
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_interrupt_while_a_thread_is_started_leaves_none(when, monkeypatch):
+    """That of the second window reads no more than the block that it has begun."""
+    start, started = threading.Thread.start, []
+
+    class Slow(Watched):
+        def __getitem__(self, number):
+            block = super().__getitem__(number)
+            time.sleep(0.1 * (number >= 4))
+            return block
+
+    def start_and_interrupt(thread):
+        started.append(thread.name == THREAD)
+        second = sum(started) == 2 and started[-1]
+        if second and when == "before":
+            raise KeyboardInterrupt
+        start(thread)
+        if second:
+            raise KeyboardInterrupt
+
+    blocks, mlp = Slow(cut((X, LABELS), range(20, 400, 20))), small()
+    monkeypatch.setattr(threading.Thread, "start", start_and_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        mlp.fit(blocks, batch_size=10, window=80, shuffle=False)
+    assert readers_alive() == []
+    assert blocks.numbers in ([0, 1, 2, 3], [0, 1, 2, 3, 4])
+    assert mlp.unfinished.step == 0
 
 
 def test_a_thread_stops_between_two_blocks():

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from fastmlp import threads
+from tests.interrupts import is_held
 from tests.networks import batch, build
 
 STATUS = Path("/proc/self/status")
@@ -91,7 +92,7 @@ def interrupts(mlp, count):
         for number, handler in zip(numbers, handlers, strict=True):
             signal.signal(number, handler)
     assert (threads._pool.busy, mlp.buffers.session) == (0, None)
-    assert not mlp.buffers.lock.locked()
+    assert not is_held(mlp.buffers.lock)
     assert np.isfinite(mlp.parameters).all()
 
 

@@ -1,5 +1,6 @@
 """What MLP.from_onnx refuses: graphs of no MLP, and files made to do harm."""
 
+import json
 import os
 import sys
 import tracemalloc
@@ -9,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from fastmlp import GELU, MLP, Mish, PeriodicEmbeddings, Tanh
+from fastmlp.datasets import Column, Schema
 from tests.networks import build
 from tests.onnx_models import HandMade, network, onnx, small, written
 from tests.onnx_mutants import mutant
@@ -293,6 +295,31 @@ def test_a_criterion_that_is_none(text, tmp_path):
     model = onnx.load(written(small(), tmp_path))
     helper.set_model_props(model, {"fastmlp.criterion": text})
     refused(model, tmp_path, "its property 'fastmlp.criterion' names no criterion")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "Expecting value"),
+        ("[" * 100_000, "recursion"),
+        ("[1]", ""),
+        ("{}", "a schema must have columns, targets, classes and a dtype"),
+        ('{"columns": [3], "targets": ["a"], "classes": null, "dtype": "float32"}', "a column"),
+    ],
+)
+def test_a_schema_that_is_none(text, why, tmp_path):
+    model = onnx.load(written(small(), tmp_path))
+    helper.set_model_props(model, {"fastmlp.schema": text})
+    refused(model, tmp_path, f"its property 'fastmlp.schema' names no schema: .*{why}")
+
+
+def test_a_schema_of_another_network(tmp_path):
+    mlp = small()
+    columns = tuple(Column(f"c{k}") for k in range(mlp.input_size + 1))
+    of_more = Schema(columns, ("y",), tuple(range(mlp.output_size)), "float32")
+    model = onnx.load(written(mlp, tmp_path))
+    helper.set_model_props(model, {"fastmlp.schema": json.dumps(of_more.to_dict())})
+    refused(model, tmp_path, f"schema must have {mlp.input_size} features, got {len(columns)}")
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00", b"PK\x03\x04", b"\xff" * 100, b"hello\n"])

@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from numpy.testing import assert_array_equal
 
 from fastmlp import MLP, Huber, PeriodicEmbeddings, optimizers
+from fastmlp.datasets import Column, Schema
 from fastmlp.kernels.activation import ACTIVATIONS
 from fastmlp.layers import (
     BinaryCrossEntropy,
@@ -78,6 +79,24 @@ def predicts_the_same(tmp_path, mlp, x):
     tolerance = 1e-5 if mlp.dtype == np.float32 else 1e-12
     agree({"all": read._outputs(x)}, {"all": mlp._outputs(x)}, tolerance)
     assert read.hiddens == mlp.hiddens
+
+
+TABLE = Schema(
+    (Column("age"), Column("job", ("baker", "smith")), Column("hours")), ("buys",), ("no", "yes"),
+    "float64",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("schema", [TABLE, None], ids=["a table's", "none"])
+@pytest.mark.parametrize("input_dtype", ["uint8", None])
+def test_a_schema_comes_back(schema, input_dtype, tmp_path):
+    """And with it classes by their names, wherever the network is saved or written to next."""
+    mlp = network([4, 6, 2], ["relu", "identity"])
+    mlp.schema = schema
+    read = MLP.from_onnx(written(mlp, tmp_path, input_dtype=input_dtype))
+    assert read.schema == schema
+    again = MLP.from_onnx(written(read, tmp_path))
+    assert again.schema == schema
 
 
 def test_arguments_of_a_criterion_come_back(tmp_path):

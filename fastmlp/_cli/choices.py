@@ -25,7 +25,7 @@ from ..presets import (
     usual_rate,
 )
 from ..validation import check_choice, check_compute_dtype
-from .report import say
+from .lines import say
 
 LARGEST = 1e30
 """Well inside the range of float32."""

@@ -10,6 +10,7 @@ import numpy as np
 from .._files import in_one_line
 from ..datasets import Dataset, Schema
 from .errors import CommandError
+from .lines import say
 
 MOST_UNUSED = 10_000
 """Outputs without a sample that a network may have; with 256 hidden units they take 10 MB."""
@@ -39,24 +40,22 @@ def check_classes(data: Dataset) -> None:
     if unused:
         gaps = _gaps(found, outputs)
         hint = "subtract 1 from labels that count from 1" if gaps == [(0, 0)] else _RENUMBER
-        print(
+        say(
             f"{data.name}: of the classes 0 to {outputs - 1}, {unused} "
             f"{'has' if unused == 1 else 'have'} no training sample: {_shortened(gaps)}; "
             f"the network has outputs for all; {hint}",
-            file=sys.stderr,
-            flush=True,
+            sys.stderr,
         )
 
 
-def remark_on_numbers(data: Dataset) -> None:
-    """Print on standard error how values are learnt, where a table's classes may be such."""
+def remark_on_numbers(data: Dataset, ask: str = "--task regression") -> None:
+    """Print on standard error how values are learnt, where a table's classes may be such.
+
+    ask : what asks for it
+    """
     names = None if data.schema is None else data.schema.classes
     if names is not None and len(names) > MOST_NUMBERS and type(names[0]) is int:
-        print(
-            f"{data.name}: {len(names)} classes; for numbers: --task regression",
-            file=sys.stderr,
-            flush=True,
-        )
+        say(f"{data.name}: {len(names)} classes; for numbers: {ask}", sys.stderr)
 
 
 def table_remarks(data: Dataset) -> list[str]:

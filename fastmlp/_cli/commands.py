@@ -23,7 +23,7 @@ from .export import export
 from .inspect import inspect
 from .models import ModelFile, load
 from .mpi import first_before_others, world
-from .options import DataDir, Mpi, Shards
+from .options import DataDir, Mpi, Shards, there
 from .parts import DTypes
 from .predict import lines
 from .report import table
@@ -275,7 +275,7 @@ def sweep(
     config: Annotated[
         Path,
         typer.Argument(
-            metavar="CONFIG", exists=True, dir_okay=False, help="A TOML file, as said above."
+            metavar="CONFIG", callback=there, dir_okay=False, help="A TOML file, as said above."
         ),
     ],
     data_dir: DataDir = None,
@@ -310,7 +310,7 @@ def predict(
         list[Path],
         typer.Argument(
             metavar="FILE",
-            exists=True,
+            callback=there,
             dir_okay=False,
             help="PNG images, light on dark as in MNIST; .npz archives with rows x; or, for a "
             "network that has learnt from a table, .csv or .parquet tables with the same columns.",

@@ -12,8 +12,8 @@ from .._files import naming
 from ..mlp import MLP
 from .classes import schema_remarks
 from .errors import CommandError
+from .lines import say
 from .models import ModelFile, load
-from .report import say
 
 
 class _Format(NamedTuple):

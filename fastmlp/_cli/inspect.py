@@ -17,8 +17,9 @@ from ..layers import BatchNorm
 from ..layers.activation import name_of, parameter_of
 from ..layers.loss import arguments_of
 from .classes import schema_remarks
+from .lines import say
 from .models import ModelFile, load
-from .report import records, say, table
+from .report import records, table
 from .units import in_bytes, in_seconds
 
 if TYPE_CHECKING:

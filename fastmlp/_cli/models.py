@@ -9,6 +9,7 @@ import typer
 
 from .._files import naming
 from .errors import CommandError
+from .options import there
 
 if TYPE_CHECKING:
     from ..mlp import MLP
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 ModelFile = Annotated[
     Path,
     typer.Argument(
-        metavar="MODEL", exists=True, dir_okay=False, help="A model.safetensors of `train`."
+        metavar="MODEL", callback=there, dir_okay=False, help="A model.safetensors of `train`."
     ),
 ]
 

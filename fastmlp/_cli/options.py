@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
+
+from .._files import nearest_file
+
+_Paths = TypeVar("_Paths", Path, list[Path], Path | None)
+
+
+def there(paths: _Paths) -> _Paths:
+    """The callback of what names files that are read. Raises typer.BadParameter."""
+    for path in paths if isinstance(paths, list) else [paths]:
+        if path is not None and not os.path.exists(path):
+            raise typer.BadParameter(f"{str(path)!r} does not exist{nearest_file(path)}")
+    return paths
+
 
 DataDir = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        exists=True,
+        callback=there,
         file_okay=False,
         help="Folder of data files, looked in before FASTMLP_DATA.",
     ),

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shutil
 import sys
-import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from .. import plotting
 from ..callbacks._progress_bar import COMPILING
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
 WIDEST = 1 << 20
 """Columns of a terminal that has room for everything."""
-
-_JOINED = "\0"  # in the place of a space where no line is broken
 
 
 def write_model(out: Path, mlp: MLP, history: History) -> list[Path]:
@@ -57,26 +54,6 @@ def compiling(cold: bool) -> Iterator[None]:
     yield
     if cold:
         print(f"compiled in {time.perf_counter() - started:.0f} s\n", flush=True)
-
-
-def say(text: str, to: TextIO | None = None) -> None:
-    """Print lines; on a terminal, those that are too long are broken, behind commas if they can.
-
-    to : standard output by default
-    """
-    stream = sys.stdout if to is None else to
-    if stream.isatty():
-        width = shutil.get_terminal_size().columns
-        text = "\n".join(_wrapped(line, width) for line in text.split("\n"))
-    print(text, file=stream, flush=True)
-
-
-def _wrapped(line: str, width: int) -> str:
-    """What stands between commas, a name and its value, stays in one line where it has room."""
-    parts = line.split(", ")
-    joined = [part.replace(" ", _JOINED) if len(part) < width else part for part in parts]
-    lines = textwrap.fill(", ".join(joined), width, break_long_words=False, break_on_hyphens=False)
-    return lines.replace(_JOINED, " ")
 
 
 def results(figures: Sequence[tuple[str, str]], files: Sequence[Path]) -> None:

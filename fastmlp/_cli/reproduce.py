@@ -14,7 +14,7 @@ from .._extras import require
 from ..warmup import compile_kernels
 from .completion import recipe
 from .errors import CommandError
-from .options import DataDir
+from .options import DataDir, there
 from .report import table
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ def reproduce(
     page: Annotated[
         Path | None,
         typer.Option(
-            exists=True, dir_okay=False, help="A Markdown page whose generated tables are replaced."
+            callback=there,
+            dir_okay=False,
+            help="A Markdown page whose generated tables are replaced.",
         ),
     ] = None,
 ) -> None:

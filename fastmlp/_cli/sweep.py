@@ -22,7 +22,7 @@ from ..threads import get_num_threads
 from ..warmup import compile_kernels, is_cold
 from . import report, sweep_file
 from .choices import checked, data_of, preset_of
-from .classes import check_classes
+from .classes import check_classes, remark_on_numbers
 from .errors import INTERRUPTED, TERMINATED, CommandError
 from .parts import DTypes, Parts, network_of, parts_of
 from .resume import Terminated, answering_sigterm, wherever
@@ -50,6 +50,7 @@ def run_sweep(
     data = data_of(sweep_file.options_of(plan, {}, defaults))
     if data.task == CLASSIFICATION:
         check_classes(data)
+        remark_on_numbers(data, 'task = "regression" in [data]')
     kept = plan.to_dict() | {
         "dataset": wherever(plan.fixed.get("dataset", data.name)),
         "data": digests((data.train_x, data.train_y)),

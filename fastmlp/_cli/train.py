@@ -19,6 +19,7 @@ from ..warmup import compile_for, is_cold_for
 from . import report, targets
 from .classes import check_classes, remark_on_numbers, table_remarks
 from .errors import INTERRUPTED, TERMINATED, CommandError
+from .lines import say
 from .live import progress_bar
 from .page import write_page
 from .parts import DTypes, Parts, network_of, parts_of
@@ -59,7 +60,7 @@ def _train_into(
         mlp = job.unfinished or network_of(data, preset, seed, dtypes)
         _announce(data, parts, mlp, preset, seed, _together(processes, job))
         if parts.units is not None:
-            report.say(targets.remark(data, parts.units))
+            say(targets.remark(data, parts.units))
         if (state := mlp.unfinished) is not None:
             print(f"going on in epoch {state.epoch + 1}, after step {state.step}")
         print(f"results go to {out}\n", flush=True)
@@ -225,7 +226,7 @@ def _announce(
     extras += f", input dropout {preset.input_dropout:g}" if preset.input_dropout else ""
     extras += f", label smoothing {preset.label_smoothing:g}" if preset.label_smoothing else ""
     computed = f" computed in {mlp.compute_dtype}" if mlp.compute_dtype != mlp.dtype.name else ""
-    report.say(
+    say(
         f"{data.name}: {len(parts.train[1]):,} training, {held:,} validation, "
         f"{len(data.test_y):,} test samples\n"
         + "".join(f"{remark}\n" for remark in table_remarks(data))

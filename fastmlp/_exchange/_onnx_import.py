@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from ..datasets import Schema
 from ..kernels.batchnorm import EPS
 from ..layers import (
     BinaryCrossEntropy,
@@ -21,7 +23,7 @@ from ..layers.embedding import PeriodicEmbeddings
 from ..layers.loss import CRITERIA
 from ..optimizers import Adam, Optimizer
 from ..validation import check_instance
-from ._onnx_export import CRITERION_KEY
+from ._onnx_export import CRITERION_KEY, SCHEMA_KEY
 from ._onnx_file import read_model, shortened
 from ._onnx_flow import Flow, Head, together
 from ._onnx_functions import is_activation, is_rate, is_step
@@ -62,19 +64,25 @@ def _read(cls: Any, model: Any, criterion: Criterion | None, optimizer: Optimize
     last, kind = _ending(outputs, criterion or noted, noted is not None)
     layers = Layers(last.path(), model.ByteSize() / _BYTES_OF_A_WEIGHT)
     criterion = criterion or noted or _ENDS[kind]()
-    return _network(cls, layers, criterion, Adam() if optimizer is None else optimizer)
+    mlp = _network(cls, layers, criterion, Adam() if optimizer is None else optimizer)
+    mlp.schema = _noted(model, SCHEMA_KEY, Schema.from_dict)
+    return mlp
 
 
 def _noted_criterion(model: Any) -> Criterion | None:
-    """What ``to_onnx`` wrote into the properties."""
-    text = next((p.value for p in model.metadata_props if p.key == CRITERION_KEY), None)
+    return _noted(model, CRITERION_KEY, lambda noted: CRITERIA[noted.pop("name")](**noted))
+
+
+def _noted(model: Any, key: str, make: Callable[[Any], Any]) -> Any:
+    """What ``to_onnx`` wrote into a property; None where it is not there."""
+    text = next((p.value for p in model.metadata_props if p.key == key), None)
     if text is None:
         return None
     try:
-        arguments = json.loads(text)
-        return CRITERIA[arguments.pop("name")](**arguments)
+        return make(json.loads(text))
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise ValueError(f"its property {CRITERION_KEY!r} names no criterion: {error}") from None
+        what = key.rpartition(".")[2]
+        raise ValueError(f"its property {key!r} names no {what}: {error}") from None
 
 
 def _ending(

@@ -70,7 +70,8 @@ class OnnxMethods:
         An activation is recognised by what it computes, in whatever operators it is written.
         Scaling and shifting of columns, and batch norms other than those behind the first so many
         linear layers, become part of linear layers; a bias of zeros is added where only some
-        layers have one. Labels of classes are not kept: ``predict`` gives their numbers.
+        layers have one. A ``schema`` that ``to_onnx`` noted is that of the network; what else names
+        classes is not kept. ``predict`` gives their numbers.
 
         Raises ValueError, which names the file, and the node and its operator, when there is
         anything that an MLP cannot do, when data lie in other files, when arrays are not of their

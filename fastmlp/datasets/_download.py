@@ -6,6 +6,7 @@ and what counts is whether data arrive.
 """
 
 import errno
+import logging
 import os
 import re
 import tempfile
@@ -75,16 +76,21 @@ def _require_packages(progress: bool) -> None:
 
 @contextmanager
 def _quiet_pooch() -> Iterator[None]:
-    """Inside, pooch does not log every transfer to standard error."""
+    """Inside, pooch does not log every transfer to standard error.
+
+    A filter of its own, not the logger's level: several threads may download at a time.
+    """
     import pooch
 
+    def of_errors(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.ERROR
+
     logger = pooch.get_logger()
-    level = logger.level
-    logger.setLevel("ERROR")
+    logger.addFilter(of_errors)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        logger.removeFilter(of_errors)
 
 
 def _from_any(bases: list[str], file: IdxFile, staging: Path, progress: bool) -> str:

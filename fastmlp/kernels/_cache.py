@@ -177,13 +177,14 @@ class KernelCache(FunctionCache):
         Raises OSError where some of it is not and cannot be written.
         """
         kept = set(self.signatures())
-        for sig, data in overloads.items():
+        # Of those that are there: another thread may compile meanwhile.
+        for sig in list(overloads):
             if sig in kept:
                 continue
             # A RuntimeError where the code was loaded from a file that has gone since: Numba no
             # longer has it in a form that can be written.
             try:
-                super()._save_overload(sig, data)
+                super()._save_overload(sig, overloads[sig])
             except (OSError, RuntimeError) as error:
                 raise OSError(self._complaint(error)) from error
 
@@ -200,6 +201,21 @@ def _announce_compilation():
 
 
 _warned = threading.Event()
+
+
+@contextlib.contextmanager
+def told_otherwise():
+    """Inside there is no NotKeptWarning: whoever compiles says it himself.
+
+    Python's filters of warnings are those of all threads, whose own changes would be lost.
+    """
+    before = _warned.is_set()
+    _warned.set()
+    try:
+        yield
+    finally:
+        if not before:
+            _warned.clear()
 
 
 def _warn(complaint):

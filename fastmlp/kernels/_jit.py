@@ -13,7 +13,7 @@ loop was vectorised.
 Entry points are kept on disk; ``_cache`` says how.
 
 A fork waits until no other thread compiles: the child would wait for ever for the lock that one
-holds.
+holds. What is changed for all threads meanwhile is changed under that lock.
 """
 
 from __future__ import annotations
@@ -94,7 +94,10 @@ def interrupts_held():
 
 @contextlib.contextmanager
 def _garbage_kept():
-    """Look for no garbage: the compiler makes millions of objects, and next to none in cycles."""
+    """Look for no garbage: the compiler makes millions of objects, and next to none in cycles.
+
+    Of two threads at a time, one would leave it as the other has it.
+    """
     usual = gc.isenabled()
     gc.disable()
     try:
@@ -107,7 +110,8 @@ def _garbage_kept():
 def entry(function):
     """Compile an entry point, called from Python; its machine code is kept on disk."""
     compiled = numba.njit(**OPTIONS)(function)
-    compiled.compile = interrupts_held()(_garbage_kept()(compiled.compile))
+    compile_alone = interrupts_held()(_garbage_kept()(compiled.compile))
+    compiled.compile = global_compiler_lock(compile_alone)
     # An installation without sources has nothing to tell fresh code by: none is kept.
     with contextlib.suppress(RuntimeError):
         compiled._cache = KernelCache(function)

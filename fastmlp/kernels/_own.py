@@ -7,7 +7,6 @@ takes about half a second to compile, for each dtype once in a process.
 
 from __future__ import annotations
 
-import threading
 import types as python_types
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -16,6 +15,7 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import types
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.extending import intrinsic
 from numba.core.typing.templates import signature
 
@@ -24,7 +24,6 @@ from ._memory import address_ir
 
 # The compiled code is never let go: its address may be in any table.
 _compiled: dict[Hashable, Any] = {}
-_lock = threading.Lock()
 
 
 def address_of(
@@ -40,10 +39,13 @@ def address_of(
     Raises TypeError where Numba cannot compile them.
     """
     key = loop_over, functions, np.dtype(dtype)
-    with _lock:
-        if key not in _compiled:
-            _compiled[key] = _compile(loop_over, functions, dtype, pointers, numbers)
-        return int(_compiled[key].address)
+    # A fork waits for this lock, and the handler of a signal may come in between.
+    if key not in _compiled:
+        with global_compiler_lock:
+            if key not in _compiled:
+                made = _compile(loop_over, functions, dtype, pointers, numbers)
+                _compiled.setdefault(key, made)
+    return int(_compiled[key].address)
 
 
 def _compile(loop_over, functions, dtype, pointers, numbers):

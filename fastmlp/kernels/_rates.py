@@ -6,11 +6,11 @@ with ``vdpbf16ps``, it runs at twice the rate of float32 on one and at half of i
 
 from __future__ import annotations
 
-import functools
 import time
 import warnings
 
 import numpy as np
+from numba.core.compiler_lock import global_compiler_lock
 
 from .. import threads
 from ._host import TILE_VECTORS, aligned_zeros, has_amx, has_bfloat16, lanes
@@ -83,9 +83,22 @@ def peak_gflops(unit: Unit, dtype, seconds: float, bursts: int) -> float:
     return flops_of_burst(unit, dtype) / seconds_of_burst(unit, dtype, 1, turns, bursts) / 1e9
 
 
-@functools.cache
+# The unit for bfloat16, once it has been measured.
+_fastest: list[Unit] = []
+
+
 def bfloat16_unit() -> Unit:
-    """The fastest unit of pairs that the processor has, measured once per process.
+    """The fastest unit of pairs that the processor has, measured once per process."""
+    if not _fastest:
+        # A fork waits for this lock.
+        with global_compiler_lock:
+            if not _fastest:
+                _fastest.append(fastest_unit())
+    return _fastest[0]
+
+
+def fastest_unit() -> Unit:
+    """The unit of pairs that is the fastest now.
 
     Warns with a RuntimeWarning where there is only the emulation.
     """
@@ -103,7 +116,7 @@ def bfloat16_unit() -> Unit:
         "this processor has no instruction that multiplies bfloat16: rounded operands are "
         "multiplied in float32, which is no faster than compute_dtype='float32'",
         RuntimeWarning,
-        stacklevel=2,
+        stacklevel=3,
     )
     return candidates[0]
 
