@@ -104,9 +104,10 @@ def find_present(team, seen, lists, width):
     for first in range(0, own.width, lanes):
         bits, before = 0, 0
         for part in range(team.parts):
+            # Behind the last feature rows have zeros.
             bits |= mask_bits(load(seen, part * piece + first) != 0)
         for k in range(first, first + lanes):
-            now = bits & 1 if k < width else 0
+            now = bits & 1
             bits >>= 1
             # From the other end come those that are not.
             lists[at + (present if now else own.width - 1 - k + present)] = k
