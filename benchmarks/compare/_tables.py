@@ -62,7 +62,8 @@ def markdown(record: dict[str, Any]) -> str:
     tables = [_table(record, rows, names) for rows, names in _sections(record)]
     notes = [
         "seconds: median per epoch; per call of predict; per training for the preset. "
-        "of peak: share of the FMA peak that was measured in the same rounds. "
+        "of peak: share of the FMA peak that was measured in the same rounds; products with zeros "
+        "count as if all of them were made. "
         "× …: times as fast as that library. ±: half of the distance between the quartiles of the "
         "rounds; of a ratio, of both.",
         *_variant_lines(record),

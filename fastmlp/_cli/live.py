@@ -106,6 +106,7 @@ class LiveCurves(ProgressBar):
         return [*super()._columns(), "{task.fields[reached]}"]
 
     def _shown(self, progress: Progress) -> dict[str, Any]:
+        # More than 100 % is no error: columns of zeros are left out of products, but counted.
         reached = ""
         if self._most_samples is not None:
             share = progress.samples_per_second / self._most_samples
