@@ -145,7 +145,7 @@ def _is_ordinary(x: Any) -> bool:
 def _in_own_memory(x: Any) -> bool:
     """Whether x is in memory that NumPy has taken: no file, and nobody else's."""
     root = x
-    while isinstance(root.base, np.ndarray):
+    while isinstance(root, np.ndarray) and isinstance(root.base, np.ndarray):
         root = root.base
     return isinstance(root, np.ndarray) and root.flags.owndata
 
@@ -153,10 +153,13 @@ def _in_own_memory(x: Any) -> bool:
 def has_columns_of_zeros(x: Any, rows: int) -> bool:
     """Whether a batch of so many rows of x has many, judged by rows from all of it.
 
-    False of what is not in memory: it would have to be read for that.
+    x : an array, or sparse rows of SciPy's. False of an array that is not in memory: it would have
+        to be read for that.
     """
-    if not _in_own_memory(x):
+    is_sparse = hasattr(x, "indices")
+    if not (is_sparse or _in_own_memory(x)):
         return False
     rows = min(rows, MOST_ROWS)
-    sample = x[:: max(1, len(x) // rows)][:rows]
-    return bool(np.count_nonzero((sample != 0).any(axis=0)) <= MOST * x.shape[1])
+    sample = x[:: max(1, x.shape[0] // rows)][:rows]
+    present = np.unique(sample.indices) if is_sparse else np.flatnonzero((sample != 0).any(axis=0))
+    return len(present) <= MOST * x.shape[1]

@@ -258,6 +258,15 @@ def test_data_are_looked_at_for_columns_of_zeros(columns, dtype):
     assert has_columns_of_zeros(x[:1] * 0, 100)
 
 
+@pytest.mark.parametrize("form", ["csr_matrix", "csr_array"])
+def test_so_are_sparse_rows(form):
+    sparse = pytest.importorskip("scipy.sparse", reason="sparse rows need SciPy")
+    x = np.ones((500, 40))
+    assert not has_columns_of_zeros(getattr(sparse, form)(x), 100)
+    x[:, :20] = 0
+    assert has_columns_of_zeros(getattr(sparse, form)(x), 100)
+
+
 def test_files_are_not_read_for_that(tmp_path):
     x = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.uint8, (500, 40))
     assert not has_columns_of_zeros(x, 100)
