@@ -392,26 +392,6 @@ def test_a_disk_that_is_full(tiny, mirrors, monkeypatch, user_cache):
     assert len(tries) == 1
 
 
-def test_downloads_of_several_threads_leave_poochs_log_as_it_was(caplog):
-    """Whoever began first may end first."""
-    pooch = pytest.importorskip("pooch")
-    logger, quiet = pooch.get_logger(), _download._quiet_pooch
-    first, second = quiet(), quiet()
-    before = logger.level, list(logger.filters)
-    with caplog.at_level("INFO", logger=logger.name):
-        logger.addHandler(caplog.handler)
-        first.__enter__()
-        second.__enter__()
-        first.__exit__(None, None, None)
-        logger.info("a transfer")
-        logger.error("it failed")
-        second.__exit__(None, None, None)
-        logger.info("another's")
-        logger.removeHandler(caplog.handler)
-    assert {record.message for record in caplog.records} == {"it failed", "another's"}
-    assert (logger.level, list(logger.filters)) == before
-
-
 @pytest.mark.parametrize("package", ["pooch", "tqdm"])
 def test_without_the_extra(tiny, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)

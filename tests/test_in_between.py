@@ -22,6 +22,7 @@ from fastmlp._by_hand import ByHand
 from fastmlp._run import Listeners
 from fastmlp._session import Session
 from fastmlp._windows import TrainingSet
+from fastmlp.datasets import _download
 from fastmlp.engine import Trainer
 from fastmlp.history import FitPlan
 from fastmlp.kernels import _cache, _jit, _own, _rates
@@ -403,3 +404,26 @@ def test_warmup_leaves_the_filters_of_warnings_alone(monkeypatch):
         assert not _cache._warned.is_set()
         with pytest.warns(_cache.NotKeptWarning, match="loud"):
             _cache._warn("loud")
+
+
+# Downloads
+
+
+def test_downloads_of_several_threads_leave_poochs_log_as_it_was(caplog):
+    """Whoever began first may end first."""
+    pooch = pytest.importorskip("pooch")
+    logger, quiet = pooch.get_logger(), _download._quiet_pooch
+    first, second = quiet(), quiet()
+    before = logger.level, list(logger.filters)
+    with caplog.at_level("INFO", logger=logger.name):
+        logger.addHandler(caplog.handler)
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        logger.info("a transfer")
+        logger.error("it failed")
+        second.__exit__(None, None, None)
+        logger.info("another's")
+        logger.removeHandler(caplog.handler)
+    assert {record.message for record in caplog.records} == {"it failed", "another's"}
+    assert (logger.level, list(logger.filters)) == before

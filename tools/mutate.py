@@ -57,10 +57,10 @@ FIRST = {
     "mix": "parametric_activations", "_own": "own_activation", "_pace": "pace",
     "_memory": "packing update", "_operands": "packing bfloat16",
     "_rates": "bfloat16 measured", "_simd": "math loss", "_sync": "kernels", "_tile": "tile linear",
-    "_tile_products": "tile present", "present": "present",
-    "_tile_amx": "amx", "_tile_bf16": "bfloat16", "_units": "bfloat16", "activation": "activation",
-    "batchnorm": "batchnorm", "linear": "linear", "loss": "loss", "matmul": "linear",
-    "packing": "packing linear", "update": "update", "rules": "update", "gather": "packing",
+    "_tile_products": "tile present", "present": "present", "_tile_amx": "amx",
+    "_tile_bf16": "bfloat16", "_units": "bfloat16", "activation": "activation", "linear": "linear",
+    "batchnorm": "batchnorm", "loss": "loss", "matmul": "linear present", "gather": "packing",
+    "packing": "packing linear", "update": "update", "rules": "update",
     "_cache": "jit kernel_files cached_kernels", "_reference": "vocabulary",
     "_vocabulary": "vocabulary", "_compiled": "vocabulary", "_by_hand": "by_hand",
     "training": "fit_ends fit_at_rest buffers fit_input fit_events training_stats",
@@ -68,30 +68,16 @@ FIRST = {
 }  # fmt: skip
 # The epoch in one dtype after the other, each of which takes its time to compile.
 NEXT = [
-    [
-        "fit",
-        "epoch",
-        "nonfinite",
-        "optimizers",
-        "-k",
-        "not float32 and not bfloat16 and not signal",
-    ],
+    ["fit", "epoch", "nonfinite", "optimizers",
+     "-k", "not float32 and not bfloat16 and not signal"],
     ["bounds", "threads", "-k", "float64 and (engine or bits or waits)"],
     ["kernels", "-k", "float64"],
     ["fit", "epoch", "threads", "bounds", "-k", "float32 and not kernel and not signal"],
     ["fit", "epoch", "threads", "bounds", "bfloat16", "compute_dtype", "-k", "not signal"],
-    [
-        "mlp",
-        "fit_events",
-        "fit_ends",
-        "fit_at_rest",
-        "buffers",
-        "training_stats",
-        "bad_input",
-        "kernels",
-    ],
+    ["mlp", "fit_events", "fit_ends", "fit_at_rest", "buffers", "training_stats", "bad_input",
+     "kernels"],
     ["kernels", "amx", "jit", "sync", "nonfinite"],
-]
+]  # fmt: skip
 
 # What stands for an operator, and what is put in its place.
 COMPARISONS = {
