@@ -2,10 +2,16 @@
 
 import io
 import os
+import sys
+import threading
+import time
+from pathlib import Path
 
 import pytest
 
 import fastmlp
+
+TESTS = Path(__file__).parent
 
 # Compiles everything for other processors, whose code no other file uses: the longest by far.
 LONGEST = "test_platforms.py"
@@ -27,6 +33,27 @@ def pytest_collection_modifyitems(items):
     """Among several processes the longest file comes first, or one is left with it at the end."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: item.path.name != LONGEST)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_thread_left():
+    """A thread that stays in a module's own code after its tests would disturb those of others."""
+    yield
+    deadline = time.monotonic() + 10
+    while left := threads_in_tests():
+        assert time.monotonic() < deadline, f"still running: {left}"
+        time.sleep(0.01)
+
+
+def threads_in_tests():
+    """Other threads that are in a function of the tests now, each with what it does there."""
+    found = {}
+    for number, frame in sys._current_frames().items():
+        while frame is not None and not Path(frame.f_code.co_filename).is_relative_to(TESTS):
+            frame = frame.f_back
+        if frame is not None and number != threading.get_ident():
+            found[number] = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+    return found
 
 
 class Terminal(io.StringIO):

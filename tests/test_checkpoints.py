@@ -7,6 +7,7 @@ import subprocess
 import time
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -47,7 +48,8 @@ def test_every_so_many_epochs(epochs, kept, tmp_path):
 def test_within_epochs_when_so_many_seconds_have_passed(tmp_path, monkeypatch):
     """By a clock that goes on by a second with every step."""
     clock = [0.0]
-    monkeypatch.setattr("fastmlp.callbacks._checkpoints.time.monotonic", lambda: clock[0])
+    watch = SimpleNamespace(monotonic=lambda: clock[0])
+    monkeypatch.setattr("fastmlp.callbacks._checkpoints.time", watch)
 
     class Tick:
         def on_progress(self, progress):

@@ -27,10 +27,14 @@ def pool(monkeypatch):
 
 
 class Calls:
-    """As a kernel that counts its calls, by part, and the jobs that its workers have got."""
+    """As a kernel that counts its calls, by part, and the jobs that its workers have got.
+
+    They stay until the crew lets them go, or the test is over.
+    """
 
     def __init__(self):
         self.of_part_0, self.jobs, self.by = 0, 0, []
+        self.pool = threads._pool
 
     def __call__(self, team):
         if team.part == 0:
@@ -42,7 +46,7 @@ class Calls:
             return team.parts
         self.jobs += 1
         self.by.append(threading.current_thread())
-        while team.sync[CALLS] != GONE:
+        while team.sync[CALLS] != GONE and threads._pool is self.pool:
             time.sleep(0.0005)
         return None
 

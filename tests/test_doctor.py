@@ -4,9 +4,9 @@ import itertools
 import json
 import os
 import re
-import time
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -298,10 +298,11 @@ def test_others_that_are_busy(tmp_path, monkeypatch):
     stat = tmp_path / "stat"
     stat.write_text("cpu  10 0 0 500 7 0 0 0 0 0\ncpu0 1 2\n")
     looks = iter([0.0, 2.0])
-    monkeypatch.setattr(time, "perf_counter", lambda: next(looks))
-    monkeypatch.setattr(
-        time, "sleep", lambda seconds: stat.write_text("cpu  110 100 100 900 99 100 100 100 9 9\n")
+    watch = SimpleNamespace(
+        perf_counter=lambda: next(looks),
+        sleep=lambda seconds: stat.write_text("cpu  110 100 100 900 99 100 100 100 9 9\n"),
     )
+    monkeypatch.setattr(_machine, "time", watch)
     assert _machine.busy_cores(2.0, stat) == 3.0
 
 

@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -166,7 +167,8 @@ def test_costs_are_those_of_predictions(inspected, monkeypatch):
         clock[0] += len(calls) ** 2 * len(x) / 1000
 
     monkeypatch.setattr(MLP, "predict", predict)
-    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    watch = SimpleNamespace(perf_counter=lambda: clock[0])
+    monkeypatch.setattr("fastmlp._cli.inspect.time", watch)
     _, facts = inspected(network("plain", np.float32))
     assert [len(x) for x in calls] == [1] * 7 + [1000] * 4
     assert all(x.dtype == np.float32 for x in calls)
