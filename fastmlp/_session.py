@@ -22,7 +22,7 @@ from .engine import Objective, data_of
 from .history import FitPlan, History, Progress
 from .kernels._rates import unit_for
 from .kernels.network import StepFigures
-from .schedules import NO_FACTORS, ScheduleLike, StepFactors, as_schedule
+from .schedules import CONSTANT, NO_FACTORS, Schedule, StepFactors
 from .validation import readable_labels
 
 
@@ -47,7 +47,7 @@ class Session:
     wants_squares = False
 
     def __init__(
-        self, mlp: Any, train: TrainingSet | Stream, plan: FitPlan, schedule: ScheduleLike = None,
+        self, mlp: Any, train: TrainingSet | Stream, plan: FitPlan, schedule: Schedule = CONSTANT,
         accumulate: int = 1, factors: StepFactors = NO_FACTORS, ranks: Ranks = ALONE,
     ) -> None:  # fmt: skip
         self.ranks = ranks
@@ -55,7 +55,7 @@ class Session:
         self._source: Any = train
         self.train_set = train.example
         self._take_targets()
-        self.schedule = as_schedule(schedule, plan, mlp.lr, mlp.dtype)
+        self.schedule = schedule
         self._step_factors, self._before_epoch = factors, 0
         # Figures of the present epoch's steps; a sum of errors below 0 stands for none yet.
         self.figures = StepFigures(

@@ -71,6 +71,9 @@ class Constant(Schedule):
         return np.ones(len(steps))
 
 
+CONSTANT = Constant()
+
+
 @dataclass(frozen=True)
 class Step(Schedule):
     """gamma times as much after every ``step_size`` epochs; as StepLR."""
@@ -279,6 +282,10 @@ class ReduceOnPlateau(Schedule):
         return reductions
 
 
+# So many rates of a schedule are looked at together: a training may have more than memory holds.
+_AT_A_TIME = 1 << 20
+
+
 @dataclass(frozen=True, eq=False)
 class _Given(Schedule):
     """Rates, one per step of the training."""
@@ -297,18 +304,20 @@ def as_schedule(given: Any, plan: FitPlan, lr: float, dtype: Any) -> Schedule:
     if isinstance(given, type):
         raise TypeError(f"lr_schedule must be an object, got the class {given.__name__}")
     if given is None:
-        return Constant()
-    steps = np.arange(plan.total_steps)
+        return CONSTANT
+    total = plan.total_steps
     if not isinstance(given, Schedule):
         if callable(given):
-            given = [given(step / plan.total_steps) for step in steps.tolist()]
+            given = [given(step / total) for step in range(total)]
         rates = _as_rates(given)
-        _check_rates(rates, len(steps), dtype)
+        _check_rates(rates, total, dtype)
         return _Given(rates)
     given.check(plan)
-    with np.errstate(over="ignore"):
-        # What depends on the history cannot be known yet: of an empty one it is the first epoch's.
-        _check_rates(given.rates(lr, steps, plan, History()), len(steps), dtype)
+    for first in range(0, total, _AT_A_TIME):
+        steps = np.arange(first, min(first + _AT_A_TIME, total))
+        with np.errstate(over="ignore"):
+            # What depends on the history cannot be known yet: an empty one has the first epoch's.
+            _check_rates(given.rates(lr, steps, plan, History()), len(steps), dtype)
     return given
 
 

@@ -181,6 +181,21 @@ def test_what_does_not_suit_the_training_changes_nothing(schedule, error, messag
     assert mlp.history is None
 
 
+def test_the_rates_of_a_long_training_are_looked_at_in_pieces(monkeypatch):
+    """All of them before it begins, but never all at a time."""
+    monkeypatch.setattr("fastmlp.schedules._AT_A_TIME", 4)
+    seen = []
+
+    class Watched(Schedule):
+        def factors(self, steps, plan):
+            seen.append(steps.tolist())
+            return 8.5 - steps
+
+    with pytest.raises(ValueError, match=r"lr_schedule must not be negative, got -0\.05"):
+        fit(network(), epochs=2, lr_schedule=Watched())
+    assert seen == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
 def test_a_training_of_no_steps():
     for schedule in (Cosine(0.5), OneCycle(), Step(1), Lambda(lambda progress: 1)):
         assert fit(network(), epochs=0, lr_schedule=schedule).learning_rate == []

@@ -13,7 +13,7 @@ from ..engine import data_of
 from ..history import FitPlan
 from ..kernels.network import StepFigures
 from ..kernels.rules import FACTORS, WEIGHTS
-from ..schedules import ScheduleLike
+from ..schedules import Schedule
 
 
 class LossTerms(NamedTuple):
@@ -31,7 +31,7 @@ class PenalisedSession(Session):
     """
 
     def __init__(
-        self, network: Any, train: TrainingSet, plan: FitPlan, schedule: ScheduleLike,
+        self, network: Any, train: TrainingSet, plan: FitPlan, schedule: Schedule,
         terms: LossTerms,
     ) -> None:  # fmt: skip
         self.terms = terms

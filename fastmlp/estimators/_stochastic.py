@@ -22,6 +22,7 @@ from .._sources import held
 from .._windows import TrainingSet
 from ..callbacks import ProgressBar
 from ..history import FitPlan, History
+from ..schedules import as_schedule
 from ..training import warn_if_lost
 from ..validation import check_callbacks
 from ._network import outputs_of, restart
@@ -103,8 +104,9 @@ class _Fit:
         X = rows.X if isinstance(rows.X, np.ndarray) else rows.X.tocsr()
         train = TrainingSet(X, targets_of(estimator, rows.y), rows.weights)
         train = held(train, self.network, self.plan, callbacks)
+        schedule = as_schedule(estimator.schedule, self.plan, self.network.lr, self.network.dtype)
         self.session = PenalisedSession(
-            self.network, train, self.plan, estimator.schedule, loss_terms_of(estimator, rows)
+            self.network, train, self.plan, schedule, loss_terms_of(estimator, rows)
         )
         if estimator.progress:
             callbacks.append(ProgressBar())
