@@ -43,8 +43,7 @@ from .kernels.network import (
     PackedWeights,
     Plan,
     StepFigures,
-    pack_buffer,
-    unpack_buffer,
+    move_buffer,
 )
 from .kernels.packing import strided
 from .kernels.pointwise import SOFTMAX, Loss
@@ -243,7 +242,7 @@ class Trainer:
     def pack(self) -> None:
         """Take over the flat parameters, and what is kept of each."""
         for packed, flat in self._pairs():
-            self.run(pack_buffer, self.table, packed, flat)
+            self.run(move_buffer, self.table, packed, flat, False)
 
     def _pairs(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """(packed, flat) of all that is learnt."""
@@ -282,16 +281,16 @@ class Trainer:
 
     def unpack_gradients(self, flat: np.ndarray) -> None:
         """flat = the gradients that the last step has left."""
-        self.run(unpack_buffer, self.table, flat, self.packed.gradients)
+        self.run(move_buffer, self.table, self.packed.gradients, flat, True)
 
     def pack_gradients(self, flat: np.ndarray) -> None:
         """Have the next update made by other gradients."""
-        self.run(pack_buffer, self.table, self.packed.gradients, flat)
+        self.run(move_buffer, self.table, self.packed.gradients, flat, False)
 
     def unpack(self) -> None:
         """Bring the flat buffers up to date."""
         for packed, flat in self._pairs():
-            self.run(unpack_buffer, self.table, flat, packed)
+            self.run(move_buffer, self.table, packed, flat, True)
 
 
 @lru_cache(maxsize=64)
@@ -361,7 +360,7 @@ def infer(
         return out
     weights = aligned_zeros(layout.packed, dtype)
     wanted = threads.count_for(layout.parameters)
-    threads.run(pack_buffer, wanted, (layout.table, weights, flat.parameters))
+    threads.run(move_buffer, wanted, (layout.table, weights, flat.parameters, False))
     network = PackedWeights(layout.table, flat, weights, unit)
     for first in range(0, len(x), ROWS_PER_CALL):
         rows = slice(first, first + ROWS_PER_CALL)

@@ -154,10 +154,10 @@ def _poisoned(run):
             ):  # fmt: skip
                 buffer[:] = np.nan if buffer.dtype.kind == "f" else NAN_PAIR
         result = run(function, wanted, arguments)
-        if function is engine.pack_buffer:
-            table, packed, flat = arguments
+        if function is engine.move_buffer and not arguments[-1]:
+            table, packed, flat, back = arguments
             places = np.zeros_like(packed)
-            run(function, 1, (table, places, np.ones_like(flat)))
+            run(function, 1, (table, places, np.ones_like(flat), back))
             assert (places == 0).any()
             packed[places == 0] = np.nan
         return result

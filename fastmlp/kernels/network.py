@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._jit import entry
+from ._jit import entry, inline
 from ._memory import Place
 from ._operands import Blocks
 from ._sync import barrier
@@ -116,7 +116,7 @@ class PackedWeights(NamedTuple):
 
     table: np.ndarray  # of dtype ``LAYER``
     flat: Flat
-    weights: np.ndarray  # panels and biases, see ``pack_buffer``
+    weights: np.ndarray  # panels and biases, see ``move_buffer``
     unit: Unit  # what multiplies
 
 
@@ -163,54 +163,36 @@ class StepFigures(NamedTuple):
     squares: np.ndarray  # of all weights before the step; empty unless wanted
 
 
-@entry
-def pack_buffer(team, table, packed, flat):
-    """A flat buffer of parameters, or of what is kept of each, into panels."""
-    for index in range(len(table)):
-        layer = table[index]
-        weights = Place(packed, layer.packed_w)
-        pack_panels(team, weights, Place(flat, layer.flat_w), layer.inputs, layer.outputs)
-        if layer.flat_b >= 0:
-            biases = Place(packed, layer.packed_b)
-            pack_vector(team, biases, Place(flat, layer.flat_b), layer.outputs)
-        if layer.flat_gamma >= 0:
-            gammas, betas = Place(packed, layer.packed_gamma), Place(packed, layer.packed_beta)
-            pack_vector(team, gammas, Place(flat, layer.flat_gamma), layer.outputs)
-            pack_vector(team, betas, Place(flat, layer.flat_beta), layer.outputs)
-        if layer.flat_embed >= 0:
-            numbers = Place(packed, layer.packed_embed)
-            pack_vector(team, numbers, Place(flat, layer.flat_embed), layer.embed_numbers)
-        if layer.flat_mix >= 0:
-            mixes = Place(packed, layer.packed_mix)
-            pack_vector(team, mixes, Place(flat, layer.flat_mix), layer.outputs)
-        if layer.flat_scale >= 0:
-            scales = Place(packed, layer.packed_scale)
-            pack_vector(team, scales, Place(flat, layer.flat_scale), layer.inputs)
-    barrier(team)
+@inline
+def _vectors_of(layer):
+    """Where all lies that a layer learns beside its weights: (packed, flat, how many numbers).
+
+    ``flat`` is -1 where it has none.
+    """
+    return (
+        (layer.packed_b, layer.flat_b, layer.outputs),
+        (layer.packed_gamma, layer.flat_gamma, layer.outputs),
+        (layer.packed_beta, layer.flat_beta, layer.outputs),
+        (layer.packed_embed, layer.flat_embed, layer.embed_numbers),
+        (layer.packed_mix, layer.flat_mix, layer.outputs),
+        (layer.packed_scale, layer.flat_scale, layer.inputs),
+    )
 
 
 @entry
-def unpack_buffer(team, table, flat, packed):
-    """Panels back into a flat buffer."""
+def move_buffer(team, table, packed, flat, back):
+    """A flat buffer of parameters, or of what is kept of each, into panels; or back from there."""
     one = flat.dtype.type(1)
     for index in range(len(table)):
         layer = table[index]
-        weights = Place(packed, layer.packed_w)
-        unpack_panels(team, Place(flat, layer.flat_w), weights, layer.inputs, layer.outputs, one)
-        if layer.flat_b >= 0:
-            biases = Place(packed, layer.packed_b)
-            unpack_vector(team, Place(flat, layer.flat_b), biases, layer.outputs)
-        if layer.flat_gamma >= 0:
-            gammas, betas = Place(packed, layer.packed_gamma), Place(packed, layer.packed_beta)
-            unpack_vector(team, Place(flat, layer.flat_gamma), gammas, layer.outputs)
-            unpack_vector(team, Place(flat, layer.flat_beta), betas, layer.outputs)
-        if layer.flat_embed >= 0:
-            numbers = Place(packed, layer.packed_embed)
-            unpack_vector(team, Place(flat, layer.flat_embed), numbers, layer.embed_numbers)
-        if layer.flat_mix >= 0:
-            mixes = Place(packed, layer.packed_mix)
-            unpack_vector(team, Place(flat, layer.flat_mix), mixes, layer.outputs)
-        if layer.flat_scale >= 0:
-            scales = Place(packed, layer.packed_scale)
-            unpack_vector(team, Place(flat, layer.flat_scale), scales, layer.inputs)
+        panels, weights = Place(packed, layer.packed_w), Place(flat, layer.flat_w)
+        if back:
+            unpack_panels(team, weights, panels, layer.inputs, layer.outputs, one)
+        else:
+            pack_panels(team, panels, weights, layer.inputs, layer.outputs)
+        for packed_at, flat_at, count in _vectors_of(layer):
+            if flat_at >= 0 and back:
+                unpack_vector(team, Place(flat, flat_at), Place(packed, packed_at), count)
+            elif flat_at >= 0:
+                pack_vector(team, Place(packed, packed_at), Place(flat, flat_at), count)
     barrier(team)
