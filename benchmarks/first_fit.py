@@ -40,7 +40,8 @@ KINDS = {
     "data that have columns of zeros, as MNIST has": Kind("lr=0.01, momentum=0.9", "x[:, ::3] = 0"),
     "Adam": Kind("optimizer=optimizers.Adam(lr=1e-3)"),
     "the rarer activations, losses and update rules": Kind("optimizer=optimizers.Lion(lr=1e-4)"),
-    "norms, dropout and the like": Kind("lr=0.01, num_bn_layers=1, dropout=0.1"),
+    "batch norm and dropout": Kind("lr=0.01, num_bn_layers=1, dropout=0.1"),
+    "layer norm, residual connections and the like": Kind("lr=0.01, num_ln_layers=1"),
 }
 
 _FIT = """

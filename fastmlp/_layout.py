@@ -54,8 +54,13 @@ class LayerSpec(NamedTuple):
     @property
     def has_extras(self) -> bool:
         """Whether it is more than products, biases and an activation."""
-        norms_or_sums = self.normalised or self.residual or self.dropout > 0
-        return norms_or_sums or self.scaled or self.parametric or self.embedding is not None
+        return self.batchnorm or self.dropout > 0 or self.has_rare_extras
+
+    @property
+    def has_rare_extras(self) -> bool:
+        """Whether it is more than these, batch norm and dropout."""
+        rare = self.layernorm or self.residual or self.scaled or self.parametric
+        return rare or self.embedding is not None
 
 
 class Layout:
@@ -140,6 +145,11 @@ class Layout:
     def has_extras(self) -> bool:
         """Whether one of its layers has."""
         return any(layer.has_extras for layer in self.layers)
+
+    @property
+    def has_rare_extras(self) -> bool:
+        """Whether one of its layers has."""
+        return any(layer.has_rare_extras for layer in self.layers)
 
     @property
     def multiply_adds(self) -> int:

@@ -32,7 +32,7 @@ from .kernels._philox import signed
 from .kernels._rates import unit_for
 from .kernels._reference import Pinned, again
 from .kernels._units import FLOATS, FloatUnit, Unit, rows_together
-from .kernels._vocabulary import APART, EXTRAS, RARE, Vocabulary, smallest_with
+from .kernels._vocabulary import APART, EXTRAS, NORMS, RARE, Vocabulary, smallest_with
 from .kernels.epoch import train_steps
 from .kernels.inference import infer_few_rows, infer_rows
 from .kernels.network import (
@@ -94,8 +94,9 @@ def vocabulary_of(layout: Layout, objective: Objective) -> Vocabulary:
         or objective.loss.code != SOFTMAX
         or objective.options.rule > rules.LAST_FREQUENT
     )
-    words = APART * objective.apart | RARE * rare | EXTRAS * layout.has_extras
-    return smallest_with(words)
+    of_layers = NORMS * layout.has_extras | EXTRAS * layout.has_rare_extras
+    apart = objective.apart or objective.squares
+    return smallest_with(APART * apart | RARE * rare | of_layers)
 
 
 def data_of(
@@ -228,7 +229,9 @@ class Trainer:
     def vocabulary(self) -> Vocabulary:
         """How much the epoch knows that trains the network."""
         objective = self.objective
-        needed = objective.apart, objective.loss.code, objective.options.rule
+        needed = (
+            objective.apart, objective.squares, objective.loss.code, objective.options.rule
+        )  # fmt: skip
         if needed not in self._vocabularies:
             least = vocabulary_of(self.layout, objective)
             known = vocabulary_for(self.layout.dtype.name, self.unit, least, self.zeros)

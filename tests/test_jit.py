@@ -39,7 +39,7 @@ _jit.keep_code()
 SQUARE = """
 
 @inline
-def activate(z, code):
+def activate_short(z, formula):
     return z * z
 """
 

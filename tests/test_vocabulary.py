@@ -18,14 +18,20 @@ from fastmlp.kernels._units import FLOATS, EmulatedUnit, FloatUnit
 from fastmlp.kernels._vocabulary import (
     APART,
     VOCABULARIES,
+    ZEROS,
     Apart,
     ApartZeros,
+    Norms,
+    NormsApart,
+    NormsApartZeros,
+    NormsZeros,
     Plain,
     PlainZeros,
     Rare,
     RareApart,
     Whole,
     needs,
+    smallest_with,
     wider,
 )
 from fastmlp.kernels.activation import ACTIVATIONS
@@ -61,12 +67,16 @@ def test_every_field_of_a_layer_is_known():
 
 @pytest.mark.parametrize("name", EXTRAS)
 @pytest.mark.parametrize("place", [0, 1, 2])
-def test_extras_take_the_whole_vocabulary(name, place):
+def test_extras_take_more(name, place):
     specs = [PLAIN] * 3
     assert type(vocabulary_of(layout(*specs), Objective())) is Plain
     specs[place] = PLAIN._replace(**{name: EXTRAS[name]})
-    for apart in (False, True):
-        assert type(vocabulary_of(layout(*specs), Objective(apart=apart))) is Whole
+    frequent = name in ("batchnorm", "dropout")
+    for apart, kinds in ((False, (Whole, Norms)), (True, (Whole, NormsApart))):
+        found = vocabulary_of(layout(*specs), Objective(apart=apart))
+        assert type(found) is kinds[frequent]
+        rare = Objective(apart=apart, loss=Loss(OWN))
+        assert type(vocabulary_of(layout(*specs), rare)) is Whole
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -92,6 +102,10 @@ def test_so_do_losses_other_than_softmax():
         assert type(found) is (Plain if code == SOFTMAX else Rare)
 
 
+def test_sums_of_squares_stand_with_updates_apart():
+    assert type(vocabulary_of(layout(PLAIN), Objective(squares=True))) is Apart
+
+
 def test_and_rare_rules():
     for rule in range(len(RULES) + 1):
         objective = Objective(options=UpdateOptions(rule, np.inf, np.inf, 0.0), apart=True)
@@ -101,18 +115,27 @@ def test_and_rare_rules():
 
 def test_the_wider_ones_know_all_that_a_vocabulary_does():
     assert wider(Plain()) == list(VOCABULARIES)
-    assert wider(PlainZeros()) == [PlainZeros, ApartZeros, Whole]
-    assert wider(Apart()) == [Apart, ApartZeros, RareApart, Whole]
-    assert wider(ApartZeros()) == [ApartZeros, Whole]
+    assert wider(PlainZeros()) == [PlainZeros, ApartZeros, NormsZeros, NormsApartZeros, Whole]
+    assert wider(Apart()) == [Apart, ApartZeros, NormsApart, NormsApartZeros, RareApart, Whole]
+    assert wider(ApartZeros()) == [ApartZeros, NormsApartZeros, Whole]
+    assert wider(Norms()) == [Norms, NormsZeros, NormsApart, NormsApartZeros, Whole]
+    assert wider(NormsZeros()) == [NormsZeros, NormsApartZeros, Whole]
+    assert wider(NormsApart()) == [NormsApart, NormsApartZeros, Whole]
     assert wider(Rare()) == [Rare, RareApart, Whole]
     assert wider(RareApart()) == [RareApart, Whole]
     assert wider(Whole()) == [Whole]
 
 
+DROPOUT = {"dropout": [0.2, 0.0, 0.3], "dropout_seed": 7}
 FITS = {
     "momentum": (Plain, {}),
     "adam": (Apart, {"lr": None, "optimizer": optimizers.Adam(lr=0.01)}),
     "clipped": (Apart, {"lr": None, "optimizer": optimizers.Momentum(lr=0.05, clip_norm=0.1)}),
+    "norms": (Norms, {"num_bn_layers": 2, **DROPOUT}),
+    "norms_adam": (
+        NormsApart,
+        {"lr": None, "optimizer": optimizers.Adam(lr=0.01), "num_bn_layers": 1, **DROPOUT},
+    ),
     "silu": (Rare, {"activations": [SiLU, GELU, Identity]}),
     "lion": (RareApart, {"lr": None, "optimizer": optimizers.Lion(lr=0.01)}),
 }
@@ -120,11 +143,15 @@ FITS = {
 
 # The rare ones in one dtype, since each vocabulary of each takes some ten seconds to compile.
 # Updates apart are the same code in float32 as in float64; pairs of bfloat16 are rounded in it.
-WANTED = {np.float64: set(VOCABULARIES) - {ApartZeros}, "bfloat16": {Plain, Apart, Whole}}
+WANTED = {
+    np.float64: set(VOCABULARIES) - {ApartZeros, NormsZeros, NormsApartZeros},
+    "bfloat16": {Plain, Apart, Whole},
+}
+LONG = ("adam", "clipped", "norms", "norms_adam")
 CASES = [
     *((name, dtype) for dtype in WANTED for name in FITS if FITS[name][0] in WANTED[dtype]),
     ("momentum", np.float32),
-    *(pytest.param(name, np.float32, marks=pytest.mark.long) for name in ("adam", "clipped")),
+    *(pytest.param(name, np.float32, marks=pytest.mark.long) for name in LONG),
 ]
 
 
@@ -151,7 +178,8 @@ def test_all_vocabularies_end_in_the_same_bits(name, dtype, monkeypatch):
         history = mlp.fit(x, labels, epochs=3, batch_size=8, seed=1)
         return set(taken), history.step_loss, state(mlp)
 
-    wanted = WANTED.get(dtype, {least, Whole} | ({ApartZeros} if least is Apart else set()))
+    zeros = set() if least is Plain else {type(smallest_with(least().words | ZEROS))}
+    wanted = WANTED.get(dtype, {least, Whole} | zeros)
     runs = [fitted(each) for each in wider(least()) if each in wanted]
     for taken, losses, end in runs:
         assert taken == {least}
@@ -212,9 +240,10 @@ def test_columns_of_zeros_are_left_out_where_that_takes_no_compiling_more(known)
     """By code that is there, or by code that is to be made anyhow; never by all that there is."""
     here, on_disk = known
     taken = {}
-    for least in (Plain, Apart, Rare, Whole):
+    for least in (Plain, Apart, Norms, NormsApart, Rare, Whole):
         taken[least] = type(vocabulary_for("float32", FLOATS, least(), zeros=True))
-    assert taken == {Plain: PlainZeros, Apart: ApartZeros, Rare: Rare, Whole: Whole}
+    with_zeros = {Plain: PlainZeros, Apart: ApartZeros, Norms: NormsZeros}
+    assert taken == with_zeros | {NormsApart: NormsApartZeros, Rare: Rare, Whole: Whole}
     vocabulary_for.cache_clear()
     here.add(Epoch("float32", FloatUnit, Plain))
     assert type(vocabulary_for("float32", FLOATS, Plain(), zeros=True)) is Plain

@@ -15,10 +15,11 @@ from ._reference import Reference
 from ._units import FloatUnit
 
 # What may be left out, a bit for each.
-APART = 1  # updates from gradients in memory, and what is done with these before
+APART = 1  # updates from gradients in memory, what is done with these before, sums of squares
 RARE = 2  # activations, losses and rules other than the most frequent ones
-EXTRAS = 4  # norms, dropout and whatever else layers may have
-ZEROS = 8  # columns of zeros in a batch, which products leave out: see ``present``
+NORMS = 4  # batch norm and dropout
+EXTRAS = 8  # layer norm and whatever else layers may have
+ZEROS = 16  # columns of zeros in a batch, which products leave out: see ``present``
 
 
 class Plain(NamedTuple):
@@ -57,15 +58,45 @@ class ApartZeros(NamedTuple):
     words: int = APART | ZEROS
 
 
+class Norms(NamedTuple):
+    """``Plain``, with batch norm and dropout."""
+
+    words: int = NORMS
+
+
+class NormsZeros(NamedTuple):
+    """``PlainZeros``, with batch norm and dropout."""
+
+    words: int = NORMS | ZEROS
+
+
+class NormsApart(NamedTuple):
+    """``Apart``, with batch norm and dropout."""
+
+    words: int = NORMS | APART
+
+
+class NormsApartZeros(NamedTuple):
+    """``ApartZeros``, with batch norm and dropout."""
+
+    words: int = NORMS | APART | ZEROS
+
+
 class Whole(NamedTuple):
     """With all there is."""
 
-    words: int = RARE | APART | EXTRAS | ZEROS
+    words: int = RARE | APART | NORMS | EXTRAS | ZEROS
 
 
 # The smallest come first.
-VOCABULARIES = Plain, PlainZeros, Apart, ApartZeros, Rare, RareApart, Whole
-Vocabulary = Plain | PlainZeros | Apart | ApartZeros | Rare | RareApart | Whole
+VOCABULARIES = (
+    Plain, PlainZeros, Apart, ApartZeros, Norms, NormsZeros, NormsApart, NormsApartZeros, Rare,
+    RareApart, Whole,
+)  # fmt: skip
+Vocabulary = (
+    Plain | PlainZeros | Apart | ApartZeros | Norms | NormsZeros | NormsApart | NormsApartZeros
+    | Rare | RareApart | Whole
+)  # fmt: skip
 WHOLE = Whole()
 
 

@@ -273,9 +273,18 @@ def activate_with_slope(z, formula):
     return a, _slope(a, z, formula)
 
 
-@needs(RARE)
+@inline
 def store_activated(y, slopes, at, z, formula):
     """A register of y = act(z); where its slope is kept, it goes to the same place of slopes."""
+    if is_short(formula):
+        store(y, at, activate_short(z, formula))
+    else:
+        store_longer(y, slopes, at, z, formula)
+
+
+@needs(RARE)
+def store_longer(y, slopes, at, z, formula):
+    """``store_activated`` where ``activate_short`` is not all that is to be done."""
     if formula.code == OWN:
         store(y, at, z)
         here = Place(y, at)

@@ -147,6 +147,15 @@ def _turn_of(plan, data, schedule, batch):
     )
 
 
+@needs(APART)
+def _note_squares(team, network, step, steps_out):
+    """The sum of the squares of all weights before a step."""
+    packed = network.packed
+    squares = squares_of_weights(team, network.table, packed.learnt.parameters, packed.terms)
+    if team.part == 0:
+        steps_out.squares[step] = squares
+
+
 @entry
 def train_steps(team, network, data, plan, schedule, first, last, steps_out):
     """Train on the batches first ... last-1 of the order.
@@ -174,11 +183,7 @@ def train_steps(team, network, data, plan, schedule, first, last, steps_out):
             sees = batch.present >= 0
         turn, ends = _turn_of(plan, data, schedule, batch), _ends_step(plan, data, batch)
         if plan.squares and batch.before == 0:
-            squares = squares_of_weights(
-                team, network.table, packed.learnt.parameters, packed.terms
-            )
-            if team.part == 0:
-                steps_out.squares[step] = squares
+            _note_squares(team, network, step, steps_out)
         loss = _step(team, network, data, batch, plan, turn, loss)
         finite = np.isfinite(loss)
         if team.part == 0:

@@ -11,7 +11,7 @@ from ._memory import Place, load, load_numbers, load_partial, store
 from ._operands import Rectangle, operand_of, publish, share_rows
 from ._simd import vector_lanes
 from ._sync import barrier, share
-from ._vocabulary import EXTRAS, needs
+from ._vocabulary import EXTRAS, NORMS, needs
 from .activation import activation_slope, formula_of, keeping
 from .batchnorm import affine_gradients, batch_block
 from .dropout import drop_activated, drop_rows
@@ -99,29 +99,57 @@ def forward_block(network, index, block, batch):
 
     Parametric activations are computed here, before that.
     """
-    packed, geometry, layer = network.packed, batch.geometry, network.table[index]
-    y, slopes, lanes = packed.activations.values, packed.slopes, vector_lanes(packed.staged)
-    residual, dropped = is_residual(network, index), is_dropped(network, index)
-    mixed, formula = has_mix(layer), formula_of(layer, True, network.vocabulary)
-    kept = keeping(formula, formula.keeps_slope or mixed)
-    for chunk in range(chunk_count(geometry)):
-        at, rows = _stretch_of(network, index, batch, block, chunk)
-        if mixed:
-            weights = load(packed.learnt.parameters, layer.packed_mix + block * lanes)
-            mix_rows(y, slopes, packed.bends, at, rows[1] - rows[0], weights, formula)
-        if residual:
-            operand = input_of(network, index, batch, chunk)
-            x_at = operand.chunk.at + block * operand.chunk.pitch * lanes
-            add_input(y, slopes, at, Place(operand.blocks.values, x_at), rows, kept)
-        if dropped:
-            draw = dropout_of(network, index + 1, batch)
-            if residual:
-                drop_rows(y, at, rows, block * lanes, draw)
-            else:
-                drop_activated(y, slopes, at, rows, block * lanes, draw, kept)
-                if mixed:
-                    drop_rows(packed.bends, at, rows, block * lanes, draw)
-    publish_block(network, index, packed.activations, block, geometry)
+    for chunk in range(chunk_count(batch.geometry)):
+        if has_mix(network.table[index]):
+            _mix_chunk(network, index, block, batch, chunk)
+        if is_residual(network, index):
+            _add_input_chunk(network, index, block, batch, chunk)
+        if is_dropped(network, index):
+            _drop_chunk(network, index, block, batch, chunk)
+    publish_block(network, index, network.packed.activations, block, batch.geometry)
+
+
+@inline
+def _kept_before_drops(network, index):
+    """What is kept of layer l before some of its outputs are dropped."""
+    formula = formula_of(network.table[index], True, network.vocabulary)
+    return keeping(formula, formula.keeps_slope or has_mix(network.table[index]))
+
+
+@needs(EXTRAS)
+def _mix_chunk(network, index, block, batch, chunk):
+    """A block of a chunk of pre-activations becomes outputs of a parametric activation."""
+    packed, layer = network.packed, network.table[index]
+    at, rows = _stretch_of(network, index, batch, block, chunk)
+    weights = load(packed.learnt.parameters, layer.packed_mix + block * vector_lanes(packed.staged))
+    formula = formula_of(layer, True, network.vocabulary)
+    y = packed.activations.values
+    mix_rows(y, packed.slopes, packed.bends, at, rows[1] - rows[0], weights, formula)
+
+
+@needs(EXTRAS)
+def _add_input_chunk(network, index, block, batch, chunk):
+    """Add layer l's input to a block of a chunk of its outputs."""
+    packed, operand = network.packed, input_of(network, index, batch, chunk)
+    at, rows = _stretch_of(network, index, batch, block, chunk)
+    x_at = operand.chunk.at + block * operand.chunk.pitch * vector_lanes(packed.staged)
+    x, kept = Place(operand.blocks.values, x_at), _kept_before_drops(network, index)
+    add_input(packed.activations.values, packed.slopes, at, x, rows, kept)
+
+
+@inline
+def _drop_chunk(network, index, block, batch, chunk):
+    """Drop some of a block of a chunk of layer l's outputs, and of what is kept of them."""
+    packed, column = network.packed, block * vector_lanes(network.packed.staged)
+    at, rows = _stretch_of(network, index, batch, block, chunk)
+    y, draw = packed.activations.values, dropout_of(network, index + 1, batch)
+    if is_residual(network, index):
+        drop_rows(y, at, rows, column, draw)
+    else:
+        kept = _kept_before_drops(network, index)
+        drop_activated(y, packed.slopes, at, rows, column, draw, kept)
+        if has_mix(network.table[index]):
+            drop_rows(packed.bends, at, rows, column, draw)
 
 
 @inline
@@ -140,7 +168,7 @@ def add_input(y, slopes, at, x, rows, formula):
         store(y, i, a + load(x.array, x.at + row * lanes))
 
 
-@needs(EXTRAS)
+@needs(NORMS)
 def forward_extras(team, network, index, batch):
     """``forward_block`` for this part's blocks."""
     lanes = vector_lanes(network.packed.staged)
@@ -325,7 +353,7 @@ def update_vectors(packed, at, count, group, scale, turn):
     apply_momentum(packed.learnt, at, count, Place(packed.gradients, at), scale, factors)
 
 
-@needs(EXTRAS)
+@needs(NORMS)
 def update_affine(team, network, index, turn):
     """Update this part's share of layer l's gammas and betas by momentum."""
     layer, packed = network.table[index], network.packed

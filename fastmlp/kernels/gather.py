@@ -9,7 +9,7 @@ from ._jit import inline
 from ._memory import Place, load, store
 from ._operands import Rectangle, operand_of, publish_from, row_group, share_rows
 from ._simd import vector_lanes
-from ._vocabulary import EXTRAS, needs, needs_rounding, needs_zeros
+from ._vocabulary import EXTRAS, NORMS, needs, needs_rounding, needs_zeros
 from .dropout import draw_of, drop_rows
 from .embed import clear_row, embed_row, has_embedding, raw_width, sizes_of
 from .packing import ceil_div, prefetch_row, read_row, row_start
@@ -149,7 +149,7 @@ def _complete_row(network, place, step):
         scale_row(place.array, place.at, step, _scales_of(network), layer.inputs)
 
 
-@needs(EXTRAS)
+@needs(NORMS)
 def _drop_inputs(place, step, rows, network, batch):
     """Drop from rows of the microbatch, in one chunk, whose blocks lie ``step`` apart."""
     lanes = vector_lanes(place.array)

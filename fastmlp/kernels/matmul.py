@@ -49,7 +49,7 @@ from ._tile_products import (
     tiles_end,
 )
 from ._vocabulary import needs_lists
-from .activation import IDENTITY, activate_short, activation_slope, is_short, store_activated
+from .activation import IDENTITY, activate_short, activation_slope, is_short, store_longer
 from .packing import ceil_div, panel_of, panel_start
 from .present import ALL_FEATURES, Features, add_absent_weights, listed_tiles, zero_times
 from .rules import momentum_rule
@@ -167,7 +167,7 @@ def _activate_tile(y, slopes, start, height, row_step, vector_step, vectors, for
         for row in range(height):
             for v in range(vectors):
                 at = start + row * row_step + v * vector_step
-                store_activated(y, slopes, at, load(y, at), formula)
+                store_longer(y, slopes, at, load(y, at), formula)
 
 
 @inline

@@ -30,7 +30,7 @@ from ._rows import SQUARES, Rows
 from ._simd import vector_lanes
 from ._sync import barrier, share
 from ._tile import tile_height
-from ._vocabulary import EXTRAS, needs, needs_zeros
+from ._vocabulary import NORMS, needs, needs_zeros
 from .activation import activation_slope, formula_of, no_activation
 from .batchnorm import (
     Affine,
@@ -124,7 +124,7 @@ def _moments_at(network, index):
     return index * (network.packed.variances.size // len(network.table))
 
 
-@needs(EXTRAS)
+@needs(NORMS)
 def _forward_batchnorm(team, network, index, geometry):
     """Batch norm in training mode, and the activation.
 
@@ -152,7 +152,7 @@ def _forward_batchnorm(team, network, index, geometry):
         store(packed.variances, _moments_at(network, index) + column, variance)
 
 
-@needs(EXTRAS)
+@needs(NORMS)
 def _backward_batchnorm(team, network, index, geometry, turn):
     """d of batch norm's output becomes d of its input; gammas, betas and statistics learn."""
     table, statistics, packed = network.table, network.statistics, network.packed
