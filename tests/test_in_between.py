@@ -248,27 +248,22 @@ def test_a_view_taken_before_the_optimizer_changes_shows_every_step(change, trai
 # How many threads
 
 
+def new_pool(monkeypatch, meanwhile):
+    """One of three threads by default; what is done while that is being found."""
+    monkeypatch.setattr(threads, "_pool", pool := threads._Pool())
+    monkeypatch.setattr(threads, "_default_threads", lambda: meanwhile() or 3)
+    return pool
+
+
 def test_a_number_chosen_while_the_default_is_found_stays(monkeypatch):
-    monkeypatch.setattr(threads, "_pool", threads._Pool())
-
-    def default():
-        threads.set_num_threads(5)
-        return 3
-
-    monkeypatch.setattr(threads, "_default_threads", default)
+    new_pool(monkeypatch, lambda: threads.set_num_threads(5))
     fastmlp.get_num_threads()
     assert fastmlp.get_num_threads() == 5
 
 
 def test_a_share_of_the_cores_is_at_most_the_default_and_no_more_than_a_choice(monkeypatch):
     monkeypatch.delenv("FASTMLP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(threads, "_pool", pool := threads._Pool())
-
-    def default():
-        threads.share_threads(2)
-        return 3
-
-    monkeypatch.setattr(threads, "_default_threads", default)
+    pool = new_pool(monkeypatch, lambda: threads.share_threads(2))
     fastmlp.get_num_threads()
     assert fastmlp.get_num_threads() == 2
     threads.share_threads(4)
